@@ -1,0 +1,1 @@
+"""Experiment configs; each file gives `get_config()`."""

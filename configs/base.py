@@ -1,0 +1,112 @@
+"""Every field there is, with its meaning; the other configs change some of them. Lengths in frames, sizes in pixels."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of initial weights, order, frame choice and augmentation
+
+    config.data = data = ConfigDict()
+    data.name = "hitsz_vcm"  # hitsz_vcm | synthetic | mot
+    data.root = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
+    data.image_size = (288, 144)  # height, width
+    data.min_frames = 12  # shorter tracklets are dropped (HITSZ-VCM's rule)
+    data.allow_missing = False  # True: leave out frames that are missing or do not decode
+    data.cache = False  # keep decoded frames in memory; for small sets
+    data.num_workers = 0  # reading processes; 0: threads of this process
+
+    config.encoder = encoder = ConfigDict()
+    encoder.backbone = "resnet50"  # resnet50 | resnet_small
+    encoder.aggregator = "attention"  # attention | mean | gem
+    encoder.dtype = "float32"  # of the backbone's arithmetic: float32 | bfloat16
+    encoder.as_product = False  # convolutions as matrix products: faster on CPUs
+    encoder.remat = False  # recompute activations in the backward pass: less memory, a third more time
+
+    config.init = ConfigDict()
+    config.init.weights = ""  # safetensors file of pretrained weights; "": random
+
+    config.batch = batch = ConfigDict()
+    batch.tracklets_per_modality = 16
+    batch.clips_per_tracklet = 2
+    batch.clip_length = 6
+    batch.partner_share = 0.5  # part of the batch drawn as mined partners of the rest
+
+    config.augment = augment = ConfigDict()  # once per clip
+    augment.flip = 0.5
+    augment.pad = 10 / 288  # border before the random crop, share of the height
+    augment.erase = 0.5
+    augment.colour = 0.5
+
+    config.prototypes = prototypes = ConfigDict()  # ICTP
+    prototypes.parts = 4  # S sub-tracklets
+    prototypes.clip_length = 6  # L frames of each
+    prototypes.batch_size = 32  # clips embedded at once
+    prototypes.mode = "uniform"  # uniform | consistency
+    prototypes.temperature = 0.1  # of `consistency`
+    prototypes.momentum = 0.2  # weight of the old value
+
+    config.within = _stage()  # HCPA stage 1
+    config.within.camera_bias = "mean"  # none | mean | zscore
+    config.within.per_camera = 3
+
+    config.across = _stage()  # HCPA stage 2
+    config.across.debias = "mean"  # none | mean | balanced_knn
+    config.across.cycle = True
+    config.across.ban_same_camera = False  # True where RGB and IR of one camera are aligned twins (BUPTCampus)
+
+    config.loss = loss = ConfigDict()  # HCL
+    loss.temperature = 0.05
+    loss.intra = 1.0  # weight of level 1
+    loss.within = 0.5  # weight of level 2
+    loss.across = 0.5  # weight of level 3
+    loss.within_begin = 0.1  # share of training after which level 2 starts
+    loss.across_begin = 0.2
+    loss.ramp = 0.1  # share of training over which a level's weight grows to its full value
+    loss.frame = 0.0  # weight of the frame-level term
+    loss.alpha = 0.5  # weight of the own prototype in level 2's target
+    loss.hard_negatives = 50
+    loss.ambiguity = "mask"  # mask | positive | none: same-view prototypes that look like the same person
+    loss.same_view = 5  # at most so many of them
+
+    config.optim = optim = ConfigDict()
+    optim.name = "adam"  # adam | adamw | sgd
+    optim.learning_rate = 3.5e-4
+    optim.weight_decay = 5e-4
+    optim.schedule = "steps"  # constant | cosine | steps
+    optim.warmup_steps = 3000
+    optim.clip_norm = 0.0  # 0: off
+
+    config.train = train = ConfigDict()
+    train.epochs = 50
+    train.steps_per_epoch = 300
+    train.eval_every = 5  # epochs; the last one is always evaluated
+    train.save_every = 1  # epochs
+    train.save_steps = 0  # and every so many steps within an epoch; 0: only at its start
+    train.log_every = 10  # steps
+
+    config.eval = ConfigDict()
+    config.eval.frames = 6
+    config.eval.batch_size = 32
+    return config
+
+
+def _stage() -> ConfigDict:
+    stage = ConfigDict()
+    stage.enabled = True
+    stage.rule = "both"  # DTS: relative | statistic | both | fixed
+    stage.rho = (0.95, 0.85)  # share of the anchor's best similarity, start and end of training
+    stage.kappa = (0.5, -0.5)  # standard deviations above the mean best similarity
+    stage.schedule = "linear"  # linear | cosine | constant | reverse
+    stage.fixed = 0.5  # threshold of rule `fixed`
+    stage.ema = 0.5  # weight of the last refresh's threshold
+    stage.reciprocity = 20
+    stage.positives = 10
+    stage.weighting = "softmax"  # SWA: softmax | uniform | margin | vote | hard
+    stage.temperature = 0.1
+    stage.use_reliability = False
+    stage.ambiguous = 10  # at most so many candidates just under the threshold are kept out of the negatives
+    stage.band = 0.05
+    stage.neighbours = 64  # candidates that the rules look at
+    stage.block = 512  # rows of the similarity matrix held at once
+    return stage

@@ -1,0 +1,1 @@
+"""Sweeps, studies and benchmarks around hitpro_jax."""

@@ -1,0 +1,84 @@
+"""Pretrains the small encoder on other synthetic people, visible light only: a stand-in for ImageNet weights.
+
+  python -m experiments.pretrain_small --out=hitpro_jax/models/weights/resnet_small.safetensors
+
+People (seed 9000) and cameras (camera_seed 9000) are others than those of every data set that the project trains or
+tests on, and there is no infrared picture among them. Colour is destroyed on purpose (random channel mixtures that may
+turn the contrast around, grey, gamma), so that the features rest on shape and pattern.
+"""
+
+import subprocess
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from experiments import supervised
+from hitpro_jax.data import hitsz_vcm, pipeline, synthetic
+from hitpro_jax.data.records import anonymise
+from hitpro_jax.embedding import embed_all, make_embed
+from hitpro_jax.evaluate import score
+from hitpro_jax.models import pretrained
+from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.sharding import make_mesh
+
+OUT = flags.DEFINE_string("out", "hitpro_jax/models/weights/resnet_small.safetensors", "where the weights go")
+ROOT = flags.DEFINE_string("root", "data/pretraining", "where the pretraining set is drawn")
+EPOCHS = flags.DEFINE_integer("epochs", 20, "epochs of 100 steps")
+SEED = flags.DEFINE_integer("seed", 9000, "of people, cameras, initial weights and order")
+SIGNED = flags.DEFINE_float("negative", 0.3, "probability that the channel mixture turns the contrast around")
+
+
+def recolour(key: jax.Array, frames: jax.Array, negative: float) -> jax.Array:
+    """One random colour change per clip: channel mixture, grey in half of the clips, contrast sign, gain and gamma."""
+    batch = frames.shape[0]
+    keys = jax.random.split(key, 6)
+    mix = jax.random.dirichlet(keys[0], jnp.ones(3) * 0.7, (batch, 3))
+    grey = jax.random.bernoulli(keys[1], 0.5, (batch, 1, 1))
+    mix = jnp.where(grey, mix[:, :1], mix)
+    x = jnp.einsum("bthwc,bdc->bthwd", frames.astype(jnp.float32) / 255.0, mix)
+    flip = jax.random.bernoulli(keys[2], negative, (batch, 1, 1, 1, 1))
+    x = jnp.where(flip, 1.0 - x, x)
+    gain = jax.random.uniform(keys[3], (batch, 1, 1, 1, 1), minval=0.6, maxval=1.3)
+    gamma = jax.random.uniform(keys[4], (batch, 1, 1, 1, 1), minval=0.6, maxval=1.6)
+    noise = 0.03 * jax.random.normal(keys[5], x.shape)
+    return (jnp.clip(jnp.clip(x * gain, 1e-4, 1.0) ** gamma + noise, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+
+def main(_) -> None:
+    world = synthetic.World(seed=SEED.value, camera_seed=SEED.value, cameras=12, train_ids=500, test_ids=60,
+                            views_per_modality=(3, 5), stay_frames=(24, 24), infrared=False)
+    root = synthetic.ensure(ROOT.value, world, jobs=2)
+    data = hitsz_vcm.load(root)
+    tracklets, pids = anonymise(data.train, seed=0)
+    labels = np.unique(pids, return_inverse=True)[1]
+    encoder = make_encoder("resnet_small", "mean", as_product=True)
+    variables = init_variables(encoder, world.image_size, SEED.value)
+    reader = pipeline.FrameReader(str(root), world.image_size, cache=True)
+    start = time.time()
+    variables = supervised.fit(
+        encoder, variables, reader, tracklets, labels, epochs=EPOCHS.value, steps=100, tracklets_per_modality=32,
+            clips_per_tracklet=1, clip_length=1, learning_rate=3e-3, triplet=0.0, seed=SEED.value,
+            recolour=partial(recolour, negative=SIGNED.value), warmup=100)
+    minutes = (time.time() - start) / 60.0
+    scores = visible_scores(encoder, variables, reader, (*data.query, *data.gallery))
+    print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"
+    print(pretrained.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
+
+
+def visible_scores(encoder, variables: dict, reader, records) -> dict:
+    """Every visible tracklet queries all the others in other cameras."""
+    mesh = make_mesh()
+    batches = pipeline.test_clips(reader, records, clip_length=6, batch_size=64)
+    features, _ = embed_all(make_embed(encoder, mesh), variables, batches, len(records), 1, mesh)
+    pids, camids = (np.array([getattr(r, name) for r in records]) for name in ("pid", "camid"))
+    return score(features[:, 0], features[:, 0], pids, pids, camids, camids)
+
+
+if __name__ == "__main__":
+    app.run(main)

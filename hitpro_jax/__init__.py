@@ -1,0 +1,1 @@
+"""HiTPro in JAX: unsupervised visible-infrared person re-identification from video tracklets."""

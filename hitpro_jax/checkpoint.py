@@ -1,0 +1,223 @@
+"""Checkpoints: saved in the background by Orbax, checked by CRC when read, refused under a foreign config."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+
+def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
+    """Shapes, dtypes and shardings of `state`: what `Checkpointer.restore_latest` needs to know of its target.
+
+    Args:
+      state: pytree of arrays or `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
+      sharding: one sharding, or a pytree prefix of `state` with shardings as leaves.
+    """
+    def place(where: Sharding, part: chex.ArrayTree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), part)
+
+    return jax.tree.map(place, sharding, state)
+
+
+def config_differences(saved: Mapping, current: Mapping, ignore: Sequence[str] = ()) -> list[str]:
+    """Fields in which two configs differ, one sentence each, sorted by name.
+
+    Args:
+      saved: JSON-able nested dict.
+      current: the same of this run; tuples equal lists.
+      ignore: dotted names of fields, or of whole sections, that may differ.
+
+    Returns:
+      Lines like "optim.learning_rate: saved 0.1, now 0.2"; empty when nothing differs.
+    """
+    old, new = _fields(_plain(saved)), _fields(_plain(current))
+    differing = (name for name in sorted(old | new) if old.get(name, "nothing") != new.get(name, "nothing"))
+    return [
+        f"{name}: saved {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in differing
+        if not any(f"{name}.".startswith(f"{skipped}.") for skipped in ignore)
+    ]
+
+
+class Checkpointer:
+    """Keeps the newest checkpoints of a run in `directory/<step>/`; closes, and waits, when its `with` ends.
+
+    Every process of a run makes one and calls `save` and `restore_latest` alike. A process killed in mid-save
+    leaves a temporary folder, which the next `Checkpointer` clears away.
+
+    Args:
+      directory: folder of the checkpoints, made if it is missing (unless `read_only`).
+      config: JSON-able config, stored with each checkpoint; restoring one with another config is refused.
+        None: neither stored nor compared.
+      ignore: dotted names of config fields or sections that do not matter to the comparison.
+      keep: number of newest checkpoints kept.
+      keep_steps: steps kept besides.
+      read_only: for evaluation and for starting from another run's checkpoint; never writes or deletes.
+      say: receives warnings as text.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, config: Mapping | None = None, ignore: Sequence[str] = (), keep: int = 2,
+        keep_steps: Sequence[int] = (), read_only: bool = False, say: Callable[[str], None] = print,
+    ):
+        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step it takes; what matters reaches `say`
+        self._directory, self._config, self._ignore, self._say = Path(directory).absolute(), config, ignore, say
+        newest, chosen = preservation_policy.LatestN(keep), preservation_policy.CustomSteps(tuple(keep_steps))
+        self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy([newest, chosen]),
+            cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only,
+        )) if self._directory.exists() or not read_only else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Waits for a save under way and lets go of the folder."""
+        if self._manager:
+            self._manager.close()
+
+    def wait(self):
+        """Returns once a save under way is on disk."""
+        if self._manager:
+            self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps()) if self._manager else []
+
+    def save(self, step: int, state: chex.ArrayTree, meta: Mapping | None = None):
+        """Writes a checkpoint in the background; `state` may be donated as soon as this returns.
+
+        Checkpoints at `step` or later are removed first: they are damaged ones that `restore_latest` went
+        past, or belong to a past that this run has left.
+
+        Args:
+          step: number of the checkpoint, >= 0.
+          state: pytree of arrays.
+          meta: JSON-able dict given back by `restore_latest`.
+        """
+        leaves = _leaves(state)
+        self.wait()
+        for stale in self.steps():
+            if stale >= step:
+                self._manager.delete(stale)
+        record = json.dumps({
+            "config": self._config, "meta": dict(meta or {}), "leaves": {k: _describe(x) for k, x in leaves.items()},
+            "crc32": {name: _crc32(x) for name, x in leaves.items()},
+        })
+        self._manager.save(step, force=True, args=ocp.args.Composite(
+            state=ocp.args.StandardSave({name: x for name, x in leaves.items() if x.size}),  # Orbax takes no empty array
+            record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
+        ))
+
+    def restore_latest(self, abstract_state: chex.ArrayTree) -> tuple[chex.ArrayTree, dict, int] | None:
+        """Newest undamaged checkpoint; each damaged one passed over is named in a warning.
+
+        Args:
+          abstract_state: the wanted tree, from `abstract`; the number of devices may differ from the saved one.
+
+        Returns:
+          (state, meta, step), or None if there is no checkpoint.
+
+        Raises:
+          ValueError: if the checkpoint was saved with another config or holds other arrays, or if all
+            checkpoints are damaged.
+        """
+        steps = self.steps()[::-1]
+        for step in steps:
+            record, problem = _attempt(self._read_record, step)
+            if record:
+                self._refuse_foreign(step, record, abstract_state)
+                state, problem = _attempt(self._read_state, step, abstract_state)
+            if not problem:
+                _, problem = _attempt(_verify, state, record["crc32"])
+            if not problem:
+                return state, record["meta"], step
+            self._say(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
+        if steps:
+            raise ValueError(f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
+                             "remove the folder to start anew, or choose another workdir")
+        return None
+
+    def _read_record(self, step: int) -> dict:
+        stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+        if zlib.crc32(stored["text"].encode()) != stored["crc32"]:
+            raise ValueError("the CRC of its record is wrong")
+        return json.loads(stored["text"])
+
+    def _refuse_foreign(self, step: int, record: dict, abstract_state: chex.ArrayTree):
+        where = self._directory / str(step)
+        known = self._config is not None and record["config"] is not None
+        if known and (differing := config_differences(record["config"], self._config, self._ignore)):
+            raise ValueError(f"checkpoint {where} was saved with another config ({'; '.join(differing)}): "
+                             "restore these fields, or choose another workdir")
+        wanted = {name: _describe(x) for name, x in _leaves(abstract_state).items()}
+        if differing := config_differences(record["leaves"], wanted):
+            raise ValueError(f"checkpoint {where} holds other arrays than this run's state "
+                             f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
+                             "use the model and optimiser it was saved with")
+
+    def _read_state(self, step: int, abstract_state: chex.ArrayTree) -> chex.ArrayTree:
+        wanted = _leaves(abstract_state)
+        full = {name: x for name, x in wanted.items() if x.size}
+        arrays = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(full)))["state"]
+        empty = {name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
+                 for name, x in wanted.items() if not x.size}
+        return jax.tree.unflatten(jax.tree.structure(abstract_state), [(arrays | empty)[name] for name in wanted])
+
+
+def _attempt(read: Callable, *args: Any) -> tuple[Any, str | None]:
+    """(value, None), or (None, reason) on every process as soon as reading fails on one."""
+    try:
+        value, problem = read(*args), None
+    except Exception as error:  # noqa: BLE001 - Orbax raises a bare Exception for a truncated file
+        value, problem = None, (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    if jax.process_count() > 1 and np.any(multihost_utils.process_allgather(np.array(problem is not None))):
+        return None, problem or "another process cannot read it"
+    return value, problem
+
+
+def _verify(state: chex.ArrayTree, crc32: Mapping[str, int]):
+    wrong = [name for name, x in _leaves(state).items() if _crc32(x) != crc32[name]]
+    if wrong:
+        raise ValueError(f"the CRC is wrong for {', '.join(wrong)}")
+
+
+def _crc32(x: jax.Array | np.ndarray) -> int:
+    # An array cut over several processes is gathered, so that the sum does not depend on the cut.
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        x = multihost_utils.process_allgather(x, tiled=True)
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+
+
+def _describe(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}"
+
+
+def _leaves(tree: chex.ArrayTree) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _plain(config: Mapping) -> dict:
+    return json.loads(json.dumps(config))
+
+
+def _fields(section: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> flat dict of dotted names; an empty section is a field of its own."""
+    flat = {}
+    for key, value in section.items():
+        nested = isinstance(value, dict) and value
+        flat |= _fields(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

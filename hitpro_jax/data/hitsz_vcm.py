@@ -1,0 +1,253 @@
+"""HITSZ-VCM: RGB and infrared tracklets of 927 people in 12 cameras, read from the index files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hitpro_jax.data.records import IR, RGB, SPLITS, Dataset, Record, count
+
+NAME = "HITSZ-VCM"
+MIN_FRAMES = 12
+
+PUBLISHED = {
+    "train": {"rows": 11_061, "ids": 500, "tracklets": 9_751, "rgb": 5_460, "ir": 4_291, "frames": 224_757},
+    "query": {"rows": 5_159, "tracklets": 4_584, "rgb": 0, "ir": 4_584, "frames": 105_979},
+    "gallery": {"rows": 5_643, "tracklets": 5_099, "rgb": 5_099, "ir": 0, "frames": 118_137},
+    "test": {"ids": 427},
+}
+"""What the public loaders of MITML and M3-ReID count, with tracklets under 12 frames left out."""
+
+_BEFORE_THE_FILTER = ("rows", "ids")
+_INDEX_FILES = (
+    "train_name.txt",
+    "track_train_info.txt",
+    "test_name.txt",
+    "track_test_info.txt",
+    "query_IDX.txt",
+)
+_FRAME_NAME = re.compile(r"([0-9]{4})(M[12])(D[0-9]+)T[0-9]+F([0-9]+)\.jpg")
+_FOLDER = {"M1": "ir", "M2": "rgb"}
+_MODALITY = {1: IR, 2: RGB}
+
+
+def load(
+    root: str, *, min_frames: int = MIN_FRAMES, repair: bool = False, check_counts: bool = True
+) -> Dataset:
+    """Reads the index files; the images are looked for by `verify_files` and opened by no one here.
+
+    Rules, as in MITML and M3-ReID: the order of frames is that of the name file; a tracklet is a row of
+    the track file; rows under min_frames are dropped from all three splits; query = the rows of
+    query_IDX.txt, over all its lines; gallery = every other test row. The people's folders may lie in
+    root/{Train|Test}/, root/, root/data/ or root/{Train/Train|Test/Test}/, the first that exists. No path
+    leaves the root, since names hold no folders.
+
+    Choice: when either track file has the published number of rows, counts other than the published ones
+    are an error and not a warning, because scores on part of the data look right and cannot be compared
+    with anyone's.
+
+    Args:
+      root: folder that holds info/ and the images.
+      min_frames: frames a tracklet must have.
+      repair: leave out of a row the frames that its names give to another person, modality or camera.
+        Choice: off, because every public result uses such rows as they stand.
+      check_counts: False accepts index files of the published size with other counts.
+
+    Returns:
+      The data set, `pid` as published. `counts` has, for each split, `rows` and `ids` before the filter and
+      `tracklets`, `rgb`, `ir`, `frames` after it; `test`, `ids` of query and gallery; `border`, the
+      `rows` that hold frames of another person, modality or camera, and those `frames`, by `train` and
+      `test`; and `notes`.
+
+    Raises:
+      FileNotFoundError: no such folder, or index files missing from it.
+      ValueError: a malformed line, a range beyond the names, a row given twice, a split without a
+        tracklet, or counts that are not the published ones.
+    """
+    _require_index_files(root)
+    train, test = _read_track_rows(root, "train"), _read_track_rows(root, "test")
+    query = _read_query_rows(root, len(test))
+    gallery = sorted(set(range(len(test))).difference(query))
+    rows = {"train": train, "query": [test[i] for i in query], "gallery": [test[i] for i in gallery]}
+    records = {split: _records(rows[split], min_frames, repair) for split in SPLITS}
+    counts = _counts(rows, records)
+    counts["notes"] = _notes(counts)
+    for split in SPLITS:
+        if not records[split]:
+            raise ValueError(
+                f"{NAME}: no {split} row under {root} has {min_frames} frames: lower min_frames."
+            )
+    if check_counts:
+        _compare_with_published(counts, root, filtered=min_frames == MIN_FRAMES and not repair)
+    return Dataset(name=NAME, root=root, **records, counts=counts)
+
+
+class _Row(NamedTuple):
+    """One line of a track file and what the name file says of its frames."""
+
+    frames: Sequence[str]
+    foreign: Sequence[bool]  # of each frame: its name gives another person, modality or camera than the row
+    modality: int
+    camid: int
+    pid: int
+
+
+def _require_index_files(root):
+    if not os.path.isdir(root):
+        raise FileNotFoundError(
+            f"{NAME}: there is no folder {root}: set data.root to the folder that holds info/."
+        )
+    missing = [name for name in _INDEX_FILES if not os.path.isfile(os.path.join(root, "info", name))]
+    if missing:
+        raise FileNotFoundError(
+            f"{NAME}: {os.path.join(root, 'info')} lacks {', '.join(missing)}: copy info/ again."
+        )
+
+
+def _lines(root, name):
+    """The path of an index file and its lines, stripped; empty lines at the end do not count."""
+    path = os.path.join(root, "info", name)
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return path, [line.strip() for line in file.read().rstrip().split("\n")]
+
+
+def _read_track_rows(root, split):
+    frames, owners = _read_names(root, split)
+    path, lines = _lines(root, f"track_{split}_info.txt")
+    rows, seen = [], {}
+    for number, line in enumerate(lines, 1):
+        modality, start, end, pid, camid = _track_fields(line, f"{path}:{number}", len(frames))
+        first = seen.setdefault((modality, start, end, pid, camid), number)
+        if first != number:
+            raise ValueError(
+                f"{path}:{number}: the row {line!r} is that of line {first}: remove one of them."
+            )
+        own = f"{pid:04d}M{modality}D{camid}"
+        chosen = slice(start - 1, end)
+        rows.append(
+            _Row(frames[chosen], [owner != own for owner in owners[chosen]], _MODALITY[modality], camid, pid)
+        )
+    return rows
+
+
+def _read_names(root, split):
+    """Of each line of the name file, the frame's path and its person, modality and camera."""
+    path, lines = _lines(root, f"{split}_name.txt")
+    frames, owners, folders = [], [], {}
+    for number, line in enumerate(lines, 1):
+        match = _FRAME_NAME.fullmatch(line)
+        if match is None:
+            raise ValueError(
+                f"{path}:{number}: {line!r} is not a frame name such as 0001M2D3T1F1.jpg: restore the file."
+            )
+        person, modality, camera, frame = match.groups()
+        if person not in folders:
+            folders[person] = _person_folder(root, split.capitalize(), person)
+        frames.append(f"{folders[person]}/{_FOLDER[modality]}/{camera}/{frame}.jpg")
+        owners.append(f"{person}{modality}{camera}")
+    return frames, owners
+
+
+def _person_folder(root, half, person):
+    """The first place that exists; the first of all where none does, for `verify_files` to report."""
+    places = [f"{half}/{person}", person, f"data/{person}", f"{half}/{half}/{person}"]
+    return next((place for place in places if os.path.isdir(os.path.join(root, place))), places[0])
+
+
+def _track_fields(line, where, num_names):
+    try:
+        modality, start, end, pid, camid = map(int, line.split())
+    except ValueError:
+        raise ValueError(
+            f"{where}: {line!r} is not five integers, `modality start end pid camera`."
+        ) from None
+    if modality not in _MODALITY:
+        raise ValueError(
+            f"{where}: modality {modality} is neither 1 (infrared) nor 2 (RGB): correct the row."
+        )
+    if min(pid, camid) < 0:
+        raise ValueError(f"{where}: person {pid} or camera {camid} is negative: correct the row.")
+    if not 1 <= start <= end <= num_names:
+        raise ValueError(
+            f"{where}: rows {start} to {end} are not a range within the {num_names} lines of the name file: "
+            "restore both files from one copy of the data set."
+        )
+    return modality, start, end, pid, camid
+
+
+def _read_query_rows(root, num_rows):
+    """The rows of query_IDX.txt, from 0, in the order of the file."""
+    path, lines = _lines(root, "query_IDX.txt")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows += [int(word) for word in line.split()]
+        except ValueError:
+            raise ValueError(
+                f"{path}:{number}: not only row numbers of track_test_info.txt: restore it."
+            ) from None
+    if not rows:
+        raise ValueError(f"{path}: there is no row number in it: restore it.")
+    beyond = next((row for row in rows if not 1 <= row <= num_rows), None)
+    if beyond is not None:
+        raise ValueError(
+            f"{path}: row {beyond} is not one of the {num_rows} of track_test_info.txt: restore it."
+        )
+    if len(set(rows)) != len(rows):
+        twice = next(row for i, row in enumerate(rows) if row in rows[:i])
+        raise ValueError(f"{path}: row {twice} is given twice: remove one of them.")
+    return [row - 1 for row in rows]
+
+
+def _records(rows, min_frames, repair):
+    records = []
+    for row in rows:
+        frames = row.frames
+        if repair:
+            frames = [frame for frame, foreign in zip(frames, row.foreign, strict=True) if not foreign]
+        if len(frames) >= min_frames:
+            records.append(Record(tuple(frames), row.modality, row.camid, row.pid))
+    return tuple(records)
+
+
+def _counts(rows, records):
+    ids = {split: {row.pid for row in rows[split]} for split in SPLITS}
+    counts = {
+        split: {"rows": len(rows[split]), "ids": len(ids[split]), **count(records[split])} for split in SPLITS
+    }
+    foreign = {
+        "train": [sum(row.foreign) for row in rows["train"]],
+        "test": [sum(row.foreign) for row in rows["query"] + rows["gallery"]],
+    }
+    border = {
+        half: {"rows": sum(map(bool, frames)), "frames": sum(frames)} for half, frames in foreign.items()
+    }
+    return {**counts, "test": {"ids": len(ids["query"] | ids["gallery"])}, "border": border}
+
+
+def _notes(counts):
+    return tuple(
+        f"{half}: {border['rows']:,} rows run over a border of the name file "
+        f"and hold {border['frames']:,} frames of another person, modality or camera"
+        for half, border in counts["border"].items()
+    )
+
+
+def _compare_with_published(counts, root, *, filtered):
+    """Raises where index files of the published size hold other counts than the published ones."""
+    test_rows = {number["query"]["rows"] + number["gallery"]["rows"] for number in (counts, PUBLISHED)}
+    if counts["train"]["rows"] != PUBLISHED["train"]["rows"] and len(test_rows) > 1:
+        return
+    wrong = [
+        f"{part} {key} {counts[part][key]:,} for {expected:,}"
+        for part, numbers in PUBLISHED.items()
+        for key, expected in numbers.items()
+        if (filtered or key in _BEFORE_THE_FILTER) and counts[part][key] != expected
+    ]
+    if wrong:
+        raise ValueError(
+            f"{NAME}: the index files under {root} are not the published ones ({', '.join(wrong)}): "
+            "copy info/ again, or set check_counts=False."
+        )

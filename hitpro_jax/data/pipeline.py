@@ -1,0 +1,306 @@
+"""Batches of clips, read, decoded and augmented by Grain: `train_batches`, `part_clips` and `test_clips`.
+
+A batch is a dict of NumPy arrays:
+  frames    uint8 [B, T, H, W, 3], RGB order, zero where the mask is False
+  mask      bool [B, T], False for a frame that could not be read and in rows that only fill the batch
+  modality  int32 [B]
+  tracklet  int32 [B], row in the sequence of tracklets; -1 in rows that only fill the batch
+Training batches alternate RGB and IR clips as their plan does; the others hold one modality each.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+import grain
+import numpy as np
+from absl import flags, logging
+
+from hitpro_jax.data import sampling, transforms
+from hitpro_jax.data.records import IR, RGB, FrameError, Tracklet
+
+Batch = dict[str, np.ndarray]
+
+# Grain's threads and workers already use every core: OpenCV's own would only fight them.
+cv2.setNumThreads(1)
+
+
+@dataclasses.dataclass(eq=False)
+class FrameReader:
+    """Reads one frame of a data set as uint8 [H, W, 3] in RGB order, scaled bilinearly and not cropped.
+
+    Attributes:
+      root: folder that the tracklets' paths are relative to.
+      image_size: (H, W) in pixels.
+      cache: keep every scaled frame in memory, for small sets. Threads share it; worker processes start with
+        an empty one of their own, so it pays with `num_workers=0` only.
+      allow_missing: leave out a frame that does not decode instead of raising an error.
+      unreadable: the paths left out by this process so far.
+    """
+
+    root: str
+    image_size: tuple[int, int]
+    cache: bool = False
+    allow_missing: bool = False
+    unreadable: set[str] = dataclasses.field(default_factory=set, init=False)
+    _kept: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, path: str) -> np.ndarray | None:
+        """Returns the frame, or None if it cannot be read and `allow_missing` is set.
+
+        Raises:
+          FrameError: if the file does not exist or does not decode as an image; the message names it.
+        """
+        frame = self._kept.get(path)
+        if frame is None and path not in self.unreadable:
+            frame = self._decode(path)
+            if self.cache and frame is not None:
+                self._kept[path] = frame
+        return frame
+
+    def clip(self, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the frames uint8 [T, H, W, 3] and a mask bool [T], False where one could not be read."""
+        frames = np.zeros((len(paths), *self.image_size, 3), np.uint8)
+        mask = np.zeros(len(paths), bool)
+        for place, path in enumerate(paths):
+            if (frame := self(path)) is not None:
+                frames[place], mask[place] = frame, True
+        return frames, mask
+
+    def _decode(self, path: str) -> np.ndarray | None:
+        full = os.path.join(self.root, path)
+        try:
+            with open(full, "rb") as file:
+                data = np.frombuffer(file.read(), np.uint8)
+            image, fault = (
+                cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None,
+                "does not decode as an image",
+            )
+        except FileNotFoundError:
+            image, fault = None, "does not exist"
+        if image is not None:
+            return cv2.cvtColor(transforms.resize(image, *self.image_size), cv2.COLOR_BGR2RGB)
+        if not self.allow_missing:
+            raise FrameError(
+                f"frame {full} {fault}: restore it, or set data.allow_missing to leave such frames out",
+                [path],
+            )
+        self.unreadable.add(path)
+        logging.warning("left out frame %s, which %s (%d so far)", full, fault, len(self.unreadable))
+        return None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_kept": {}}
+
+
+def train_batches(
+    reader: FrameReader,
+    tracklets: Sequence[Tracklet],
+    plan: np.ndarray,
+    *,
+    clip_length: int,
+    seed: int,
+    epoch: int,
+    start_step: int = 0,
+    augmentation: Mapping[str, float] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_workers: int = 0,
+    num_threads: int | None = None,
+) -> Iterator[Batch]:
+    """Yields this process's rows of the planned batches of one epoch, from `start_step` to its end.
+
+    Frames and augmentation of clip b of step s are drawn from (seed, epoch, s, b) alone, so that neither the
+    start, nor workers and threads, nor the number of processes changes a pixel.
+
+    Args:
+      reader: decodes frames; hand in the same one every epoch, so that its cache lasts.
+      tracklets: the sequence that the plan's numbers point into.
+      plan: int [steps, B] of `sampling.plan_epoch`; B is the batch of all processes together.
+      clip_length: frames T in a clip.
+      seed: non-negative.
+      epoch: non-negative.
+      start_step: first step to be read, in [0, steps].
+      augmentation: keywords of `transforms.augment`; None for its defaults.
+      process_index: which part of every batch is read here: rows [i B / n, (i + 1) B / n).
+      process_count: n; it must divide B into parts of even size.
+      num_workers: worker processes; 0 reads in threads of this process. A script that asks for workers needs
+        the guard `if __name__ == "__main__"`.
+      num_threads: reading threads in each process; None for one per core, at most 16.
+
+    Returns:
+      An iterator; its `close()` ends workers early.
+
+    Raises:
+      ValueError: if B does not split evenly over the processes.
+    """
+    steps, size = plan.shape
+    local = _local_size(size, process_count)
+    clip = _TrainClip(reader, tracklets, plan, clip_length, seed, epoch, augmentation or {})
+    rows = np.arange(start_step, steps)[:, None] * size + process_index * local + np.arange(local)
+    return _batches(rows, clip, num_workers=num_workers, num_threads=num_threads)
+
+
+def part_clips(
+    reader: FrameReader,
+    tracklets: Sequence[Tracklet],
+    *,
+    parts: int,
+    clip_length: int,
+    batch_size: int,
+    **reading: int | None,
+) -> Iterator[Batch]:
+    """Yields every non-empty sub-tracklet of every tracklet once, for the refresh of the prototypes (ICTP).
+
+    Each batch holds one modality, RGB first, and has a further field `part`, int32 [B]: together with
+    `tracklet` it tells the row [N, S] of the table of parts; both are -1 in rows that only fill the batch.
+
+    Args:
+      reader: decodes frames.
+      tracklets: N records.
+      parts: S, see `sampling.part_frames`.
+      clip_length: frames T of each part.
+      batch_size: B of all processes together; the last batch of each modality is filled up.
+      **reading: process_index, process_count, num_workers and num_threads of `train_batches`.
+
+    Returns:
+      An iterator of batches.
+    """
+
+    def frames(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        return sampling.part_frames(num_frames, parts, clip_length)
+
+    return _ordered_batches(reader, tracklets, frames, clip_length, batch_size, **reading)
+
+
+def test_clips(
+    reader: FrameReader,
+    tracklets: Sequence[Tracklet],
+    *,
+    clip_length: int,
+    batch_size: int,
+    frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
+    **reading: int | None,
+) -> Iterator[Batch]:
+    """Yields one clip of every tracklet, in order, for the evaluation.
+
+    Each batch holds one modality, RGB first; `tracklet` tells the row.
+
+    Args:
+      reader: decodes frames.
+      tracklets: N records.
+      clip_length: frames T of each tracklet.
+      batch_size: B of all processes together; the last batch of each modality is filled up.
+      frames: the protocol's rule, (number of frames, T) -> int [T].
+      **reading: process_index, process_count, num_workers and num_threads of `train_batches`.
+
+    Returns:
+      An iterator of batches.
+    """
+
+    def whole(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        return frames(num_frames, clip_length)[None], np.ones(1, bool)
+
+    return _ordered_batches(reader, tracklets, whole, clip_length, batch_size, **reading)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainClip:
+    """Makes the clip at one place of the plan, counted over all its steps."""
+
+    reader: FrameReader
+    tracklets: Sequence[Tracklet]
+    plan: np.ndarray
+    clip_length: int
+    seed: int
+    epoch: int
+    augmentation: Mapping[str, float]
+
+    def __call__(self, place: int) -> Batch:
+        step, row = divmod(int(place), self.plan.shape[1])
+        rng = np.random.default_rng([self.seed, self.epoch, step, row])
+        number = int(self.plan[step, row])
+        tracklet = self.tracklets[number]
+        chosen = sampling.clip_frames(len(tracklet.frames), self.clip_length, rng)
+        frames, mask = self.reader.clip([tracklet.frames[i] for i in chosen])
+        frames = transforms.augment(frames, tracklet.modality, rng, **self.augmentation)
+        frames[~mask] = 0
+        return _row(frames, mask, modality=tracklet.modality, tracklet=number)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OrderedClip:
+    """Makes one row of an ordered pass: (modality, tracklet, part, frames), tracklet -1 to fill a batch."""
+
+    reader: FrameReader
+    tracklets: Sequence[Tracklet]
+    rows: Sequence[tuple[int, int, int, np.ndarray]]
+
+    def __call__(self, place: int) -> Batch:
+        modality, number, part, chosen = self.rows[int(place)]
+        if number < 0:
+            frames = np.zeros((len(chosen), *self.reader.image_size, 3), np.uint8)
+            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1)
+        paths = self.tracklets[number].frames
+        frames, mask = self.reader.clip([paths[i] for i in chosen])
+        return _row(frames, mask, modality=modality, tracklet=number, part=part)
+
+
+def _row(frames: np.ndarray, mask: np.ndarray, **numbers: int) -> Batch:
+    return {"frames": frames, "mask": mask, **{name: np.int32(value) for name, value in numbers.items()}}
+
+
+def _ordered_batches(
+    reader: FrameReader,
+    tracklets: Sequence[Tracklet],
+    clips_of: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    clip_length: int,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_workers: int = 0,
+    num_threads: int | None = None,
+) -> Iterator[Batch]:
+    """Yields the clips of all tracklets, RGB and then IR, each modality filled up to whole batches."""
+    local = _local_size(batch_size, process_count, even=False)
+    rows = []
+    for modality in (RGB, IR):
+        for number, tracklet in enumerate(tracklets):
+            if tracklet.modality == modality:
+                index, present = clips_of(len(tracklet.frames))
+                rows += [(modality, number, int(s), index[s]) for s in np.flatnonzero(present)]
+        rows += [(modality, -1, -1, np.zeros(clip_length, int))] * (-len(rows) % batch_size)
+    places = np.arange(len(rows)).reshape(-1, batch_size)[:, process_index * local :][:, :local]
+    clip = _OrderedClip(reader, tracklets, rows)
+    return _batches(places, clip, num_workers=num_workers, num_threads=num_threads)
+
+
+def _local_size(batch_size: int, process_count: int, *, even: bool = True) -> int:
+    """Returns the rows of a batch that one process reads; even parts keep RGB and IR clips alternating."""
+    local, rest = divmod(batch_size, process_count)
+    if rest or (even and process_count > 1 and local % 2):
+        kind = "parts of even size" if even else "equal parts"
+        raise ValueError(
+            f"a batch of {batch_size} clips does not split into {kind} over {process_count} processes: "
+            "choose a multiple of both"
+        )
+    return local
+
+
+def _batches(
+    places: np.ndarray, clip: Callable[[int], Batch], *, num_workers: int, num_threads: int | None
+) -> Iterator[Batch]:
+    """Yields one batch of clips for each row of `places`, int [steps, b], in order."""
+    threads = min(16, os.cpu_count() or 1) if num_threads is None else num_threads
+    clips = grain.MapDataset.source(places.ravel()).map(clip).batch(places.shape[1], drop_remainder=True)
+    # The buffer counts whole batches: Grain's default of 500 would fill the memory.
+    batches = clips.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    if num_workers:
+        if (
+            not flags.FLAGS.is_parsed()
+        ):  # Grain's workers read absl flags, which a script may never have parsed.
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    return iter(batches)

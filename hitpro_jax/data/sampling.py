@@ -1,0 +1,203 @@
+"""Which frames make a clip, which tracklets make a batch: pure functions of sizes, positives and seeds."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from hitpro_jax.data.records import IR, RGB
+
+
+def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns one random frame of each of `clip_length` even segments of a tracklet (for training).
+
+    Segment l holds frames floor(l n / L) .. floor((l + 1) n / L) - 1 of n. Choice: the segments of TSN,
+    because a clip then spans the whole tracklet and yet changes from epoch to epoch. A tracklet shorter than
+    the clip gives all its frames and repeats the last.
+
+    Args:
+      num_frames: n >= 1.
+      clip_length: L >= 1.
+      rng: source of every random number.
+
+    Returns:
+      int64 [L], not decreasing, in [0, n).
+    """
+    if num_frames < clip_length:
+        return np.minimum(np.arange(clip_length), num_frames - 1)
+    edges = np.arange(clip_length + 1) * num_frames // clip_length
+    return rng.integers(edges[:-1], edges[1:])
+
+
+def part_frames(num_frames: int, parts: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `length` evenly spaced frames of each of the sub-tracklets of a tracklet (ICTP).
+
+    Part s of S holds frames floor(s n / S) .. floor((s + 1) n / S) - 1 of n, and frame l of L is the
+    floor(l m / L)-th of its m frames; the last is repeated when m < L. Sub-tracklets (paper); Choice: even
+    ones, because nothing in a tracklet marks a natural cut.
+
+    Args:
+      num_frames: n >= 1.
+      parts: S >= 1.
+      length: L >= 1.
+
+    Returns:
+      index: int64 [S, L] in [0, n); rows of empty parts hold frames of their neighbours and mean nothing.
+      mask: bool [S], False where a part is empty (only when n < S).
+    """
+    edges = np.arange(parts + 1) * num_frames // parts
+    first, size = edges[:-1, None], np.diff(edges)[:, None]
+    place = np.arange(length)
+    spaced = np.where(size < length, np.minimum(place, size - 1), place * size // length)
+    return np.clip(first + spaced, 0, num_frames - 1), size[:, 0] > 0
+
+
+def test_frames(num_frames: int, length: int) -> np.ndarray:
+    """Returns the frames by which a tracklet is tested on HITSZ-VCM.
+
+    Position s of S is min(s ceil(n / S), n - 1), and min(s, n - 1) when n < S (from M3-ReID).
+
+    Args:
+      num_frames: n >= 1.
+      length: S >= 1.
+
+    Returns:
+      int64 [S], not decreasing, in [0, n).
+    """
+    stride = max(1, -(-num_frames // length))
+    return np.minimum(np.arange(length) * stride, num_frames - 1)
+
+
+def uniform_frames(num_frames: int, length: int) -> np.ndarray:
+    """Returns the frames floor(s n / S) by which a tracklet is tested in BUPTCampus's own protocol.
+
+    Args:
+      num_frames: n >= 1.
+      length: S >= 1.
+
+    Returns:
+      int64 [S], not decreasing, in [0, n); a short tracklet repeats every frame about equally often.
+    """
+    return np.arange(length) * num_frames // length
+
+
+def plan_epoch(
+    seed: int,
+    epoch: int,
+    views: np.ndarray,
+    modality: np.ndarray,
+    *,
+    steps: int,
+    tracklets_per_modality: int,
+    clips_per_tracklet: int,
+    partner_share: float = 0.0,
+    within_index: np.ndarray | None = None,
+    within_weight: np.ndarray | None = None,
+    cross_index: np.ndarray | None = None,
+    cross_weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """Returns the tracklet of every clip of an epoch: modalities and views balanced, partly mined partners.
+
+    Each batch takes, per modality, its anchors from a rotation that visits the views in turn and each view's
+    tracklets without repeats until they are exhausted (from CAP). The other places go to partners: positives
+    of this batch's anchors, drawn with probability proportional to their weight and at most once per batch. A
+    partner takes a place of its own modality, whichever modality its anchor has. Places for which no positive
+    is left go back to the rotation, so that counts always hold; a batch repeats a tracklet only when its
+    modality has fewer than asked for.
+
+    Shapes: N tracklets, K positives, P tracklets_per_modality, C clips_per_tracklet, B = 2 P C clips.
+
+    Args:
+      seed: non-negative.
+      epoch: non-negative.
+      views: int [N], dense id of (modality, camera).
+      modality: int [N].
+      steps: batches in the epoch.
+      tracklets_per_modality: P >= 1; where all tracklets are of one modality, it fills all 2 P places.
+      clips_per_tracklet: C >= 1.
+      partner_share: share of the P places that partners may take, in [0, 1), rounded; one place at least is
+        left to the rotation.
+      within_index: int [N, K], positives of the own modality, -1 for none; None before the first mining.
+      within_weight: float [N, K], 0 for none; None weighs all positives alike.
+      cross_index: int [N, K'], positives of the other modality, likewise.
+      cross_weight: float [N, K'].
+
+    Returns:
+      int32 [steps, B]. Clips alternate rgb, ir, rgb, ir ...; the clips of one tracklet are in neighbouring
+      pairs; anchors come first and partners last.
+
+    Raises:
+      ValueError: if there is no tracklet, or partner_share lies outside [0, 1).
+    """
+    views, modality = np.asarray(views), np.asarray(modality)
+    if not len(views):
+        raise ValueError("an epoch cannot be planned without tracklets: the training set is empty")
+    if not 0 <= partner_share < 1:
+        raise ValueError(f"partner_share must lie in [0, 1), but is {partner_share}")
+    rng = np.random.default_rng([seed, epoch])
+    present = [m for m in (RGB, IR) if np.any(modality == m)]
+    places = tracklets_per_modality * 2 // len(present)
+    anchors = max(1, places - round(partner_share * places))
+    rotations = [_rotation(rng, views, np.flatnonzero(modality == m)) for m in present]
+    sizes = [int(np.sum(modality == m)) for m in present]
+    index, weight = _join((within_index, within_weight), (cross_index, cross_weight), len(views))
+
+    def batch() -> list[list[int]]:
+        chosen = [_draw(rotation, anchors, [], n) for rotation, n in zip(rotations, sizes)]
+        if anchors < places:
+            ranked = _ranked_partners(rng, np.concatenate(chosen), index, weight)
+            for m, row in zip(present, chosen):
+                row += [t for t in ranked if modality[t] == m and t not in row][: places - anchors]
+        return [_draw(r, places, row, n) for r, row, n in zip(rotations, chosen, sizes)]
+
+    table = np.array([batch() for _ in range(steps)], np.int32).reshape(steps, len(present), places)
+    table = table.transpose(0, 2, 1)[:, :, None]
+    return np.repeat(table, clips_per_tracklet, axis=2).reshape(steps, -1)
+
+
+def _rotation(rng: np.random.Generator, views: np.ndarray, members: np.ndarray) -> Iterator[int]:
+    """Yields members for ever: views in turn, each view's members in a fresh random order every round."""
+    own = {v: _shuffled_for_ever(rng, members[views[members] == v]) for v in np.unique(views[members])}
+    for view in _shuffled_for_ever(rng, np.array(list(own))):
+        yield next(own[view])
+
+
+def _shuffled_for_ever(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
+    return itertools.chain.from_iterable(rng.permutation(items).tolist() for _ in itertools.count())
+
+
+def _draw(rotation: Iterator[int], count: int, chosen: list[int], size: int) -> list[int]:
+    """Returns `chosen` filled up to `count` from the rotation; repeats only once all `size` are in."""
+    chosen = list(chosen)
+    while len(chosen) < count:
+        tracklet = next(rotation)
+        if tracklet not in chosen or len(chosen) >= size:
+            chosen.append(tracklet)
+    return chosen
+
+
+def _join(
+    within: tuple[np.ndarray | None, np.ndarray | None],
+    cross: tuple[np.ndarray | None, np.ndarray | None],
+    num_tracklets: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both positives tables side by side: index [N, K + K'] and weight, 0 for none."""
+    index, weight = [np.full((num_tracklets, 0), -1)], [np.zeros((num_tracklets, 0))]
+    for table, weights in (within, cross):
+        if table is not None:
+            index.append(np.asarray(table))
+            weight.append(np.where(index[-1] >= 0, 1.0 if weights is None else weights, 0.0))
+    return np.concatenate(index, axis=1), np.concatenate(weight, axis=1)
+
+
+def _ranked_partners(
+    rng: np.random.Generator, anchors: np.ndarray, index: np.ndarray, weight: np.ndarray
+) -> list[int]:
+    """Returns the anchors' positives without repeats, in random order in which heavy ones tend to come first.
+
+    The order of Exp(1) / weight is that of draws without replacement with probability proportional to weight.
+    """
+    candidate, weight = index[anchors].ravel(), weight[anchors].ravel()
+    candidate, weight = candidate[weight > 0], weight[weight > 0]
+    order = np.argsort(rng.exponential(size=len(weight)) / weight, kind="stable")
+    return list(dict.fromkeys(candidate[order].tolist()))

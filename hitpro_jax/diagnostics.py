@@ -1,0 +1,114 @@
+"""What a refresh found, in numbers: person ids may enter here and in the evaluator, and nowhere else.
+
+Without ids (an owner of unlabelled video) every figure is there but precision and recall. NumPy, on the host.
+N tracklets, K positives, V views.
+"""
+
+import numpy as np
+
+
+
+def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.ndarray,
+             pids: np.ndarray | None) -> dict[str, float]:
+    """Slash-named figures of one refresh.
+
+    Args:
+      memory: HiTPro's memory after the refresh, NumPy leaves; padding rows behind the N tracklets are left out.
+      before: the memory just before it; None at the first refresh, then drift and stability are left out.
+      modality, camera, view: int [N].
+      pids: int [N], or None if there are no labels.
+    """
+    size = len(modality)
+    bank = memory.prototypes[:size]
+    figures = {"bank/reliability": float(memory.reliability[:size].mean()), **view_similarities(bank, modality, view)}
+    if before is not None:
+        figures["bank/drift"] = float(1.0 - (bank * before.prototypes[:size]).sum(1).mean())
+    for stage in ("within", "across"):
+        index = getattr(memory, stage).index[:size]
+        figures |= {f"align/{stage}/{name}": value for name, value in positives(index).items()}
+        for name, value in zip(_DIRECTIONS[stage], getattr(memory, stage).threshold, strict=True):
+            figures[f"align/{stage}/threshold_{name}"] = float(value)
+        if before is not None:
+            figures[f"align/{stage}/stability"] = overlap(index, getattr(before, stage).index[:size])
+        if pids is not None:
+            rivals = candidates(stage, modality, camera, pids)
+            figures |= {f"align/{stage}/{name}": value for name, value in quality(index, pids, rivals).items()}
+    if pids is not None:
+        figures["align/same_view/precision"] = quality(memory.same_view[:size], pids, None)["precision"]
+    return figures
+
+
+_DIRECTIONS = {"within": ("rgb", "ir"), "across": ("rgb_to_ir", "ir_to_rgb")}
+
+
+def positives(index: np.ndarray) -> dict[str, float]:
+    """Positives per tracklet, share of tracklets with none, and share of positives that hold both ways.
+
+    >>> positives(np.array([[1, 2], [0, -1], [-1, -1]]))
+    {'per_tracklet': 1.0, 'share_none': 0.3333333333333333, 'reciprocal': 0.6666666666666666}
+    """
+    there = index >= 0
+    back = (index[index] == np.arange(len(index))[:, None, None]).any(-1) & there
+    return {"per_tracklet": float(there.sum(1).mean()), "share_none": float((~there.any(1)).mean()),
+            "reciprocal": _ratio(back.sum(), there.sum())}
+
+
+def overlap(index: np.ndarray, before: np.ndarray) -> float:
+    """Stability: positives that were there before, over all of both refreshes (Jaccard); 0 if there are none."""
+    common = ((index[:, :, None] == before[:, None]) & (index >= 0)[:, :, None]).any(-1).sum()
+    return _ratio(common, (index >= 0).sum() + (before >= 0).sum() - common)
+
+
+def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> np.ndarray:
+    """How many true positives each tracklet could have, int [N]: same person, and a legal candidate of the stage."""
+    def same(*columns):
+        _, inverse, counts = np.unique(np.stack(columns, 1), axis=0, return_inverse=True, return_counts=True)
+        return counts[inverse.ravel()]
+
+    if stage == "across":
+        return same(pids) - same(pids, modality)
+    return same(pids, modality) - same(pids, modality, camera)
+
+
+def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) -> dict[str, float]:
+    """Precision of the entries of a table [N, K], their recall, and the share of tracklets with at least one true
+    positive among those that have one to find. 0 where there is nothing to count."""
+    there = index >= 0
+    true = there & (pids[index] == pids[:, None])
+    found = {"precision": _ratio(true.sum(), there.sum())}
+    if possible is not None:
+        found["recall"] = _ratio(true.sum(), possible.sum())
+        found["recall_any"] = _ratio((true.any(1) & (possible > 0)).sum(), (possible > 0).sum())
+    return found
+
+
+def view_similarities(bank: np.ndarray, modality: np.ndarray, view: np.ndarray) -> dict[str, float]:
+    """Mean similarity of two tracklets of one view, of two views of one modality, and of two modalities.
+
+    Their differences are the camera bias and the modality bias. Only view means are needed: mean <p_i, p_j> =
+    <mean p_i, mean p_j>.
+    """
+    views = np.unique(view)
+    means = np.stack([bank[view == v].mean(0) for v in views])
+    kind = np.array([modality[view == v][0] for v in views])
+    pairs, same = means @ means.T, kind[:, None] == kind[None]
+    own = np.eye(len(views), dtype=bool)
+    masks = {"same_view": own, "other_camera": same & ~own, "other_modality": ~same}
+    return {f"bank/similarity/{name}": float(pairs[mask].mean()) for name, mask in masks.items() if mask.any()}
+
+
+def summary(figures: dict[str, float]) -> str:
+    """One line for the terminal."""
+    def stage(name):
+        text = f"{figures[f'align/{name}/per_tracklet']:.1f} a tracklet"
+        if f"align/{name}/precision" in figures:
+            text += (f", precision {figures[f'align/{name}/precision']:.2f}"
+                     f", found {figures[f'align/{name}/recall_any']:.2f}")
+        return text
+
+    return f"positives within: {stage('within')}; across: {stage('across')}; " \
+           f"reliability {figures['bank/reliability']:.2f}"
+
+
+def _ratio(part, whole) -> float:
+    return float(part) / float(whole) if whole else 0.0

@@ -1,0 +1,95 @@
+"""Evaluation: embed query and gallery, score every direction of the protocol, tell and write the result."""
+
+import json
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from hitpro_jax.checkpoint import Checkpointer
+from hitpro_jax.data import pipeline, records
+from hitpro_jax.data.datasets import Protocol, open_dataset
+from hitpro_jax.data.records import Dataset, Record
+from hitpro_jax.embedding import Embed, embed_all, make_embed
+from hitpro_jax.models.encoder import make_encoder
+from hitpro_jax.scoring import score
+from hitpro_jax.sharding import make_mesh, replicated
+from hitpro_jax.writers import Writer
+
+__all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "score"]
+HEADLINE = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
+
+def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
+    """Loads the data set, checks that its files are there, and tells what was found."""
+    dataset, protocol = open_dataset(config.data.to_dict())
+    dataset = records.verify_files(
+        dataset, min_frames=config.data.min_frames, allow_missing=config.data.allow_missing,
+        progress=lambda folders, total: tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False))
+    for line in records.report(dataset):
+        say(line)
+    reader = pipeline.FrameReader(dataset.root, tuple(config.data.image_size), cache=config.data.cache,
+                                  allow_missing=config.data.allow_missing)
+    return dataset, protocol, reader
+
+
+def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol, reader: pipeline.FrameReader,
+             options: ConfigDict, mesh: Mesh) -> dict[str, dict]:
+    """Scores of every direction of the protocol, as `score` gives them, by the direction's key."""
+    splits = {}
+    for split in ("query", "gallery"):
+        splits[split] = _describe(embed, variables, getattr(dataset, split), reader, options, mesh)
+    scores = {}
+    for key, (query, gallery) in protocol.directions.items():
+        (q, q_pid, q_cam), (g, g_pid, g_cam) = splits[query], splits[gallery]
+        scores[key] = score(q, g, q_pid, g_pid, q_cam, g_cam, camera_rule=protocol.camera_rule)
+    return scores
+
+
+def _describe(embed, variables, tracklets: tuple[Record, ...], reader, options, mesh):
+    """Features [N, D], person ids [N] and camera ids [N] of a split."""
+    batches = pipeline.test_clips(
+        reader, tracklets, clip_length=options.frames, batch_size=options.batch_size,
+        process_index=jax.process_index(), process_count=jax.process_count())
+    features, _ = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
+    return features[:, 0], np.array([t.pid for t in tracklets]), np.array([t.camid for t in tracklets])
+
+
+def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Only the figures in percent of every direction."""
+    return {key: {name: float(values[name]) for name in HEADLINE} for key, values in scores.items()}
+
+
+def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) -> None:
+    """One line of metrics.jsonl and one on the terminal."""
+    figures = headline(scores)
+    writer.metrics(step, {f"eval/{key}/{name}": value for key, values in figures.items()
+                          for name, value in values.items()})
+    text = "; ".join(f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f}" for key, v in figures.items())
+    writer.say(f"step {step}, {protocol.name}: {text}")
+
+
+def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
+    """Scores the workdir's newest checkpoint and writes eval/<step>.json; returns what was written.
+
+    Raises:
+      ValueError: there is no checkpoint, or it belongs to another encoder.
+    """
+    mesh = make_mesh()
+    dataset, protocol, reader = open_data(config, writer.say)
+    with Checkpointer(writer.path / "checkpoints", read_only=True, say=writer.say) as checkpointer:
+        restored = checkpointer.restore_parts(("params", "batch_stats"), replicated(mesh))
+    if restored is None:
+        raise ValueError(f"no checkpoint in {writer.path}: give the --workdir of a run, or train one first")
+    variables, step = restored
+    embed = make_embed(make_encoder(**config.encoder), mesh)
+    scores = evaluate(embed, variables, dataset, protocol, reader, config.eval, mesh)
+    result = {"protocol": protocol.name, "step": step, **headline(scores)}
+    if jax.process_index() == 0:
+        (writer.path / "eval").mkdir(exist_ok=True)
+        (writer.path / "eval" / f"{step}.json").write_text(json.dumps(result, indent=2) + "\n")
+    writer.table(result)
+    return result

@@ -1,0 +1,1 @@
+"""Pure JAX functions, each beside its formula: no Flax, no configuration object, no input or output."""

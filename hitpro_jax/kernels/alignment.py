@@ -1,0 +1,482 @@
+"""HCPA, Hierarchical Cross-Prototype Alignment: two-stage positive mining with DTS and SWA (paper).
+
+P prototypes, D features, K positives, A ambiguous, M neighbours kept in the table, V views. Thresholds are
+[2], by modality m of the anchor: in stage 2 that is the direction from m to the other one (0: RGB to IR).
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from hitpro_jax.kernels import mining
+from hitpro_jax.kernels.mining import Group, Neighbours
+from hitpro_jax.kernels.prototypes import unit
+from hitpro_jax.kernels.segments import segment_mean
+from hitpro_jax.kernels.weighting import shared_neighbours, soft_weights
+
+MODALITIES = 2
+VOTERS = 20  # neighbours whose votes are counted, from N-ULC's short lists (choice)
+
+
+class Positives(NamedTuple):
+    """Mined positives of each prototype."""
+
+    index: jax.Array  # [P, K] int32, -1 for none
+    weight: jax.Array  # [P, K] float32, rows sum to 1 or are 0
+    ignore: jax.Array  # [P, A] int32, ambiguous candidates, neither positive nor negative; -1 for none
+    threshold: jax.Array  # [2] float32, theta by modality of the anchor, the next call's `previous`
+
+
+def no_positives(size: int, *, positives: int, ambiguous: int) -> Positives:
+    """What there is before any mining: empty rows, and thresholds of +inf that count as "none yet".
+
+    >>> no_positives(1, positives=2, ambiguous=1).index.tolist()
+    [[-1, -1]]
+    """
+    return Positives(
+        index=jnp.full((size, positives), -1, jnp.int32),
+        weight=jnp.zeros((size, positives), jnp.float32),
+        ignore=jnp.full((size, ambiguous), -1, jnp.int32),
+        threshold=jnp.full(MODALITIES, jnp.inf, jnp.float32),
+    )
+
+
+def within_modality(
+    prototypes: jax.Array,
+    group: Group,
+    *,
+    num_views: int,
+    rho: float | jax.Array,
+    kappa: float | jax.Array,
+    previous: jax.Array | None = None,
+    ema: float | jax.Array = 0.5,
+    rule: str = "both",
+    fixed: float = 0.5,
+    camera_bias: str = "mean",
+    per_camera: int = 3,
+    reciprocity: int = 20,
+    positives: int = 10,
+    weighting: str = "softmax",
+    temperature: float = 0.1,
+    reliability: jax.Array | None = None,
+    ambiguous: int = 10,
+    band: float = 0.05,
+    neighbours: int = 64,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Positives:
+    """Stage 1: positives of the same modality seen by other cameras.
+
+    s_ij = <p_i, p_j>, C_i = {j: m_j = m_i, c_j != c_i} (paper), camera bias removed; b_i = max_{C_i} s_ij.
+    j is accepted if all hold (Dynamic Threshold Strategy, paper; rules ours):
+      (a) s_ij >= rho b_i (from SDCL);  (b) s_ij >= theta_m = mean b + kappa std b (choice);
+      (c) j is among the `per_camera` best of its camera (from O2CAP);
+      (d) i is among the `reciprocity` nearest of j (from k-reciprocal encoding and DAL).
+    The best `positives` are kept, weighted by w_ij (Soft Weight Assignment, paper). A tracklet may have none.
+    Choice: candidates that reach the bar less `band` without being accepted are ambiguous: they may well be
+    the same person, so they must not serve as negatives either.
+
+    Args:
+      prototypes: [P, D] float32 unit rows.
+      group: modality, camera, view, valid [P].
+      num_views: V, static.
+      rho, kappa: this epoch's values, may be traced.
+      previous, ema: thresholds of the last refresh and their weight (see `mining.dynamic_threshold`).
+      rule, fixed: see `mining.row_threshold`.
+      camera_bias: "none", "mean" or "zscore" (see `mining.view_bias`).
+      per_camera, reciprocity, positives, ambiguous, neighbours: k_c, K_r, K1, A, M; static.
+      weighting, temperature, reliability: see `weighting.soft_weights`; reliability [P] or None.
+      band: width of the ambiguous band under the bar.
+      block, mesh: see `mining.nearest`.
+
+    Returns:
+      Positives [P, K1]; rows without any are -1 / 0.
+
+    Memory: O(block P + P M). Time: 2 P^2 D flops. Rules are exact for candidates inside the table of M.
+
+    >>> group = Group(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
+    >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
+    >>> options = dict(num_views=2, rho=.9, kappa=0., camera_bias="none")
+    >>> jax.jit(lambda bank: within_modality(bank, group, **options))(bank).index[:, 0].tolist()
+    [1, 0, -1]
+    """
+    _check(prototypes, group)
+    bias = mining.view_bias(
+        prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh
+    )
+    table = mining.nearest(
+        prototypes, group, relation="other_camera", count=neighbours, block=block, bias=bias, mesh=mesh
+    )
+    theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
+    accepted = (
+        mining.reaches(table, bar)
+        & (mining.camera_rank(table, group.camera) < per_camera)
+        & mining.reciprocal(table, count=reciprocity)
+    )
+    kept = mining.keep_top(table, accepted, count=positives)
+    voters = table.index[:, :VOTERS]
+    weight = _weights(kept, weighting, temperature, bar, voters, voters, reliability)
+    return _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
+
+
+def across_modalities(
+    prototypes: jax.Array,
+    within: Positives,
+    group: Group,
+    *,
+    rho: float | jax.Array,
+    kappa: float | jax.Array,
+    previous: jax.Array | None = None,
+    ema: float | jax.Array = 0.5,
+    rule: str = "both",
+    fixed: float = 0.5,
+    debias: str = "mean",
+    reciprocity: int = 20,
+    cycle: bool = True,
+    positives: int = 10,
+    weighting: str = "softmax",
+    temperature: float = 0.1,
+    reliability: jax.Array | None = None,
+    ambiguous: int = 10,
+    band: float = 0.05,
+    direct: bool = False,
+    ban_same_camera: bool = False,
+    neighbours: int = 64,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Positives:
+    """Stage 2: positives of the other modality, built on stage 1 (paper).
+
+    q_i = unit(p_i + sum_j w_ij p_j), modality bias removed; C_i = {j: m_j != m_i}.
+    DTS rules (a), (b) with statistics of each direction, and (d), as in stage 1; then a cycle check and
+    propagation: i's positives include the stage-1 positives k of each match j with weight w_ij w_jk (choice).
+    Many to one is allowed (choice: infrared is under-clustered, as CBA notes, so a one-to-one matching would
+    force errors). `direct` skips stage 1 altogether, an ablation: q = p, no propagation, and no cycle check,
+    which is written in stage-1 links.
+
+    Args:
+      prototypes: [P, D] float32 unit rows.
+      within: stage-1 positives.
+      group: modality, camera, view, valid [P].
+      rho, kappa, previous, ema, rule, fixed: as in stage 1, of its own.
+      debias: "none"; "mean", unit(q_i - mean of q over i's modality) (choice); or "balanced_knn", over the
+        K_r nearest (see `mining.neighbour_level`, after BMIL).
+      reciprocity, positives, ambiguous, neighbours: K_r, K2, A, M; static.
+      cycle: whether to apply `cycle_consistent`, static.
+      weighting, temperature, reliability: see `weighting.soft_weights`. "vote" counts the stage-1 positives
+        of j that are also near i.
+      band: width of the ambiguous band under the bar.
+      direct, ban_same_camera: see above and `mining.nearest`, static.
+      block, mesh: see `mining.nearest`.
+
+    Returns:
+      Positives [P, K2]; rows without any are -1 / 0; all rows if only one modality is present.
+
+    Memory and time: as stage 1, "balanced_knn" twice the time.
+
+    >>> group = Group(*jnp.array([[0, 0, 1, 1], [1, 2, 1, 2], [0, 1, 2, 3]]), jnp.ones(4, bool))
+    >>> bank, none = jnp.eye(2)[jnp.array([0, 1, 0, 1])], no_positives(4, positives=1, ambiguous=1)
+    >>> mine = lambda bank: across_modalities(bank, none, group, rho=.9, kappa=0., direct=True)
+    >>> jax.jit(mine)(bank).index[:, 0].tolist()
+    [2, 3, 0, 1]
+    """
+    _check(prototypes, group)
+    if direct:
+        within = no_positives(prototypes.shape[0], positives=1, ambiguous=1)
+    smooth = smoothed(prototypes, within, block=block, mesh=mesh)
+    table = _across_table(smooth, group, debias, reciprocity, neighbours, block, ban_same_camera, mesh)
+    theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
+    accepted = mining.reaches(table, bar) & mining.reciprocal(table, count=reciprocity)
+    if cycle and not direct:
+        accepted &= cycle_consistent(table, within.index, block=block, mesh=mesh)
+    kept = mining.keep_top(table, accepted, count=positives)
+    weight = _weights(
+        kept, weighting, temperature, bar, table.index[:, :VOTERS], within.index, reliability
+    )
+    matched = _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
+    if direct:
+        return matched
+    return propagate(
+        matched, within, group.camera, ban_same_camera=ban_same_camera, block=block, mesh=mesh
+    )
+
+
+def same_view_ambiguity(
+    prototypes: jax.Array,
+    group: Group,
+    threshold: jax.Array,
+    *,
+    rho: float | jax.Array,
+    rule: str = "both",
+    fixed: float = 0.5,
+    count: int = 5,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> jax.Array:
+    """Prototypes of the own view that look like the same person, for level 1.
+
+    {j: g_j = g_i, j != i, s_ij >= max(rho max_j s_ij, theta_m)}, at most `count`, the most similar ones.
+    Choice: HITSZ-VCM cuts a person's stay into tracks of 24 frames, so one person can own several prototypes
+    of one view, and without this level 1 would push them apart.
+
+    Args:
+      prototypes: [P, D] float32 unit rows.
+      group: modality, camera, view, valid [P].
+      threshold: [2] theta of stage 1, by modality.
+      rho, rule, fixed: as in stage 1.
+      count: A, static.
+      block, mesh: see `mining.nearest`.
+
+    Returns:
+      [P, A] int32, best first, -1 for none.
+
+    >>> group = Group(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
+    >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
+    >>> mask = lambda bank: same_view_ambiguity(bank, group, jnp.array([.7, .7]), rho=.9, count=2)
+    >>> jax.jit(mask)(bank).tolist()
+    [[1, -1], [0, -1], [-1, -1]]
+    """
+    _check(prototypes, group)
+    chex.assert_shape(threshold, (MODALITIES,))
+    table = mining.nearest(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
+    theta = threshold[group.modality]
+    bar = mining.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
+    return mining.keep_top(table, mining.reaches(table, bar), count=count).index
+
+
+def smoothed(
+    prototypes: jax.Array, within: Positives, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> jax.Array:
+    """Prototypes drawn to their stage-1 positives: q_i = unit(p_i + sum_j w_ij p_j).
+
+    Stage 2 builds on stage 1 (paper). Choice: this sum, in which a row without positives stays itself.
+    Memory: O(block K D).
+
+    Args:
+      prototypes: [P, D] float32.
+      within: positives [P, K].
+      block, mesh: see `mining.map_rows`.
+
+    Returns:
+      [P, D] float32 unit rows.
+
+    >>> within = no_positives(2, positives=1, ambiguous=1)._replace(
+    ...     index=jnp.array([[1], [-1]]), weight=jnp.array([[1.], [0.]]))
+    >>> print(jax.jit(smoothed)(jnp.eye(2), within).round(2))
+    [[0.71 0.71]
+     [0.   1.  ]]
+    """
+
+    def row(anchor: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        prototype, index, weight = anchor
+        weight = jnp.where(index >= 0, weight, 0.0)
+        return unit(prototype + jnp.sum(weight[:, None] * prototypes[index], axis=0))
+
+    return mining.map_rows(row, (prototypes, within.index, within.weight), block=block, mesh=mesh)
+
+
+def remove_modality_mean(features: jax.Array, group: Group) -> jax.Array:
+    """Takes the modality's mean out of each row: unit(q_i - mean of q over i's modality).
+
+    Choice: the mean is what all tracklets of a modality share, so it tells modality and not person.
+
+    Args:
+      features: [P, D] float32.
+      group: of the rows; padding does not count.
+
+    Returns:
+      [P, D] float32; a row that equals its mean becomes 0.
+
+    >>> group = Group(jnp.array([0, 0, 1]), *jnp.zeros((2, 3), int), jnp.ones(3, bool))
+    >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), group).tolist()
+    [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
+    """
+    mean, _ = segment_mean(
+        features, jnp.where(group.valid, group.modality, -1), num_segments=MODALITIES
+    )
+    return unit(features - mean[group.modality])
+
+
+def cycle_consistent(
+    neighbours: Neighbours,
+    within_index: jax.Array,
+    *,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> jax.Array:
+    """Whether going i -> j and back from j to its best match leads home.
+
+    With L(i) = {i} and i's stage-1 positives, and b the nearest of j: accept if L(i) and L(b) meet: b is i,
+    or either is a stage-1 positive of the other, or the two share one.
+    Choice: a cycle check from DAL, softened by "share one", because a person can own several tracklets in one
+    view; these never are stage-1 positives of each other, but they share those of other cameras.
+
+    Args:
+      neighbours: stage-2 table [P, M].
+      within_index: [P, K] stage-1 positives, -1 for none.
+      block, mesh: see `mining.map_rows`.
+
+    Returns:
+      [P, M] bool, False for an empty entry.
+
+    >>> table = Neighbours(jnp.array([[2], [2], [0]]), jnp.ones((3, 1)))
+    >>> jax.jit(cycle_consistent)(table, jnp.full((3, 1), -1)).tolist()
+    [[True], [False], [True]]
+    """
+    chex.assert_rank([neighbours.index, within_index], 2)
+    size = within_index.shape[0]
+    links = jnp.concatenate([jnp.arange(size)[:, None], within_index], axis=1)
+    back = neighbours.index[:, 0]
+
+    def row(anchor: tuple[jax.Array, jax.Array]) -> jax.Array:
+        index, own = anchor
+        home = back[index]
+        theirs = links[home]
+        meets = jnp.any((theirs[:, :, None] == own) & (own >= 0), axis=(1, 2))
+        return meets & (index >= 0) & (home >= 0)
+
+    return mining.map_rows(row, (neighbours.index, links), block=block, mesh=mesh)
+
+
+def propagate(
+    matched: Positives,
+    within: Positives,
+    camera: jax.Array,
+    *,
+    ban_same_camera: bool = False,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Positives:
+    """Adds the stage-1 positives of each match: weight w_ik = w_ik + sum_j w_ij w_jk, top K2, renormalised.
+
+    Choice: a match j stands for its person, whose other cameras stage 1 has found already.
+
+    Args:
+      matched: stage-2 matches [P, K2].
+      within: stage-1 positives [P, K1].
+      camera: [P], read with `ban_same_camera`, which bars k of i's own physical camera here too.
+      block, mesh: see `mining.map_rows`.
+
+    Returns:
+      Positives [P, K2], heaviest first (ties: a match before its positives); ignore and threshold unchanged.
+
+    Memory: O(block (K2 + K1 K2)^2).
+
+    >>> one = no_positives(3, positives=2, ambiguous=1)
+    >>> matched = one._replace(index=one.index.at[0, 0].set(1), weight=one.weight.at[0, 0].set(1.))
+    >>> within = one._replace(index=one.index.at[1, 0].set(2), weight=one.weight.at[1, 0].set(1.))
+    >>> jax.jit(propagate)(matched, within, jnp.arange(3)).weight.tolist()[0]
+    [0.5, 0.5]
+    """
+    chex.assert_equal_shape_prefix([matched.index, within.index, camera], 1)
+    count = matched.index.shape[1]
+
+    def row(anchor: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        index, weight, own_camera = anchor
+        onward = jnp.where(index[:, None] >= 0, within.index[index], -1)
+        ids = jnp.concatenate([index, onward.reshape(-1)])
+        routes = jnp.concatenate([weight, (weight[:, None] * within.weight[index]).reshape(-1)])
+        allowed = ids >= 0
+        if ban_same_camera:
+            allowed &= camera[ids] != own_camera
+        same = ids[:, None] == ids[None, :]
+        total = jnp.sum(jnp.where(same, routes, 0.0), axis=1)
+        first = jnp.argmax(same, axis=1) == jnp.arange(ids.shape[0])  # one entry a prototype
+        best, place = jax.lax.top_k(jnp.where(first & allowed, total, 0.0), count)
+        norm = jnp.sum(best)
+        return jnp.where(best > 0, ids[place], -1), best / jnp.where(norm > 0, norm, 1.0)
+
+    index, weight = mining.map_rows(
+        row, (matched.index, matched.weight, camera), block=block, mesh=mesh
+    )
+    return matched._replace(index=index, weight=weight)
+
+
+def _check(prototypes: jax.Array, group: Group) -> None:
+    chex.assert_rank(prototypes, 2)
+    for field in group:
+        chex.assert_shape(field, (prototypes.shape[0],))
+
+
+def _across_table(
+    smooth: jax.Array,
+    group: Group,
+    debias: str,
+    reciprocity: int,
+    neighbours: int,
+    block: int,
+    ban_same_camera: bool,
+    mesh: jax.sharding.Mesh | None,
+) -> Neighbours:
+    """Stage-2 candidates after the modality bias is removed."""
+    if debias not in ("none", "mean", "balanced_knn"):
+        raise ValueError(f"unknown modality debiasing {debias!r}; use 'none', 'mean' or 'balanced_knn'.")
+    if debias == "mean":
+        smooth = remove_modality_mean(smooth, group)
+
+    def search(count: int, level: jax.Array | None = None) -> Neighbours:
+        return mining.nearest(
+            smooth,
+            group,
+            relation="other_modality",
+            count=count,
+            block=block,
+            level=level,
+            ban_same_camera=ban_same_camera,
+            mesh=mesh,
+        )
+
+    if debias != "balanced_knn":
+        return search(neighbours)
+    return search(neighbours, mining.neighbour_level(search(reciprocity), count=reciprocity))
+
+
+def _thresholds(
+    table: Neighbours,
+    group: Group,
+    kappa: float | jax.Array,
+    ema: float | jax.Array,
+    previous: jax.Array | None,
+    rule: str,
+    rho: float | jax.Array,
+    fixed: float,
+) -> tuple[jax.Array, jax.Array]:
+    """theta [2] of the anchors' modalities and the bar [P] of each row."""
+    best = table.similarity[:, 0]
+    theta = mining.dynamic_threshold(
+        best, group.modality, num_groups=MODALITIES, kappa=kappa, ema=ema, previous=previous
+    )
+    return theta, mining.row_threshold(best, theta[group.modality], rule=rule, rho=rho, fixed=fixed)
+
+
+def _weights(
+    kept: Neighbours,
+    kind: str,
+    temperature: float,
+    bar: jax.Array,
+    own: jax.Array,
+    theirs: jax.Array,
+    reliability: jax.Array | None,
+) -> jax.Array:
+    votes = shared_neighbours(kept.index, own, theirs) if kind == "vote" else None
+    return soft_weights(
+        kept.index,
+        kept.similarity,
+        kind=kind,
+        temperature=temperature,
+        threshold=bar,
+        votes=votes,
+        reliability=reliability,
+    )
+
+
+def _ambiguous(table: Neighbours, accepted: jax.Array, floor: jax.Array, count: int) -> jax.Array:
+    """[P, A] the best candidates above the floor that were not accepted."""
+    return mining.keep_top(table, mining.reaches(table, floor) & ~accepted, count=count).index
+
+
+def _positives(kept: Neighbours, weight: jax.Array, ignore: jax.Array, theta: jax.Array) -> Positives:
+    """Entries that weigh nothing are no positives (the rest of a row under "hard")."""
+    return Positives(jnp.where(weight > 0, kept.index, -1), weight, ignore, theta)

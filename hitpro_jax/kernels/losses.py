@@ -1,0 +1,183 @@
+"""HCL, Hierarchical Contrastive Learning: three levels of feature-prototype contrast (paper).
+
+B clips (or frames), P prototypes, K positives, A ambiguous prototypes. All levels read one similarity matrix
+[B, P], so a step costs one matrix product forward and one backward. Ids of -1 stand for none.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def similarities(features: jax.Array, prototypes: jax.Array) -> jax.Array:
+    """<z, p> of every clip and prototype; prototypes are constants.
+
+    Args:
+      features: [B, D] unit clip features z, any real dtype.
+      prototypes: [P, D] float32 unit rows; no gradient flows into them.
+
+    Returns:
+      [B, P] float32.
+
+    Time: 2 B P D flops forward, the same backward.
+
+    >>> similarities(jnp.array([[1., 0.]]), jnp.eye(2)).tolist()
+    [[1.0, 0.0]]
+    """
+    chex.assert_rank([features, prototypes], 2)
+    chex.assert_equal_shape_suffix([features, prototypes], 1)
+    return jnp.matmul(features.astype(jnp.float32), jax.lax.stop_gradient(prototypes).T)
+
+
+def intra_camera(
+    similarity: jax.Array,
+    target: jax.Array,
+    view: jax.Array,
+    valid: jax.Array,
+    ignore: jax.Array,
+    *,
+    temperature: float | jax.Array = 0.05,
+    mode: str = "mask",
+) -> tuple[jax.Array, jax.Array]:
+    """Level 1: cross-entropy of a clip against the prototypes of its own view (paper).
+
+    l = -log( exp(s_y / tau) / sum_{j: g_j = g_y} exp(s_j / tau) ).
+    mask: same-view prototypes that look like the same person leave the sum;
+    positive: they share the target in equal parts with y;  none: the literal reading.
+    Choice: mask, as one person can own several tracklets of one view (see `alignment.same_view_ambiguity`),
+    which should not be pushed apart, nor are they surely the same. The same function serves frame features
+    (paper: frame features are discriminative; form from M3-ReID).
+
+    Args:
+      similarity: [B, P] of `similarities`.
+      target: [B] row y of each clip's tracklet, -1 to leave the clip out.
+      view: [P] dense view ids.
+      valid: [P] bool.
+      ignore: [B, A] ambiguous prototypes of y, -1 for none.
+      temperature: tau > 0.
+      mode: "mask", "positive" or "none", static.
+
+    Returns:
+      loss [B] float32, 0 where the clip has no term, and has [B] bool.
+
+    Raises:
+      ValueError: unknown mode.
+
+    >>> args = jnp.array([[1., 1., 0.]]), jnp.array([0]), jnp.array([0, 0, 1]), jnp.ones(3, bool)
+    >>> jax.jit(lambda *x: intra_camera(*x))(*args, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
+    [0.0]
+    """
+    if mode not in ("mask", "positive", "none"):
+        raise ValueError(f"unknown ambiguity mode {mode!r}; use 'mask', 'positive' or 'none'.")
+    _check(similarity, target, ignore)
+    size = similarity.shape[1]
+    chex.assert_shape([view, valid], (size,))
+    has = (target >= 0) & (target < size)
+    own = members(target[:, None], size)
+    rivals = valid & (view == view[target][:, None]) & ~own
+    ambiguous = rivals & members(ignore, size)
+    if mode == "mask":
+        rivals &= ~ambiguous
+    positive = own | ambiguous if mode == "positive" else own
+
+    logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
+    log_sum = jax.nn.logsumexp(jnp.where(own | rivals | ~has[:, None], logits, -jnp.inf), axis=1)
+    parts = jnp.maximum(jnp.sum(positive, axis=1), 1)
+    aim = jnp.sum(jnp.where(positive, logits, 0.0), axis=1) / parts
+    return jnp.where(has, log_sum - aim, 0.0), has
+
+
+def soft_target(
+    similarity: jax.Array,
+    target: jax.Array,
+    positive_index: jax.Array,
+    positive_weight: jax.Array,
+    candidate: jax.Array,
+    ignore: jax.Array,
+    *,
+    temperature: float | jax.Array = 0.05,
+    alpha: float | jax.Array = 0.5,
+    hard_negatives: int = 50,
+) -> tuple[jax.Array, jax.Array]:
+    """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper: three levels).
+
+    With t_y = alpha, t_j = (1 - alpha) w_yj and S = {y} + positives + hardest negatives,
+    l = -sum_j t_j log( exp(s_j / tau) / sum_{k in S} exp(s_k / tau) ).
+    Level 2: alpha = 0.5 (choice), candidates of y's modality; level 3: alpha = 0, which leaves y out of S,
+    candidates of the other modality. Negatives are from CAP's inter-camera loss: the 50 most similar
+    candidates. Choice: ambiguous ones are no negatives, since mining could not tell them from positives.
+
+    Args:
+      similarity: [B, P] of `similarities`.
+      target: [B] row y of each clip's tracklet, -1 to leave the clip out.
+      positive_index: [B, K] positives of y without y itself, each once, -1 for none.
+      positive_weight: [B, K] their weights w, rows summing to 1, 0 for none.
+      candidate: [B, P] bool, from which negatives are taken.
+      ignore: [B, A] ambiguous prototypes, -1 for none; one that is a positive stays a positive.
+      temperature: tau > 0.
+      alpha: weight of y in [0, 1], may be traced.
+      hard_negatives: H, static.
+
+    Returns:
+      loss [B] float32 and has [B] bool. A clip whose tracklet has no positive has no term: 0, no gradient.
+
+    Memory: O(B P). Time: one top-k over [B, P].
+
+    >>> one = jnp.ones((1, 1))
+    >>> args = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
+    >>> print(jax.jit(lambda *x: soft_target(*x, alpha=0.))(*args, jnp.array([[-1]]))[0].round(2))
+    [0.69]
+    """
+    _check(similarity, target, ignore)
+    chex.assert_equal_shape([similarity, candidate])
+    chex.assert_equal_shape([positive_index, positive_weight])
+    chex.assert_equal_shape_prefix([similarity, positive_index], 1)
+    size = similarity.shape[1]
+    positive = (positive_index >= 0) & (positive_weight > 0)
+    has = (target >= 0) & (target < size) & jnp.any(positive, axis=1)
+    taken = members(jnp.concatenate([target[:, None], positive_index, ignore], axis=1), size)
+
+    logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
+    own = jnp.take_along_axis(logits, target[:, None], axis=1)
+    aims = jnp.take_along_axis(logits, positive_index, axis=1)
+    negatives = jnp.where(candidate & ~taken, logits, -jnp.inf)
+    hardest, _ = jax.lax.top_k(negatives, min(hard_negatives, size))
+    in_sum = jnp.concatenate([(jnp.asarray(alpha) > 0) & jnp.ones_like(has)[:, None], positive], axis=1)
+    in_sum |= ~has[:, None]
+    entries = jnp.where(in_sum, jnp.concatenate([own, aims], axis=1), -jnp.inf)
+    log_sum = jax.nn.logsumexp(jnp.concatenate([entries, hardest], axis=1), axis=1)
+    weighted = jnp.sum(jnp.where(positive, positive_weight * aims, 0.0), axis=1)
+    return jnp.where(has, log_sum - alpha * own[:, 0] - (1.0 - alpha) * weighted, 0.0), has
+
+
+def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
+    """Mean over the clips that have the term; 0 when none has.
+
+    Args:
+      loss: [B] float32.
+      has: [B] bool.
+
+    Returns:
+      float32 scalar.
+
+    >>> float(mean_over(jnp.array([2., 9., 4.]), jnp.array([True, False, True])))
+    3.0
+    """
+    chex.assert_equal_shape([loss, has])
+    return jnp.sum(jnp.where(has, loss, 0.0)) / jnp.maximum(jnp.sum(has), 1)
+
+
+def members(index: jax.Array, size: int) -> jax.Array:
+    """Tables of ids as masks: [B, K] ids to [B, size] bool; ids outside [0, size) are left out.
+
+    >>> members(jnp.array([[2, -1], [0, 0]]), 3).tolist()
+    [[False, False, True], [True, False, False]]
+    """
+    rows = jnp.arange(index.shape[0])[:, None]
+    inside = jnp.where(index >= 0, index, size)  # a negative id would count from the end
+    return jnp.zeros((index.shape[0], size), bool).at[rows, inside].set(True, mode="drop")
+
+
+def _check(similarity: jax.Array, target: jax.Array, ignore: jax.Array) -> None:
+    chex.assert_rank([similarity, target, ignore], [2, 1, 2])
+    chex.assert_equal_shape_prefix([similarity, target, ignore], 1)

@@ -1,0 +1,472 @@
+"""HCPA, the search: one blockwise pass makes a sorted table of nearest candidates, which the rules read.
+
+P prototypes, D features, M table columns, V views. A table row is best first, ties to the lower index, and -1
+/ -inf where a row has fewer than M candidates. Nothing of size P x P is ever held.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from hitpro_jax.kernels.segments import segment_mean
+
+
+class Group(NamedTuple):
+    """What a prototype may know of itself; never a person id."""
+
+    modality: jax.Array  # [P] int32, 0 RGB, 1 IR
+    camera: jax.Array  # [P] int32, the physical camera
+    view: jax.Array  # [P] int32, dense id of (modality, camera)
+    valid: jax.Array  # [P] bool, False for padding rows
+
+
+class Neighbours(NamedTuple):
+    """Nearest candidates of each row."""
+
+    index: jax.Array  # [P, M] int32, -1 for none
+    similarity: jax.Array  # [P, M] float32, -inf for none
+
+
+class ViewBias(NamedTuple):
+    """Camera bias of each pair of views: s' = (s - offset) * scale."""
+
+    offset: jax.Array  # [V, V] float32
+    scale: jax.Array  # [V, V] float32
+
+
+def nearest(
+    prototypes: jax.Array,
+    group: Group,
+    *,
+    relation: str,
+    count: int,
+    block: int = 512,
+    bias: ViewBias | None = None,
+    level: jax.Array | None = None,
+    ban_same_camera: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Neighbours:
+    """The `count` most similar candidates of every prototype.
+
+    s_ij = <p_i, p_j> over C_i, which by relation is
+      same_view: {j: g_j = g_i, j != i};
+      other_camera: {j: m_j = m_i, c_j != c_i} (paper, stage 1);
+      other_modality: {j: m_j != m_i} (paper, stage 2), without c_j = c_i if `ban_same_camera`.
+    All three are symmetric, so a table also answers the reverse question "is i near j?".
+
+    Args:
+      prototypes: [P, D] float32 unit rows.
+      group: modality, camera, view and validity of each row.
+      relation: see above, static.
+      count: M >= 1, static.
+      block: rows per pass, static; P need not be a multiple of it.
+      bias: camera bias of `view_bias`, applied to s before ranking.
+      level: [P] local level l of `neighbour_level`; s'_ij = s_ij - (l_i + l_j) / 2.
+      ban_same_camera: Choice: bars twins that one physical camera takes in both modalities, as on BUPTCampus.
+      mesh: rows are split over all its devices; every device gets the whole [P, D] once (all-gather).
+
+    Returns:
+      Neighbours [P, M]; invalid rows and rows without candidates are empty (-1 / -inf).
+
+    Numerics: float32 products at highest precision. Memory: O(block P + P M). Time: 2 P^2 D flops.
+
+    Raises:
+      ValueError: unknown relation.
+
+    >>> group = Group(*jnp.array([[0, 0, 0, 1], [1, 1, 2, 2], [0, 0, 1, 2]]), jnp.ones(4, bool))
+    >>> nearest(jnp.eye(4), group, relation="other_camera", count=3).index.tolist()
+    [[2, -1, -1], [2, -1, -1], [0, 1, -1], [-1, -1, -1]]
+    """
+    chex.assert_rank(prototypes, 2)
+    chex.assert_equal_shape([group.modality, group.camera, group.view, group.valid])
+    chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
+    size = prototypes.shape[0]
+    reach = min(count, size)
+    position = jnp.arange(size)
+    level = jnp.zeros(size, jnp.float32) if level is None else level
+
+    def row(anchor: tuple[jax.Array, jax.Array, jax.Array, Group]) -> Neighbours:
+        place, prototype, own_level, own = anchor
+        similarity = _similarity(prototype, prototypes)
+        if bias is not None:
+            similarity = (similarity - bias.offset[own.view][group.view]) * bias.scale[own.view][group.view]
+        similarity = similarity - (own_level + level) / 2.0
+        allowed = _candidates(own, group, relation, ban_same_camera) & (position != place)
+        best, index = jax.lax.top_k(jnp.where(allowed, similarity, -jnp.inf), reach)
+        return Neighbours(jnp.where(best > -jnp.inf, index, -1), best)
+
+    table = map_rows(row, (position, prototypes, level, group), block=block, mesh=mesh)
+    missing = ((0, 0), (0, count - reach))
+    return Neighbours(
+        jnp.pad(table.index, missing, constant_values=-1),
+        jnp.pad(table.similarity, missing, constant_values=-jnp.inf),
+    )
+
+
+def view_bias(
+    prototypes: jax.Array,
+    group: Group,
+    *,
+    num_views: int,
+    mode: str,
+    block: int = 512,
+    mesh: jax.sharding.Mesh | None = None,
+) -> ViewBias | None:
+    """Camera bias of the stage-1 similarities.
+
+    With mu_ab and sigma_ab the mean and deviation of s between views a and b, and mu, sigma those pooled over
+    all stage-1 pairs (a != b) of the modality:
+      mean: s' = s - mu_ab + mu;   zscore: s' = (s - mu_ab) sigma / sigma_ab + mu.
+    Choice: the role of CA-Jaccard and IICS, done on the similarity itself. The mean of the modality is added
+    back, so that bars relative to a row's best keep their meaning. mu_ab = <mean_a, mean_b> visits no pair.
+
+    Args:
+      prototypes: [P, D] float32.
+      group: of the rows; view ids in [0, V).
+      num_views: V, static.
+      mode: "none", "mean" or "zscore", static.
+      block, mesh: as in `nearest`; used by zscore alone, which streams every pair once.
+
+    Returns:
+      ViewBias [V, V], or None for "none". A pair of views without spread (one similarity, or all alike) has
+      scale 1; pairs with an empty view hold finite numbers that nothing reads.
+
+    Memory: O(V D + V^2), zscore O(block P) more.
+
+    Raises:
+      ValueError: unknown mode.
+
+    >>> group = Group(jnp.zeros(3, int), jnp.arange(3), jnp.arange(3), jnp.ones(3, bool))
+    >>> bank = jnp.array([[1., 0.], [.75, 0.], [0., 1.]])
+    >>> view_bias(bank, group, num_views=3, mode="mean").offset[0].tolist()
+    [0.75, 0.5, -0.25]
+    """
+    if mode == "none":
+        return None
+    if mode not in ("mean", "zscore"):
+        raise ValueError(f"unknown camera bias {mode!r}; use 'none', 'mean' or 'zscore'.")
+    view = jnp.where(group.valid, group.view, -1)
+    centre, sizes = segment_mean(prototypes, view, num_segments=num_views)
+    mean = _similarity(centre, centre)
+    modality, _ = segment_mean(group.modality, view, num_segments=num_views)
+    same = (modality[:, None] == modality[None, :]).astype(jnp.float32)
+    pairs = sizes[:, None] * sizes[None, :] * same * (1.0 - jnp.eye(num_views))
+
+    def pooled(values: jax.Array) -> jax.Array:
+        """Mean over the stage-1 pairs of each view's modality, as a column."""
+        total = same @ jnp.sum(pairs, axis=1, keepdims=True)
+        return same @ jnp.sum(pairs * values, axis=1, keepdims=True) / jnp.maximum(total, 1.0)
+
+    scale = jnp.ones((num_views, num_views), jnp.float32)
+    if mode == "zscore":
+        variance = _pair_variance(prototypes, group, view, mean, sizes, block, mesh)
+        spread = variance > 1e-12  # below this sigma_ab is rounding, and dividing by it would make noise
+        scale = jnp.where(spread, jnp.sqrt(pooled(variance) / jnp.where(spread, variance, 1.0)), 1.0)
+        scale = jnp.where(scale > 0, scale, 1.0)  # views of the own modality may have no pair to pool
+    return ViewBias(mean - pooled(mean) / scale, scale)
+
+
+def neighbour_level(neighbours: Neighbours, *, count: int) -> jax.Array:
+    """How similar a row is to its nearest candidates anyway, about the mean of all rows.
+
+    l_i = mean of the first `count` s_ij - mean over rows of the same. Used as s'_ij = s_ij - (l_i + l_j) / 2.
+    Choice: our reading of BMIL's balanced neighbours. BMIL balances the two modalities inside the neighbour
+    sets of a Jaccard distance; here candidates are of the other modality alone, and what is left of the idea
+    is that every row should look equally near across the gap. The form is that of CSLS, cross-domain local
+    scaling; the mean is added back so that relative thresholds keep their meaning.
+
+    Args:
+      neighbours: table [P, M] of the candidates, best first.
+      count: neighbours averaged, static.
+
+    Returns:
+      [P] float32; 0 for rows without candidates.
+
+    >>> table = Neighbours(jnp.zeros((2, 2), int), jnp.array([[1., .5], [.5, 0.]]))
+    >>> neighbour_level(table, count=2).tolist()
+    [0.25, -0.25]
+    """
+    chex.assert_rank(neighbours.similarity, 2)
+    near = neighbours.similarity[:, :count]
+    found = near > -jnp.inf
+    mine = jnp.sum(jnp.where(found, near, 0.0), axis=1) / jnp.maximum(jnp.sum(found, axis=1), 1)
+    some = jnp.any(found, axis=1)
+    overall = jnp.sum(mine) / jnp.maximum(jnp.sum(some), 1)  # rows without candidates add 0
+    return jnp.where(some, mine - overall, 0.0)
+
+
+def camera_rank(neighbours: Neighbours, camera: jax.Array) -> jax.Array:
+    """Rank of each entry among the row's entries of the same camera, from O2CAP's per-camera choice.
+
+    Args:
+      neighbours: table [P, M], best first.
+      camera: [P] camera of each prototype.
+
+    Returns:
+      [P, M] int32, 0 for the best of its camera; M for an empty entry.
+
+    Memory: O(P M): one column is compared at a time.
+
+    >>> camera_rank(Neighbours(jnp.array([[1, 2, 0, -1]]), jnp.ones((1, 4))), jnp.array([5, 5, 6])).tolist()
+    [[0, 0, 1, 4]]
+    """
+    chex.assert_rank([neighbours.index, camera], [2, 1])
+    width = neighbours.index.shape[1]
+    found = neighbours.index >= 0
+    cameras = camera[neighbours.index]  # -1 reads some row; `found` masks it below
+    place = jnp.arange(width)
+
+    def look(column: int, rank: jax.Array) -> jax.Array:
+        return rank + ((cameras[:, column][:, None] == cameras) & (column < place))
+
+    rank = jax.lax.fori_loop(0, width, look, jnp.zeros(cameras.shape, jnp.int32))
+    return jnp.where(found, rank, width)
+
+
+def reciprocal(neighbours: Neighbours, *, count: int) -> jax.Array:
+    """Whether row i is among the `count` nearest of its neighbour j in the reverse direction.
+
+    DTS rule (d), from k-reciprocal encoding and DAL.
+
+    Args:
+      neighbours: table [P, M] of a symmetric relation.
+      count: K_r, static, at most M.
+
+    Returns:
+      [P, M] bool, False for an empty entry.
+
+    Raises:
+      ValueError: count above M, as the table could not tell.
+
+    >>> table = Neighbours(jnp.array([[1], [2], [1]]), jnp.ones((3, 1)))
+    >>> reciprocal(table, count=1).tolist()
+    [[False], [True], [True]]
+    """
+    chex.assert_rank(neighbours.index, 2)
+    if count > neighbours.index.shape[1]:
+        raise ValueError(
+            f"reciprocity over {count} neighbours needs a table at least as wide, got "
+            f"{neighbours.index.shape[1]}; raise the number of neighbours kept."
+        )
+    index = neighbours.index
+    own = jnp.arange(index.shape[0])[:, None]
+
+    def look(column: int, hit: jax.Array) -> jax.Array:
+        return hit | (index[:, column][index] == own)
+
+    hit = jax.lax.fori_loop(0, count, look, jnp.zeros(index.shape, bool))
+    return hit & (index >= 0)
+
+
+def dynamic_threshold(
+    best: jax.Array,
+    group_id: jax.Array,
+    *,
+    num_groups: int,
+    kappa: float | jax.Array,
+    ema: float | jax.Array = 0.0,
+    previous: jax.Array | None = None,
+) -> jax.Array:
+    """Statistic threshold of each group: DTS rule (b).
+
+    theta_m = mean_{i in m} b_i + kappa std_{i in m} b_i, then theta <- ema * previous + (1 - ema) * theta.
+    Choice: the paper names a Dynamic Threshold Strategy without its formula; statistics of the best
+    similarities follow the features as they move, and the EMA keeps one odd refresh from deciding.
+
+    Args:
+      best: [P] b_i, the best similarity of each row, -inf for rows without candidates (left out).
+      group_id: [P] modality, which is also the direction "from this modality to the other".
+      num_groups: static.
+      kappa: deviations above the mean, may be traced.
+      ema: weight of the previous threshold in [0, 1), may be traced.
+      previous: [num_groups] thresholds of the last refresh; an entry that is not finite counts as none.
+
+    Returns:
+      [num_groups] float32, never NaN. A group without rows keeps its previous threshold, or is +inf (accept
+      nothing) if it has none.
+
+    >>> best, none = jnp.array([.5, .75, -jnp.inf]), jnp.array([jnp.inf, jnp.nan])
+    >>> dynamic_threshold(best, jnp.array([0, 0, 1]), num_groups=2, kappa=1., previous=none).tolist()
+    [0.75, inf]
+    """
+    chex.assert_rank(best, 1)
+    chex.assert_equal_shape([best, group_id])
+    group_id = jnp.where(best > -jnp.inf, group_id, -1)
+    best = jnp.where(best > -jnp.inf, best, 0.0)
+    mean, rows = segment_mean(best, group_id, num_segments=num_groups)
+    variance, _ = segment_mean(jnp.square(best - mean[group_id]), group_id, num_segments=num_groups)
+    fresh = mean + kappa * jnp.sqrt(variance)
+    if previous is None:
+        previous = jnp.full(num_groups, jnp.inf, jnp.float32)
+    chex.assert_shape(previous, (num_groups,))
+    known = jnp.isfinite(previous)
+    smooth = fresh + ema * jnp.where(known, previous - fresh, 0.0)
+    return jnp.where(rows > 0, smooth, jnp.where(known, previous, jnp.inf))
+
+
+def row_threshold(
+    best: jax.Array, theta: jax.Array, *, rule: str, rho: float | jax.Array, fixed: float | jax.Array = 0.5
+) -> jax.Array:
+    """The similarity that a candidate of each row must reach: DTS rules (a) and (b) as one bar.
+
+    relative: rho b_i (from SDCL, made relative to the anchor's own best);  statistic: theta_m;
+    both: max of the two;  fixed: a constant, the control.
+    Choice: rho b_i has a meaning for b_i > 0 alone. A row whose best candidate is not even positively similar
+    has no likeness to build on, so its relative bar is +inf and it accepts nothing.
+
+    Args:
+      best: [P] b_i, -inf for rows without candidates.
+      theta: [P] the statistic threshold of each row's group.
+      rule: "relative", "statistic", "both" or "fixed", static.
+      rho: in (0, 1], may be traced.
+      fixed: the constant bar.
+
+    Returns:
+      [P] float32; +inf accepts nothing.
+
+    Raises:
+      ValueError: unknown rule.
+
+    >>> row_threshold(jnp.array([1., .4, -.1]), jnp.full(3, .5), rule="both", rho=.75).tolist()
+    [0.75, 0.5, inf]
+    """
+    chex.assert_rank(best, 1)
+    chex.assert_equal_shape([best, theta])
+    relative = jnp.where(best > 0, rho * best, jnp.inf)
+    if rule == "relative":
+        return relative
+    if rule == "statistic":
+        return theta
+    if rule == "both":
+        return jnp.maximum(relative, theta)
+    if rule == "fixed":
+        return jnp.full_like(best, fixed)
+    raise ValueError(f"unknown threshold rule {rule!r}; use 'relative', 'statistic', 'both' or 'fixed'.")
+
+
+def reaches(neighbours: Neighbours, bar: jax.Array) -> jax.Array:
+    """Which entries reach the bar of their row: s_ij >= bar_i.
+
+    Choice: entries up to 1e-6 below it count, as much as float32 products are off; otherwise rounding would
+    decide in a group whose best similarities are all alike, such as one of two tracklets.
+
+    Args:
+      neighbours: table [P, M].
+      bar: [P], +inf for "accept nothing".
+
+    Returns:
+      [P, M] bool, False for an empty entry.
+
+    >>> table = Neighbours(jnp.array([[2, 1, -1]]), jnp.array([[.9, .7, -jnp.inf]]))
+    >>> reaches(table, jnp.array([.8])).tolist()
+    [[True, False, False]]
+    """
+    chex.assert_equal_shape_prefix([neighbours.similarity, bar], 1)
+    return (neighbours.similarity >= bar[:, None] - 1e-6) & (neighbours.index >= 0)
+
+
+def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int) -> Neighbours:
+    """The first `count` kept entries of each row, moved to the front.
+
+    Args:
+      neighbours: table [P, M], best first.
+      keep: [P, M] bool.
+      count: K, static.
+
+    Returns:
+      Neighbours [P, K], best first, -1 / -inf for none.
+
+    >>> table = Neighbours(jnp.array([[4, 7, 2]]), jnp.array([[.9, .8, .7]]))
+    >>> keep_top(table, jnp.array([[True, False, True]]), count=2).index.tolist()
+    [[4, 2]]
+    """
+    chex.assert_rank(neighbours.index, 2)
+    chex.assert_equal_shape([neighbours.index, neighbours.similarity, keep])
+    width = neighbours.index.shape[1]
+    reach = min(count, width)
+    masked = jnp.where(keep & (neighbours.index >= 0), neighbours.similarity, -jnp.inf)
+    similarity, place = jax.lax.top_k(masked, reach)  # ties go to the lower column: the order stays
+    index = jnp.where(similarity > -jnp.inf, jnp.take_along_axis(neighbours.index, place, axis=1), -1)
+    missing = ((0, 0), (0, count - reach))
+    return Neighbours(
+        jnp.pad(index, missing, constant_values=-1),
+        jnp.pad(similarity, missing, constant_values=-jnp.inf),
+    )
+
+
+def map_rows(
+    function: Callable[[Any], Any], rows: Any, *, block: int, mesh: jax.sharding.Mesh | None = None
+) -> Any:
+    """Applies a function of one row to every row, `block` rows at a time.
+
+    Args:
+      function: pure; from one row (a pytree without the leading axis) to a pytree of arrays.
+      rows: pytree of arrays [P, ...].
+      block: rows vectorised together, static; it bounds the temporary memory.
+      mesh: if given, rows are split over all its devices (padded to a multiple of them); what the function
+        closes over is replicated.
+
+    Returns:
+      pytree of arrays [P, ...].
+
+    >>> map_rows(lambda x: x * x, jnp.arange(5), block=2).tolist()
+    [0, 1, 4, 9, 16]
+    """
+
+    def local(rows: Any) -> Any:
+        return jax.lax.map(function, rows, batch_size=block)
+
+    if mesh is None:
+        return local(rows)
+    count = jax.tree.leaves(rows)[0].shape[0]
+    extra = -count % mesh.size
+    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1)), rows)
+    split = jax.sharding.PartitionSpec(mesh.axis_names)
+    result = jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=split)(padded)
+    return jax.tree.map(lambda x: x[:count], result)
+
+
+def _similarity(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _candidates(own: Group, group: Group, relation: str, ban_same_camera: bool) -> jax.Array:
+    """[P] bool, which rows stand in the relation to the row `own`."""
+    other_camera = group.camera != own.camera
+    if relation == "same_view":
+        related = group.view == own.view
+    elif relation == "other_camera":
+        related = (group.modality == own.modality) & other_camera
+    elif relation == "other_modality":
+        related = group.modality != own.modality
+        related = related & other_camera if ban_same_camera else related
+    else:
+        raise ValueError(
+            f"unknown relation {relation!r}; use 'same_view', 'other_camera' or 'other_modality'."
+        )
+    return related & own.valid & group.valid
+
+
+def _pair_variance(
+    prototypes: jax.Array,
+    group: Group,
+    view: jax.Array,
+    mean: jax.Array,
+    sizes: jax.Array,
+    block: int,
+    mesh: jax.sharding.Mesh | None,
+) -> jax.Array:
+    """[V, V] variance of the similarities of each pair of views, from deviations for float32's sake."""
+    member = jax.nn.one_hot(view, mean.shape[0], dtype=jnp.float32)
+
+    def row(anchor: tuple[jax.Array, jax.Array]) -> jax.Array:
+        prototype, own_view = anchor
+        deviation = _similarity(prototype, prototypes) - mean[own_view][group.view]
+        return jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
+
+    per_row = map_rows(row, (prototypes, group.view), block=block, mesh=mesh)
+    total, _ = segment_mean(per_row, view, num_segments=mean.shape[0])
+    return total / jnp.maximum(sizes, 1.0)[None, :]

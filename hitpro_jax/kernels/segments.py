@@ -1,0 +1,42 @@
+"""Means over runs of rows: the one reduction on which prototypes, thresholds and memory updates are built."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def segment_mean(
+    features: jax.Array, segment_ids: jax.Array, *, num_segments: int, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted mean of the rows of each segment.
+
+    mean_s = sum_{i in s} a_i x_i / sum_{i in s} a_i.  N rows, S segments.
+
+    Args:
+      features: [N, ...], any real dtype; summed in float32.
+      segment_ids: [N] integers in any order. An id outside [0, S) leaves its row out.
+      num_segments: S, static.
+      weights: [N] a_i >= 0, default 1.
+
+    Returns:
+      means [S, ...] float32 and total weights [S] float32; both 0 for an empty segment.
+
+    Memory: O(N + S) rows. Source: segment sums after jraph and ott-jax.
+
+    >>> means, totals = segment_mean(jnp.array([1., 3., 8., 9.]), jnp.array([0, 0, 2, -1]), num_segments=3)
+    >>> means.tolist(), totals.tolist()
+    ([2.0, 0.0, 8.0], [2.0, 0.0, 1.0])
+    """
+    chex.assert_rank(segment_ids, 1)
+    chex.assert_equal_shape_prefix([features, segment_ids], 1)
+    weights = jnp.ones(segment_ids.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
+    chex.assert_equal_shape([weights, segment_ids])
+
+    inside = (segment_ids >= 0) & (segment_ids < num_segments)
+    segment_ids = jnp.where(inside, segment_ids, num_segments)  # one past the end: segment_sum drops it
+    columns = tuple(range(1, features.ndim))
+    weighted = features.astype(jnp.float32) * jnp.expand_dims(weights, columns)
+    sums = jax.ops.segment_sum(weighted, segment_ids, num_segments)
+    totals = jax.ops.segment_sum(weights, segment_ids, num_segments)
+    safe = jnp.expand_dims(jnp.where(totals > 0, totals, 1.0), columns)  # an empty segment is 0/1, not 0/0
+    return jnp.where(jnp.expand_dims(totals > 0, columns), sums / safe, 0.0), totals

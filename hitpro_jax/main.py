@@ -1,0 +1,57 @@
+"""Command line of hitpro_jax.
+
+  python -m hitpro_jax.main --config=configs/vcm.py --config.data.root=/path/to/HITSZ-VCM
+  python -m hitpro_jax.main --config=configs/synthetic.py --workdir=runs/demo --mode=eval
+"""
+
+import json
+import sys
+import zlib
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fields with --config.name=value")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; the same folder continues the same run "
+                              "(default: one below runs/ that belongs to the config)")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train, or score the newest checkpoint")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
+    # imported here, so that the worker processes that draw or read images do not start JAX
+    from hitpro_jax import evaluate, train
+    from hitpro_jax.writers import Writer
+
+    config = CONFIG.value
+    with Writer(WORKDIR.value or default_workdir(config)) as writer:
+        writer.say(f"workdir: {writer.path}")
+        try:
+            if MODE.value == "eval":
+                evaluate.evaluate_checkpoint(config, writer)
+                return
+            writer.config(json.loads(config.to_json_best_effort()))
+            writer.environment(sys.argv)
+            result = train.train(config, writer)
+            writer.result(result)
+            writer.table(result)
+            writer.say(f"result: {writer.path / 'result.json'}")
+        except (ValueError, FileNotFoundError, FloatingPointError) as error:
+            writer.say(f"error: {error}")
+            if flags.FLAGS.pdb_post_mortem:
+                raise
+            sys.exit(1)
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """One folder a config: the same command finds its own run again, another override gets another folder."""
+    stamp = zlib.crc32(config.to_json_best_effort(sort_keys=True).encode())
+    name = Path(flags.FLAGS["config"].config_filename).stem
+    return Path("runs") / f"{name}-{stamp:08x}"
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Frame backbones, temporal aggregation and the encoder around them: the only package that defines Flax modules."""

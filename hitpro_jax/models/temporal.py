@@ -1,0 +1,63 @@
+"""From frame features to one tracklet feature; padded frames never count.
+
+Shape legend: B clips, T frames, D features. Every aggregator maps [B, T, D] and a mask [B, T] to [B, D].
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean over the valid frames of [B, T, D]; zero where a clip has none."""
+    weight = mask.astype(jnp.float32)[..., None]
+    return (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
+
+
+class MeanPool(nn.Module):
+    """t = mean_l f_l, as the image methods adapted to video do (AuxNet, X-ReID)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        return masked_mean(x, mask)
+
+
+class GeMPool(nn.Module):
+    """t = (mean_l max(f_l, 0)^p)^(1/p) with a learned p, starting at 3 (from SAADG)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        p = self.param("p", nn.initializers.constant(3.0), (), jnp.float32)
+        return masked_mean(jnp.maximum(x, 1e-6) ** p, mask) ** (1.0 / p)
+
+
+class AttentionPool(nn.Module):
+    """One pre-norm self-attention layer over the frames, then attention pooling.
+
+    Choice: the output projection and the scoring vector start at zero, so that at step 0 the pool *equals* the temporal
+    mean and a pretrained feature space is kept as it is.
+    """
+
+    heads: int = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        batch, frames, dim = x.shape
+        y = nn.LayerNorm(name="norm")(x)
+        qkv = nn.Dense(3 * dim, use_bias=False, name="qkv")(y).reshape(batch, frames, 3, self.heads, -1)
+        query, key, value = jnp.moveaxis(qkv, 2, 0)
+        score = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(key.shape[-1])
+        attention = _masked_softmax(score, mask[:, None, None, :])
+        y = jnp.einsum("bhqk,bkhd->bqhd", attention, value).reshape(batch, frames, dim)
+        x = x + nn.Dense(dim, kernel_init=nn.initializers.zeros, name="out")(y)
+        score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="score")(x)[..., 0]
+        return jnp.einsum("bt,btd->bd", _masked_softmax(score, mask), x)
+
+
+def _masked_softmax(score: jax.Array, mask: jax.Array) -> jax.Array:
+    """Softmax over the last axis in float32; rows without a valid entry give zeros, not NaN."""
+    score = jnp.where(mask, score.astype(jnp.float32), -1e30)
+    return jnp.where(mask, jax.nn.softmax(score, axis=-1), 0.0)
+
+
+AGGREGATORS = {"mean": MeanPool, "gem": GeMPool, "attention": AttentionPool}

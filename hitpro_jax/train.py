@@ -1,0 +1,225 @@
+"""The training loop: evaluate, refresh, save, contrast. Read from the top."""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hitpro_jax import diagnostics, evaluate, optim
+from hitpro_jax.checkpoint import Checkpointer, abstract
+from hitpro_jax.data import pipeline, sampling
+from hitpro_jax.data.records import RGB, Tracklet, anonymise, views
+from hitpro_jax.embedding import embed_all, layout_of
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.methods.hitpro import HiTPro
+from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.models.pretrained import load_into
+from hitpro_jax.sharding import make_mesh, pad_rows, replicated, to_global
+from hitpro_jax.steps import Steps, initial_state, make_steps
+from hitpro_jax.types import TrainState
+from hitpro_jax.writers import Writer
+
+# Fields in which a run may differ from the checkpoint that it continues, because they change no number.
+FREE = ("data.root", "data.cache", "data.num_workers", "data.jobs", "train.log_every", "train.save_every",
+        "train.save_steps", "eval.batch_size")
+
+
+class Unlabelled(NamedTuple):
+    """The training set as the training path sees it: no person ids, and an order that tells nothing."""
+
+    tracklets: tuple[Tracklet, ...]
+    modality: np.ndarray  # [N]
+    camera: np.ndarray  # [N]
+    view: np.ndarray  # [N] dense
+    group: Group  # the same on the devices, [P], padded to the mesh
+
+
+class Trainer(NamedTuple):
+    """What the loop works with besides its state."""
+
+    config: ConfigDict
+    data: Unlabelled
+    reader: pipeline.FrameReader
+    steps: Steps
+    mesh: Mesh
+    writer: Writer
+
+
+def train(config: ConfigDict, writer: Writer) -> dict:
+    """Trains until the last step, going on from the workdir's newest checkpoint; returns the final result.
+
+    Raises:
+      ValueError: faulty data, or a checkpoint of another config.
+      FloatingPointError: the loss is not finite; the message names the step.
+    """
+    mesh = make_mesh()
+    writer.say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
+    dataset, protocol, reader = evaluate.open_data(config, writer.say)
+    tracklets, pids = anonymise(dataset.train, config.seed)
+    data = unlabelled(tracklets, mesh)
+    for line in missing_levels(data):
+        writer.say(line)
+    steps, state = build(config, data, mesh)
+    trainer = Trainer(config, data, reader, steps, mesh, writer)
+    observe = Observer(data, pids if (pids >= 0).all() else None)
+
+    per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
+    with Checkpointer(writer.path / "checkpoints", config=json.loads(config.to_json_best_effort()), ignore=FREE,
+                      say=writer.say) as checkpointer:
+        state, step = restore(checkpointer, state, trainer)
+        result, fresh = None, step < 0  # fresh: this step's evaluation, refresh and save are still to be done
+        step = max(step, 0)
+        while True:
+            epoch = step // per_epoch
+            if fresh and (epoch % config.train.eval_every == 0 or step == last):
+                result = evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+                evaluate.log(writer, step, protocol, result)
+            if fresh and step < last:
+                state = refresh(trainer, state, observe, step)
+            if fresh and (epoch % config.train.save_every == 0 or step == last):
+                checkpointer.save(step, state)
+            if step == last:
+                break
+            state = contrast(trainer, state, step, checkpointer)
+            step, fresh = (epoch + 1) * per_epoch, True
+    if result is None:  # killed between the last save and here
+        result = evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+    return {"protocol": protocol.name, "step": last, **evaluate.headline(result)}
+
+
+def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
+    """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view."""
+    if not tracklets:
+        raise ValueError("there is no training tracklet left: check data.root and data.min_frames")
+    size = pad_rows(len(tracklets), mesh)
+    modality = np.array([t.modality for t in tracklets], np.int32)
+    camera = np.array([t.camid for t in tracklets], np.int32)
+    view, _ = views(tracklets)
+    padded = [np.pad(column, (0, size - len(column))) for column in (modality, camera, view)]
+    group = Group(*padded, valid=np.arange(size) < len(tracklets))
+    return Unlabelled(tracklets, modality, camera, view, jax.device_put(group, replicated(mesh)))
+
+
+def missing_levels(data: Unlabelled) -> list[str]:
+    """Tells the user which levels of the loss can have no terms on this data."""
+    lines = []
+    if len(set(data.modality)) == 1:
+        kind = "visible" if data.modality[0] == RGB else "infrared"
+        lines.append(f"note: all tracklets are {kind}, so level 3 (cross-modality) has no terms; going on without it")
+    cameras = {m: len(set(data.camera[data.modality == m])) for m in set(data.modality)}
+    if all(number == 1 for number in cameras.values()):
+        lines.append("note: no modality has two cameras, so level 2 (cross-camera) has no terms; going on without it")
+    return lines
+
+
+def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, TrainState]:
+    """Encoder, optimiser, method and their compiled steps, with the state at step 0."""
+    encoder = make_encoder(**config.encoder)
+    variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
+    if config.init.weights:
+        variables = load_into(variables, config.init.weights)
+    last = config.train.epochs * config.train.steps_per_epoch
+    optimiser = optim.make_optimiser(
+        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
+        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
+        clip_norm=config.optim.clip_norm or None)
+    method = HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
+                    config.loss.to_dict(), num_views=int(data.view.max()) + 1, mesh=None)
+    dim = variables["params"]["neck"]["scale"].shape[0]
+    memory = method.empty(data.group.valid.shape[0], dim)
+    return make_steps(encoder, optimiser, method, last, mesh), initial_state(variables, optimiser, memory)
+
+
+def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer) -> tuple[TrainState, int]:
+    """The newest checkpoint's state and step, or the given state and -1; forgets metrics of lost steps."""
+    whole = replicated(trainer.mesh)
+    restored = checkpointer.restore_latest(abstract(state, whole))
+    step = restored[2] if restored else -1
+    trainer.writer.rewind(step)
+    if not restored:
+        return jax.device_put(state, whole), -1
+    trainer.writer.say(f"going on from the checkpoint at step {step}")
+    return restored[0], step
+
+
+def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainState:
+    """Embeds every training tracklet, builds prototypes and mines positives; logs what was found."""
+    options = trainer.config.prototypes
+    batches = pipeline.part_clips(
+        trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
+        batch_size=options.batch_size, process_index=jax.process_index(), process_count=jax.process_count(),
+        num_workers=trainer.config.data.num_workers)
+    with trainer.writer.waiting("embedding all tracklets and mining"):
+        parts, mask = embed_all(trainer.steps.embed, state.variables, batches,
+                                len(trainer.data.group.valid), options.parts, trainer.mesh)
+        before = jax.device_get(state.memory) if step > 0 else None
+        state = trainer.steps.refresh(state, parts, mask, trainer.data.group)
+        figures = observe(jax.device_get(state.memory), before)
+    trainer.writer.metrics(step, figures)
+    trainer.writer.say(f"epoch {step // trainer.config.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
+    return state
+
+
+class Observer(NamedTuple):
+    """The diagnostics of a refresh; the only holder of the training set's person ids (None without labels)."""
+
+    data: Unlabelled
+    pids: np.ndarray | None
+
+    def __call__(self, memory: Any, before: Any) -> dict[str, float]:
+        data = self.data
+        return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids)
+
+
+def contrast(trainer: Trainer, state: TrainState, step: int, checkpointer: Checkpointer) -> TrainState:
+    """Optimiser steps from `step` to the end of its epoch; metrics are fetched while the next step runs."""
+    options, pending = trainer.config.train, None
+    for batch in epoch_batches(trainer, state, step):
+        clips = to_global({name: batch[name] for name in ("frames", "mask", "tracklet")}, trainer.mesh)
+        if step == 0:
+            trainer.writer.say("compiling the training step ...")
+        state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
+        if pending:
+            log_step(trainer, *pending)
+        step += 1
+        pending = step, metrics
+        if options.save_steps and step % options.save_steps == 0 and step % options.steps_per_epoch:
+            log_step(trainer, *pending)
+            pending = None
+            checkpointer.save(step, state)
+    if pending:
+        log_step(trainer, *pending)
+    return state
+
+
+def epoch_batches(trainer: Trainer, state: TrainState, step: int):
+    """The rest of the epoch that `step` lies in: a pure function of seed, step and the mined positives."""
+    config, data, size = trainer.config, trainer.data, len(trainer.data.tracklets)
+    epoch, within_epoch = divmod(step, config.train.steps_per_epoch)
+    within, across = jax.device_get((state.memory.within, state.memory.across))
+    plan = sampling.plan_epoch(
+        config.seed, epoch, data.view, data.modality, steps=config.train.steps_per_epoch,
+        tracklets_per_modality=config.batch.tracklets_per_modality,
+        clips_per_tracklet=config.batch.clips_per_tracklet, partner_share=config.batch.partner_share,
+        within_index=within.index[:size], within_weight=within.weight[:size],
+        cross_index=across.index[:size], cross_weight=across.weight[:size])
+    return pipeline.train_batches(
+        trainer.reader, data.tracklets, plan, clip_length=config.batch.clip_length, seed=config.seed, epoch=epoch,
+        start_step=within_epoch, augmentation=config.augment.to_dict(), process_index=jax.process_index(),
+        process_count=jax.process_count(), num_workers=config.data.num_workers)
+
+
+def log_step(trainer: Trainer, step: int, metrics: dict[str, jax.Array]) -> None:
+    """Progress line and metrics of one finished step; stops the run when its loss is not finite."""
+    options, loss = trainer.config.train, float(metrics["loss"])
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss of step {step} is {loss}: lower optim.learning_rate or set optim.clip_norm, "
+                                 "then run the same command to go on from the last checkpoint")
+    if step % options.log_every == 0:
+        trainer.writer.metrics(step, {f"train/{name}": value for name, value in jax.device_get(metrics).items()})
+    clips = trainer.config.batch.tracklets_per_modality * trainer.config.batch.clips_per_tracklet * 2
+    trainer.writer.progress(step, options.epochs * options.steps_per_epoch, loss=loss, clips=clips)

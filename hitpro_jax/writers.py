@@ -1,0 +1,232 @@
+"""What a run leaves behind: metrics, log, config, environment and result in its workdir, progress on the screen."""
+
+import collections
+import contextlib
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
+SECRET = re.compile(r"(-{1,2}\S*(?:token|password|secret)\S*?=).*", re.IGNORECASE)
+DIRECTIONS = {"i2v": "infrared to visible", "v2i": "visible to infrared", "halves": "first half to second half"}
+WINDOW = 50  # calls over which the speed is averaged
+
+
+def _on_first_process(method: Callable) -> Callable:
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        return method(self, *args, **kwargs) if self._active else None
+
+    return wrapped
+
+
+class Writer:
+    """Files of a run in `workdir`, written by process 0 alone; on other processes every method does nothing.
+
+    Args:
+      workdir: folder of the run, made if it is missing.
+      console: where text goes besides the log; default: standard output.
+    """
+
+    def __init__(self, workdir: str | Path, console: Console | None = None):
+        self.path = Path(workdir)
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._console = console or Console()
+        self._live: Live | None = None
+        self._calls = collections.deque(maxlen=WINDOW)  # (time, step, clips so far)
+        self._shown = -math.inf
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    @_on_first_process
+    def close(self):
+        """Ends the progress line."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    @_on_first_process
+    def say(self, text: str):
+        """Prints `text` and appends it to log.txt."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+        _append(self.path / "log.txt", f"{text}\n")
+
+    @_on_first_process
+    def config(self, config: Mapping):
+        """Writes the JSON-able config to config.json."""
+        _write_json(self.path / "config.json", config)
+
+    @_on_first_process
+    def environment(self, argv: Sequence[str]):
+        """Writes versions, devices, git commit and command line to env.json; values of secret flags are left out."""
+        _write_json(self.path / "env.json", {
+            "command": [SECRET.sub(r"\1***", word) for word in argv],
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "devices": collections.Counter(device.device_kind for device in jax.devices()),
+            "processes": jax.process_count(),
+            "git": _git_commit(),
+        })
+
+    @_on_first_process
+    def rewind(self, step: int):
+        """Drops the metrics after `step`, so that a resumed run ends with the file of an uninterrupted one.
+
+        Args:
+          step: the restored step; -1 when starting from scratch.
+        """
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        _write_text(path, "".join(f"{line}\n" for line in lines if _step(line) <= step))
+
+    @_on_first_process
+    def metrics(self, step: int, values: Mapping[str, Any]):
+        """Appends one line to metrics.jsonl.
+
+        Args:
+          step: number of optimiser steps done.
+          values: slash names ("train/loss") to numbers or arrays of one element; NaN and infinity become null.
+        """
+        line = {"step": int(step)} | {name: _number(value) for name, value in values.items()}
+        _append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
+
+    @_on_first_process
+    def progress(self, step: int, total: int, *, loss: float, clips: int):
+        """Shows step, loss, clips per second and time left: in place on a terminal, a line every 10 s elsewhere.
+
+        Args:
+          step: number of steps done, of `total`.
+          loss: latest loss.
+          clips: clips, of all processes, since the last call.
+        """
+        now = time.monotonic()
+        self._calls.append((now, step, clips + (self._calls[-1][2] if self._calls else 0)))
+        terminal = self._console.is_terminal
+        if now - self._shown < (0.1 if terminal else 10) and step < total:
+            return
+        self._shown = now
+        line = _progress_line(self._calls, total, loss)
+        if not terminal:
+            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+            return
+        if not self._live:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        if step >= total:
+            self.close()
+
+    @_on_first_process
+    def result(self, result: Mapping):
+        """Writes result.json: {"protocol", "step", "i2v": {"rank1", ..., "mAP", "mINP"}, "v2i"}, in percent."""
+        _write_json(self.path / "result.json", result)
+
+    @_on_first_process
+    def table(self, result: Mapping):
+        """Shows the directions of a result, in percent, as a table; log.txt gets the same."""
+        table = Table(title=f"{result['protocol']}, step {result['step']}")
+        rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
+        table.add_column("%")
+        for name in next(iter(rows.values())):
+            table.add_column(name, justify="right")
+        for key, scores in rows.items():
+            values = (_number(value) for value in scores.values())
+            table.add_row(DIRECTIONS.get(key, key), *("-" if v is None else f"{v:.2f}" for v in values))
+        self._console.print(table)
+        with open(self.path / "log.txt", "a", encoding="utf-8") as log:
+            Console(file=log, width=110).print(table)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str):
+        """Says what is being done, and every 10 s that it still is, so that nothing is silent for long."""
+        start, done = time.monotonic(), threading.Event()
+
+        def remind():
+            while not done.wait(10.0):
+                self.say(f"... {what}, {time.monotonic() - start:.0f} s so far")
+
+        threading.Thread(target=remind, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+
+
+def _progress_line(calls: Sequence[tuple[float, int, int]], total: int, loss: float) -> str:
+    (start, first, before), (now, step, clips) = calls[0], calls[-1]
+    line = f"step {step}/{total}  loss {loss:.4f}"
+    if step == first:
+        return line
+    seconds = max(now - start, 1e-9)
+    minutes, left = divmod(round(seconds / (step - first) * (total - step)), 60)
+    return f"{line}  {(clips - before) / seconds:.1f} clips/s  ETA {minutes // 60}:{minutes % 60:02}:{left:02}"
+
+
+def _number(value: Any) -> int | float | None:
+    value = None if value is None else np.asarray(value).item()
+    return value if value is None or math.isfinite(value) else None
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:  # the last line of a killed run may be cut short
+        return math.inf
+
+
+def _append(path: Path, text: str):
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _write_json(path: Path, content: Mapping):
+    finite = json.loads(json.dumps(content, default=_number), parse_constant=lambda _: None)  # NaN -> null
+    _write_text(path, json.dumps(finite, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str):
+    """Replaces the file whole: a run killed at any moment leaves the old file or the new one."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the source, "-dirty" appended if files differ from it; None outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

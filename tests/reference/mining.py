@@ -1,0 +1,289 @@
+"""ICTP and HCPA, pair by pair. Positives are a dense [P, P] weight matrix, ambiguous ones a list of sets."""
+
+from math import exp, inf, sqrt
+
+import numpy as np
+
+ROUNDING = 1e-6
+
+
+def unit(x):
+    norm = sqrt(sum(float(v) ** 2 for v in x))
+    return np.array([float(v) / norm if norm > 0 else 0.0 for v in x])
+
+
+def segment_mean(features, segment_ids, num_segments, weights=None):
+    means = np.zeros((num_segments,) + features.shape[1:])
+    totals = np.zeros(num_segments)
+    for s in range(num_segments):
+        for i, segment in enumerate(segment_ids):
+            if segment == s:
+                a = 1.0 if weights is None else float(weights[i])
+                means[s] += a * features[i].astype(np.float64)
+                totals[s] += a
+        if totals[s] > 0:
+            means[s] /= totals[s]
+    return means, totals
+
+
+def aggregate_parts(parts, part_mask, mode, temperature):
+    prototypes, reliability = np.zeros((parts.shape[0], parts.shape[2])), np.zeros(parts.shape[0])
+    for i in range(parts.shape[0]):
+        used = [unit(u) for u, there in zip(parts[i], part_mask[i]) if there]
+        if not used:
+            continue
+        centre = unit(sum(used))
+        agreement = [float(u @ centre) for u in used]
+        reliability[i] = sum(agreement) / len(used)
+        a = [1.0] * len(used) if mode == "uniform" else [exp(g / temperature) for g in agreement]
+        prototypes[i] = unit(sum(w * u for w, u in zip(a, used)))
+    return prototypes, reliability
+
+
+def momentum_update(prototypes, features, index, momentum):
+    out = prototypes.astype(np.float64).copy()
+    for i in range(len(prototypes)):
+        clips = [features[b].astype(np.float64) for b in range(len(index)) if index[b] == i]
+        if clips:
+            out[i] = unit(momentum * prototypes[i].astype(np.float64) + (1 - momentum) * sum(clips) / len(clips))
+    return out
+
+
+def related(w, i, j, relation, ban_same_camera=False):
+    if i == j or not (w.valid[i] and w.valid[j]):
+        return False
+    if relation == "same_view":
+        return w.modality[i] == w.modality[j] and w.camera[i] == w.camera[j]
+    if relation == "other_camera":
+        return w.modality[i] == w.modality[j] and w.camera[i] != w.camera[j]
+    return w.modality[i] != w.modality[j] and not (ban_same_camera and w.camera[i] == w.camera[j])
+
+
+def cosines(features):
+    size = len(features)
+    x = features.astype(np.float64)
+    return np.array([[float(sum(x[i] * x[j])) for j in range(size)] for i in range(size)]).reshape(size, size)
+
+
+def ranked(w, similarity, relation, limit, ban_same_camera=False):
+    """For each row the candidates, best first, at most `limit`."""
+    size = len(w.modality)
+    table = []
+    for i in range(size):
+        near = [j for j in range(size) if related(w, i, j, relation, ban_same_camera)]
+        table.append(sorted(near, key=lambda j: (-similarity[i, j], j))[:limit])
+    return table
+
+
+def unbias_cameras(w, similarity, mode):
+    if mode == "none":
+        return similarity
+    size = len(w.modality)
+    corrected = similarity.copy()
+    pairs = {}
+    for i in range(size):
+        for j in range(size):
+            if related(w, i, j, "other_camera"):
+                pairs.setdefault((w.modality[i], w.camera[i], w.camera[j]), []).append(similarity[i, j])
+    for i in range(size):
+        for j in range(size):
+            if not related(w, i, j, "other_camera"):
+                continue
+            m = w.modality[i]
+            here = pairs[m, w.camera[i], w.camera[j]]
+            modality = [(np.mean(v), np.var(v), len(v)) for key, v in pairs.items() if key[0] == m]
+            total = sum(n for _, _, n in modality)
+            mu = sum(n * mean for mean, _, n in modality) / total
+            sigma = sqrt(sum(n * var for _, var, n in modality) / total)
+            factor = 1.0
+            if mode == "zscore" and np.var(here) > 1e-12:
+                factor = sigma / sqrt(np.var(here))
+            corrected[i, j] = (similarity[i, j] - np.mean(here)) * factor + mu
+    return corrected
+
+
+def thresholds(w, similarity, table, kappa, ema, previous):
+    theta = []
+    for m in range(2):
+        best = [similarity[i, near[0]] for i, near in enumerate(table) if near and w.modality[i] == m]
+        old = None if previous is None or not np.isfinite(previous[m]) else float(previous[m])
+        if not best:
+            theta.append(inf if old is None else old)
+            continue
+        mean = sum(best) / len(best)
+        fresh = mean + kappa * sqrt(sum((b - mean) ** 2 for b in best) / len(best))
+        theta.append(fresh if old is None else ema * old + (1 - ema) * fresh)
+    return theta
+
+
+def bar_of(best, theta, rule, rho, fixed):
+    relative = rho * best if best > 0 else inf
+    return {"relative": relative, "statistic": theta, "both": max(relative, theta), "fixed": fixed}[rule]
+
+
+def weigh(i, accepted, similarity, kind, temperature, bar, votes, reliability):
+    """[(j, weight)] of the accepted candidates of i, best first."""
+    if not accepted:
+        return []
+    if kind == "hard":
+        accepted = accepted[:1]
+    raw = []
+    for j in accepted:
+        raw.append(
+            {
+                "softmax": lambda: exp(similarity[i, j] / temperature),
+                "uniform": lambda: 1.0,
+                "hard": lambda: 1.0,
+                "margin": lambda: max(similarity[i, j] - bar, 0.0) + 1e-3,
+                "vote": lambda: 1.0 + votes(i, j),
+            }[kind]()
+            * (1.0 if reliability is None else float(reliability[i]) * float(reliability[j]))
+        )
+    return [(j, r / sum(raw)) for j, r in zip(accepted, raw)]
+
+
+def within_modality(
+    w,
+    *,
+    rho,
+    kappa,
+    previous=None,
+    ema=0.5,
+    rule="both",
+    fixed=0.5,
+    camera_bias="mean",
+    per_camera=3,
+    reciprocity=20,
+    positives=10,
+    weighting="softmax",
+    temperature=0.1,
+    reliability=None,
+    ambiguous=10,
+    band=0.05,
+    neighbours=64,
+):
+    size = len(w.modality)
+    similarity = unbias_cameras(w, cosines(w.prototypes), camera_bias)
+    table = ranked(w, similarity, "other_camera", neighbours)
+    theta = thresholds(w, similarity, table, kappa, ema, previous)
+
+    def votes(i, j):
+        return len(set(table[i][:20]) & set(table[j][:20]))
+
+    weight, ignore = np.zeros((size, size)), []
+    for i in range(size):
+        accepted, unsure = [], []
+        best = similarity[i, table[i][0]] if table[i] else -inf
+        bar = bar_of(best, theta[w.modality[i]], rule, rho, fixed)
+        for place, j in enumerate(table[i]):
+            nearer = [k for k in table[i][:place] if w.camera[k] == w.camera[j]]
+            fits = similarity[i, j] >= bar - ROUNDING
+            if fits and len(nearer) < per_camera and i in table[j][:reciprocity]:
+                accepted.append(j)
+            elif similarity[i, j] >= bar - band - ROUNDING:
+                unsure.append(j)
+        kept = weigh(i, accepted[:positives], similarity, weighting, temperature, bar, votes, reliability)
+        for j, a in kept:
+            weight[i, j] = a
+        ignore.append(set(unsure[:ambiguous]))
+    return weight, ignore, theta
+
+
+def smoothed(prototypes, within):
+    x = prototypes.astype(np.float64)
+    return np.array([unit(x[i] + sum(within[i, j] * x[j] for j in range(len(x)))) for i in range(len(x))])
+
+
+def unbias_modalities(w, q, mode, count, ban_same_camera):
+    """Similarities of the stage-2 pairs after the switch."""
+    if mode == "mean":
+        rows = []
+        for i in range(len(q)):
+            peers = [q[j] for j in range(len(q)) if w.valid[j] and w.modality[j] == w.modality[i]]
+            rows.append(unit(q[i] - sum(peers) / len(peers)) if peers else q[i])
+        return cosines(np.array(rows).reshape(q.shape))
+    similarity = cosines(q)
+    if mode == "none":
+        return similarity
+    table = ranked(w, similarity, "other_modality", count, ban_same_camera)
+    level = {i: np.mean([similarity[i, j] for j in near]) for i, near in enumerate(table) if near}
+    overall = sum(level.values()) / len(level) if level else 0.0
+    corrected = similarity.copy()
+    for i in level:
+        for j in level:
+            corrected[i, j] -= (level[i] + level[j]) / 2 - overall
+    return corrected
+
+
+def across_modalities(
+    w,
+    within,
+    *,
+    rho,
+    kappa,
+    previous=None,
+    ema=0.5,
+    rule="both",
+    fixed=0.5,
+    debias="mean",
+    reciprocity=20,
+    cycle=True,
+    positives=10,
+    weighting="softmax",
+    temperature=0.1,
+    reliability=None,
+    ambiguous=10,
+    band=0.05,
+    direct=False,
+    ban_same_camera=False,
+    neighbours=64,
+):
+    size = len(w.modality)
+    within = np.zeros((size, size)) if direct else within
+    q = smoothed(w.prototypes, within)
+    similarity = unbias_modalities(w, q, debias, reciprocity, ban_same_camera)
+    table = ranked(w, similarity, "other_modality", neighbours, ban_same_camera)
+    theta = thresholds(w, similarity, table, kappa, ema, previous)
+    stage1 = [{j for j in range(size) if within[i, j] > 0} for i in range(size)]
+
+    def votes(i, j):
+        return len(set(table[i][:20]) & stage1[j])
+
+    def home(i, j):
+        b = table[j][0]
+        return b == i or b in stage1[i] or i in stage1[b] or bool(stage1[i] & stage1[b])
+
+    weight, ignore = np.zeros((size, size)), []
+    for i in range(size):
+        accepted, unsure = [], []
+        best = similarity[i, table[i][0]] if table[i] else -inf
+        bar = bar_of(best, theta[w.modality[i]], rule, rho, fixed)
+        for j in table[i]:
+            fits = similarity[i, j] >= bar - ROUNDING and i in table[j][:reciprocity]
+            if fits and (direct or not cycle or home(i, j)):
+                accepted.append(j)
+            elif similarity[i, j] >= bar - band - ROUNDING:
+                unsure.append(j)
+        kept = weigh(i, accepted[:positives], similarity, weighting, temperature, bar, votes, reliability)
+        total = {}
+        for j, a in kept:
+            total[j] = total.get(j, 0.0) + a
+        for j, a in kept:
+            for k in sorted(stage1[j]):
+                if not (ban_same_camera and w.camera[k] == w.camera[i]):
+                    total[k] = total.get(k, 0.0) + a * within[j, k]
+        top = sorted(total.items(), key=lambda item: -item[1])[:positives]
+        for j, a in top:
+            weight[i, j] = a / sum(v for _, v in top)
+        ignore.append(set(unsure[:ambiguous]))
+    return weight, ignore, theta
+
+
+def same_view_ambiguity(w, threshold, *, rho, rule="both", fixed=0.5, count=5):
+    similarity = cosines(w.prototypes)
+    out = []
+    for i, near in enumerate(ranked(w, similarity, "same_view", len(w.modality))):
+        best = similarity[i, near[0]] if near else -inf
+        bar = bar_of(best, threshold[w.modality[i]], rule, rho, fixed)
+        out.append([j for j in near if similarity[i, j] >= bar - ROUNDING][:count])
+    return out

@@ -1,0 +1,291 @@
+"""Checkpoints: exact, checked, kept and refused as promised, through damage, kills and other device counts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hitpro_jax import checkpoint, sharding
+
+CONFIG = {"optim": {"learning_rate": 0.1, "groups": ()}, "data": {"workers": 2}, "sizes": (288, 144), "log_every": 50}
+
+
+def state_of(step: int) -> dict:
+    """A state as training has it: nested, optimiser NamedTuples, bf16, scalars, padding, empty tables, a None."""
+    rng = np.random.default_rng(step)
+    params = {"kernel": jnp.asarray(rng.normal(size=(64, 32)), jnp.float32), "bias": jnp.ones(3, jnp.bfloat16)}
+    return {
+        "params": params, "opt": optax.adam(0.1).init(params), "step": jnp.int32(step), "ema": None,
+        "bank": (jnp.asarray(rng.normal(size=(40, 50)), jnp.float32), jnp.array([True, False])),
+        "ignore": jnp.zeros((40, 0), jnp.int32), "threshold": jnp.array([jnp.nan, 0.5]),
+    }
+
+
+def target() -> dict:
+    return checkpoint.abstract(state_of(0), sharding.replicated(sharding.make_mesh()))
+
+
+def assert_same(actual: dict, wanted: dict):
+    assert jax.tree.structure(actual) == jax.tree.structure(wanted)
+    for a, w in zip(jax.tree.leaves(actual), jax.tree.leaves(wanted), strict=True):
+        assert a.dtype == w.dtype
+        np.testing.assert_array_equal(a, w)
+
+
+def save(directory, *steps: int, **keywords):
+    with checkpoint.Checkpointer(directory, **keywords) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state_of(step), {"epoch": step})
+
+
+def restore(directory, **keywords):
+    with checkpoint.Checkpointer(directory, **keywords) as checkpoints:
+        return checkpoints.restore_latest(target())
+
+
+def data_file(directory, step: int):
+    """The file that holds the arrays of a checkpoint."""
+    return max((directory / str(step)).rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def test_round_trip_is_exact_in_values_dtypes_and_tree(tmp_path):
+    save(tmp_path, 7)
+    state, meta, step = restore(tmp_path)
+    assert (meta, step) == ({"epoch": 7}, 7)
+    assert_same(state, state_of(7))
+
+
+def test_nothing_saved_gives_none(tmp_path):
+    assert restore(tmp_path / "new") is None
+    assert restore(tmp_path / "none", read_only=True) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_newest_two_and_the_chosen_steps_are_kept(tmp_path):
+    save(tmp_path, 1, 2, 3, 4, 5, keep_steps=(2,))
+    with checkpoint.Checkpointer(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+
+
+def test_donating_the_state_after_save_does_not_touch_the_checkpoint(tmp_path):
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)
+    with checkpoint.Checkpointer(tmp_path) as checkpoints:
+        state = state_of(1)
+        checkpoints.save(1, state)
+        spoil(state)
+    assert_same(restore(tmp_path)[0], state_of(1))
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, lambda path: path.write_bytes(b"")],
+                         ids=["flipped byte", "truncated", "empty"])
+def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
+    save(tmp_path, 1, 2)
+    damage(data_file(tmp_path, 2))
+    said = []
+    state, meta, step = restore(tmp_path, say=said.append)
+    assert (meta["epoch"], step) == (1, 1)
+    assert_same(state, state_of(1))
+    assert len(said) == 1 and f"checkpoint {tmp_path}/2 is damaged" in said[0] and "\n" not in said[0]
+
+
+def test_altered_record_is_damage(tmp_path):
+    save(tmp_path, 1, 2)
+    record = tmp_path / "2/record/metadata"
+    text = record.read_text()
+    assert '\\"epoch\\": 2' in text
+    record.write_text(text.replace('\\"epoch\\": 2', '\\"epoch\\": 9'))
+    assert restore(tmp_path, say=lambda _: None)[1:] == ({"epoch": 1}, 1)
+
+
+def test_empty_folder_of_a_step_is_damage(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "5").mkdir()
+    assert restore(tmp_path, say=lambda _: None)[2] == 1
+
+
+def test_all_damaged_is_an_error_with_the_next_thing_to_do(tmp_path):
+    save(tmp_path, 1, 2)
+    for step in (1, 2):
+        flip_a_byte(data_file(tmp_path, step))
+    with pytest.raises(ValueError, match=r"steps \[2, 1\] are all damaged: remove the folder"):
+        restore(tmp_path, say=lambda _: None)
+
+
+def test_saving_an_existing_step_replaces_it_and_what_came_after(tmp_path):
+    save(tmp_path, 1, 2, keep=3)
+    flip_a_byte(data_file(tmp_path, 2))
+    with checkpoint.Checkpointer(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, state_of(8), {"epoch": 8})
+        assert checkpoints.steps() == [1]
+    state, meta, _ = restore(tmp_path)
+    assert meta == {"epoch": 8}
+    assert_same(state, state_of(8))
+
+
+def test_reading_only_leaves_the_folder_as_it_is(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert restore(tmp_path, read_only=True)[2] == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_foreign_config_is_refused_with_the_fields_that_differ(tmp_path):
+    save(tmp_path, 1, config=CONFIG)
+    assert restore(tmp_path, config=CONFIG)[2] == 1
+    assert restore(tmp_path)[2] == 1
+    harmless = CONFIG | {"log_every": 1, "data": {"workers": 0}}
+    assert restore(tmp_path, config=harmless, ignore=("log_every", "data"))[2] == 1
+    foreign = harmless | {"optim": {"learning_rate": 0.2, "groups": ()}, "sizes": (96, 48)}
+    with pytest.raises(ValueError, match=r"another config \(optim.learning_rate: saved 0.1, now 0.2; sizes: saved "
+                                         r"\[288, 144\], now \[96, 48\]\)"):
+        restore(tmp_path, config=foreign, ignore=("log_every", "data.workers"))
+
+
+def test_config_differences():
+    differ = checkpoint.config_differences
+    assert differ(CONFIG, {**CONFIG, "sizes": [288, 144]}) == []
+    assert differ({"a": {}}, {"a": {"b": 1}}) == ["a: saved {}, now nothing", "a.b: saved nothing, now 1"]
+    assert differ({"log": 1}, {"log": 2, "logger": 3}, ignore=("log",)) == ["logger: saved nothing, now 3"]
+
+
+def test_another_model_is_refused_by_leaf_not_taken_for_damage(tmp_path):
+    save(tmp_path, 1)
+    other = target()
+    other["params"]["kernel"] = jax.ShapeDtypeStruct((64, 16), jnp.float32)
+    with checkpoint.Checkpointer(tmp_path) as checkpoints, pytest.raises(
+            ValueError, match=r"\['params'\]\['kernel'\]: saved float32\[64, 32\], now float32\[64, 16\]"):
+        checkpoints.restore_latest(other)
+
+
+FOUR_DEVICES = """
+import sys, jax, jax.numpy as jnp, numpy as np
+from hitpro_jax import checkpoint, sharding
+
+mesh = sharding.make_mesh()
+assert mesh.size == 4
+bank = jax.device_put(np.arange(80, dtype=np.float32).reshape(8, 10), sharding.row_sharding(mesh))
+with checkpoint.Checkpointer(sys.argv[1]) as checkpoints:
+    checkpoints.save(3, {"bank": bank, "step": jax.device_put(jnp.int32(3), sharding.replicated(mesh))})
+    where = {"bank": sharding.row_sharding(mesh), "step": sharding.replicated(mesh)}
+    state, _, _ = checkpoints.restore_latest(checkpoint.abstract({"bank": bank, "step": jnp.int32(3)}, where))
+assert state["bank"].sharding == where["bank"] and len(state["bank"].addressable_shards) == 4
+"""
+
+
+def test_saved_on_four_devices_restored_on_one(tmp_path):
+    subprocess.run([sys.executable, "-c", FOUR_DEVICES, tmp_path], check=True,
+                   env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"})
+    wanted = {"bank": np.arange(80, dtype=np.float32).reshape(8, 10), "step": np.int32(3)}
+    with checkpoint.Checkpointer(tmp_path) as checkpoints:
+        state, _, step = checkpoints.restore_latest(
+            checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
+    assert step == 3
+    assert_same(state, wanted)
+
+
+def test_nothing_but_our_own_warnings_reaches_the_terminal(tmp_path, capfd):
+    save(tmp_path, 1, 2)
+    flip_a_byte(data_file(tmp_path, 2))
+    restore(tmp_path)
+    out, err = capfd.readouterr()
+    assert out.startswith("warning: checkpoint") and out.count("\n") == 1 and not err
+
+
+ENDLESS = """
+import sys, jax.numpy as jnp
+from hitpro_jax import checkpoint
+
+with checkpoint.Checkpointer(sys.argv[1]) as checkpoints:
+    for step in range(1, 1000):
+        checkpoints.save(step, {"x": jnp.full((4000, 5000), step, jnp.int32)})
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_mid_save_the_finished_one_counts(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path])
+    deadline = time.monotonic() + 120
+    while not ((tmp_path / "1").exists() and any(tmp_path.glob("*.orbax-checkpoint-tmp"))):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert any(tmp_path.glob("*.orbax-checkpoint-tmp")), "killed too late to be in mid-save"
+    with checkpoint.Checkpointer(tmp_path) as checkpoints:
+        wanted = checkpoint.abstract({"x": jnp.zeros((4000, 5000), jnp.int32)}, jax.sharding.SingleDeviceSharding(
+            jax.devices()[0]))
+        state, _, step = checkpoints.restore_latest(wanted)
+        np.testing.assert_array_equal(state["x"], np.full((4000, 5000), step))
+        checkpoints.save(step + 1, state)
+    assert not any(tmp_path.glob("*.orbax-checkpoint-tmp"))
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+port, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
+from hitpro_jax import checkpoint, sharding, writers
+
+mesh = sharding.make_mesh()
+rows = np.arange(30_000, dtype=np.float32).reshape(6, 5000)
+state = {"bank": sharding.to_global(rows[3 * process:3 * process + 3], mesh),
+         "params": jax.device_put(np.ones(4, np.float32), sharding.replicated(mesh))}
+wanted = checkpoint.abstract(state, {"bank": sharding.row_sharding(mesh), "params": sharding.replicated(mesh)})
+said = []
+with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer(
+        folder / "checkpoints", say=said.append) as checkpoints:
+    writer.metrics(0, {"a": 1})
+    for step in (1, 2):
+        checkpoints.save(step, state, {"epoch": step})
+    checkpoints.wait()
+    if process == 0:
+        file = max((folder / "checkpoints/2").rglob("d/*"), key=lambda path: path.stat().st_size)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    jax.experimental.multihost_utils.sync_global_devices("damaged")
+    restored, meta, step = checkpoints.restore_latest(wanted)
+    assert (meta, step, len(said)) == ({"epoch": 1}, 1, 1), (meta, step, said)
+    np.testing.assert_array_equal(restored["bank"].addressable_data(0), rows[3 * process:3 * process + 3])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_one_restores_what_they_saved(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    runs = [subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, port, str(process), tmp_path])
+            for process in range(2)]
+    try:
+        assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    finally:
+        for run in runs:
+            run.kill()
+    assert (tmp_path / "run0/metrics.jsonl").exists() and not (tmp_path / "run1").exists()
+    wanted = {"bank": np.arange(30_000, dtype=np.float32).reshape(6, 5000), "params": np.ones(4, np.float32)}
+    with checkpoint.Checkpointer(tmp_path / "checkpoints", say=lambda _: None) as checkpoints:
+        state, _, _ = checkpoints.restore_latest(
+            checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
+    assert_same(state, wanted)

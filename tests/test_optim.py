@@ -1,0 +1,137 @@
+"""Optimisers against torch's update rules written out in NumPy, schedules and groups against values by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hitpro_jax import optim
+
+PARAMS = {
+    "backbone": {"stem_rgb": {"kernel": np.array([1.0, -2.0, 3.0], np.float32)}},
+    "neck": {"scale": np.array([1.0, 2.0], np.float32), "bias": np.array([0.5], np.float32)},
+    "temporal": {"kernel": np.array([[0.3, -0.4]], np.float32)},
+}
+
+
+def gradients(step: int) -> dict:
+    rng = np.random.default_rng(step)
+    return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), PARAMS)
+
+
+def trained(optimiser: optax.GradientTransformation, steps: int = 5, params: dict = PARAMS) -> dict:
+    state, update = optimiser.init(params), jax.jit(optimiser.update)
+    for step in range(steps):
+        updates, state = update(gradients(step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def adam_by_hand(params: np.ndarray, grads: list, rate: float, coupled: float = 0.0, decoupled: float = 0.0):
+    m = v = 0.0
+    for t, g in enumerate(grads, start=1):
+        g = g + coupled * params
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        params = params - rate * decoupled * params
+        params = params - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return params
+
+
+def sgd_by_hand(params: np.ndarray, grads: list, rate: float, coupled: float):
+    velocity = 0.0
+    for g in grads:
+        velocity = 0.9 * velocity + g + coupled * params
+        params = params - rate * velocity
+    return params
+
+
+def by_hand(rule, **keywords) -> dict:
+    steps = [gradients(step) for step in range(5)]
+    return jax.tree.map(lambda p, *g: rule(p, g, 0.01, **keywords), PARAMS, *steps)
+
+
+def assert_close(actual: dict, wanted: dict):
+    jax.tree.map(lambda a, w: np.testing.assert_allclose(a, w, rtol=1e-5, atol=1e-6), actual, wanted)
+
+
+def test_adam_couples_the_decay_and_decays_every_parameter():
+    optimiser = optim.make_optimiser("adam", learning_rate=0.01, weight_decay=0.5, total_steps=5)
+    assert_close(trained(optimiser), by_hand(adam_by_hand, coupled=0.5))
+
+
+def test_sgd_couples_the_decay():
+    optimiser = optim.make_optimiser("sgd", learning_rate=0.01, weight_decay=0.5, total_steps=5)
+    assert_close(trained(optimiser), by_hand(sgd_by_hand, coupled=0.5))
+
+
+def test_adamw_decouples_the_decay_and_spares_bias_and_scale():
+    optimiser = optim.make_optimiser("adamw", learning_rate=0.01, weight_decay=0.5, total_steps=5)
+    wanted = by_hand(adam_by_hand, decoupled=0.5)
+    wanted["neck"] = by_hand(adam_by_hand)["neck"]
+    assert_close(trained(optimiser), wanted)
+
+
+def test_constant_rate_after_warmup():
+    rate = optim.make_schedule(0.4, warmup_steps=4, total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in range(6)], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
+
+
+def test_steps_fall_at_40_and_80_percent():
+    rate = optim.make_schedule(1.0, schedule="steps", total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in range(11)], [1] * 4 + [0.1] * 4 + [0.01] * 3, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(rate)(jnp.int32(8)), 0.01, rtol=1e-6)
+
+
+def test_cosine_goes_from_the_peak_after_warmup_to_zero():
+    rate = optim.make_schedule(2.0, schedule="cosine", warmup_steps=2, total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in (0, 1, 2, 6, 10, 12)], [1, 2, 2, 1, 0, 0], atol=1e-6)
+
+
+def test_the_schedule_drives_the_optimiser():
+    params = {"w": jnp.zeros(())}
+    optimiser = optim.make_optimiser("adam", learning_rate=1.0, schedule="steps", total_steps=5)
+    state, moves = optimiser.init(params), []
+    for _ in range(5):
+        updates, state = optimiser.update({"w": jnp.ones(())}, state, params)
+        moves.append(float(updates["w"]))  # a constant gradient moves Adam by exactly the rate
+    np.testing.assert_allclose(moves, [-1, -1, -0.1, -0.1, -0.01], rtol=1e-4)
+
+
+def test_groups_scale_the_rate_and_the_first_match_wins():
+    groups = (("backbone/.*", 0.1), (".*kernel", 3.0), ("neck/bias", 0.0))
+    plain, grouped = (
+        trained(optim.make_optimiser(learning_rate=0.01, total_steps=5, groups=g), steps=1) for g in ((), groups)
+    )
+    ratio = jax.tree.map(lambda g, q, p: (g - p) / (q - p), grouped, plain, PARAMS)
+    for value, wanted in [(ratio["backbone"]["stem_rgb"]["kernel"], 0.1), (ratio["temporal"]["kernel"], 3),
+                          (ratio["neck"]["scale"], 1), (ratio["neck"]["bias"], 0)]:
+        np.testing.assert_allclose(value, wanted, rtol=1e-3)
+
+
+def test_frozen_parameters_have_no_state_and_do_not_count_in_the_clipped_norm():
+    optimiser = optim.make_optimiser(
+        "sgd", learning_rate=1.0, total_steps=1, clip_norm=1.0, groups={"frozen": 0.0})
+    params = {"frozen": jnp.ones(7), "w": jnp.zeros(2)}
+    state = optimiser.init(params)
+    assert not any(leaf.shape == (7,) for leaf in jax.tree.leaves(state))
+    grads = {"frozen": jnp.full(7, jnp.nan), "w": jnp.array([3.0, 4.0])}
+    updates, _ = optimiser.update(grads, state, params)
+    np.testing.assert_allclose(updates["w"], [-0.6, -0.8], rtol=1e-6)
+    np.testing.assert_array_equal(updates["frozen"], np.zeros(7))
+
+
+def test_no_clipping_by_default():
+    optimiser = optim.make_optimiser("sgd", learning_rate=1.0, total_steps=1)
+    updates, _ = optimiser.update({"w": jnp.array([3.0, 4.0])}, optimiser.init({"w": jnp.zeros(2)}),
+                                  {"w": jnp.zeros(2)})
+    np.testing.assert_allclose(updates["w"], [-3, -4])
+
+
+def test_bad_names_are_refused_by_name():
+    with pytest.raises(ValueError, match="unknown optimiser 'lion': choose one of adam, adamw, sgd"):
+        optim.make_optimiser("lion", learning_rate=1.0, total_steps=1)
+    with pytest.raises(ValueError, match="unknown schedule 'poly'"):
+        optim.make_schedule(1.0, schedule="poly", total_steps=1)
+    with pytest.raises(ValueError, match="'bakbone/.*' matches no parameter"):
+        optim.make_optimiser(learning_rate=1.0, total_steps=1, groups={"bakbone/.*": 0.1}).init(PARAMS)

@@ -1,0 +1,67 @@
+"""Mesh, padding and the way from host batches to global arrays, on one device and on four."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from hitpro_jax import sharding
+
+
+def test_one_device_holds_the_batch_unchanged():
+    mesh = sharding.make_mesh()
+    batch = {"frames": np.arange(24, dtype=np.uint8).reshape(3, 2, 4), "camid": np.array([1, 2, 3], np.int32)}
+    moved = sharding.to_global(batch, mesh)
+    assert mesh.axis_names == ("data",)
+    for name, array in batch.items():
+        assert moved[name].dtype == array.dtype and moved[name].sharding == sharding.batch_sharding(mesh)
+        np.testing.assert_array_equal(moved[name], array)
+
+
+def test_pad_rows_on_one_device_adds_nothing():
+    assert [sharding.pad_rows(n, sharding.make_mesh()) for n in (0, 1, 7)] == [0, 1, 7]
+
+
+FOUR_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from hitpro_jax import sharding
+
+mesh = sharding.make_mesh()
+assert mesh.size == 4
+assert [sharding.pad_rows(n, mesh) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
+
+batch = np.arange(16, dtype=np.float32).reshape(8, 2)
+moved = sharding.to_global({"x": batch}, mesh)["x"]
+assert [np.asarray(s.data).tolist() for s in moved.addressable_shards] == batch.reshape(4, 2, 2).tolist()
+
+copied = jax.device_put(batch, sharding.replicated(mesh))
+assert all(s.data.shape == (8, 2) for s in copied.addressable_shards)
+
+# What Explicit axes refuse: sharded rows summed by segment, and gathered.
+segments = jnp.array([0, 0, 1, 1, 0, 0, 1, 1])
+sums = jax.jit(lambda x: jax.ops.segment_sum(x, segments, num_segments=2)[jnp.array([1, 0, 1, 1])])(moved)
+np.testing.assert_allclose(sums[:2], [[36, 40], [20, 24]])
+
+try:
+    sharding.to_global(batch[:6], mesh)
+except ValueError as error:
+    assert "a multiple of 4" in str(error), error
+else:
+    raise AssertionError("six rows on four devices were let through")
+print("done")
+"""
+
+
+def test_four_devices():
+    run = subprocess.run([sys.executable, "-c", FOUR_DEVICES], env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+                         capture_output=True, text=True, check=False)
+    assert run.stdout == "done\n", run.stderr
+
+
+def test_mesh_over_chosen_devices():
+    assert sharding.make_mesh(jax.devices()[:1]).size == 1
+    with pytest.raises(TypeError):
+        len(sharding.to_global(np.float32(1), sharding.make_mesh()))

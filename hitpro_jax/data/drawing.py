@@ -101,7 +101,7 @@ def draw_cloth(rng: np.random.Generator, patterns: tuple[str, ...], periods: tup
     while True:
         figure = draw_material(rng)
         visible = np.abs(figure.rgb - ground.rgb).max() > 0.35
-        infrared = abs(float(figure.ir[0] - ground.ir[0])) > 0.22
+        infrared = abs(float(figure.ir[0] - ground.ir[0])) > 0.3
         if visible and infrared:
             break
     return Cloth(ground, figure, str(rng.choice(patterns)), rng.uniform(*periods), rng.uniform(0.0, 0.12))

@@ -79,7 +79,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
     return Camera(
         yaw=rng.uniform(0.0, np.pi), squeeze=rng.uniform(0.86, 1.0), scale=rng.uniform(0.82, 0.95),
         resolution=rng.uniform(0.6, 1.0), blur=rng.uniform(0.0, 0.7),
-        noise=(rng.uniform(0.01, 0.035), rng.uniform(0.015, 0.05)),
+        noise=(rng.uniform(0.01, 0.03), rng.uniform(0.015, 0.04)),
         gain=(rng.uniform(0.65, 1.25) * rng.uniform(0.75, 1.25, 3)).astype(np.float32),
         gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.25),
         falloff=rng.uniform(0.0, 0.5), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),

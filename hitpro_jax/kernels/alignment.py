@@ -269,12 +269,13 @@ def smoothed(
      [0.   1.  ]]
     """
 
-    def row(anchor: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def row(anchor: tuple[jax.Array, jax.Array, jax.Array], prototypes: jax.Array) -> jax.Array:
         prototype, index, weight = anchor
         weight = jnp.where(index >= 0, weight, 0.0)
         return unit(prototype + jnp.sum(weight[:, None] * prototypes[index], axis=0))
 
-    return mining.map_rows(row, (prototypes, within.index, within.weight), block=block, mesh=mesh)
+    rows = (prototypes, within.index, within.weight)
+    return mining.map_rows(row, rows, prototypes, block=block, mesh=mesh)
 
 
 def remove_modality_mean(features: jax.Array, group: Group) -> jax.Array:
@@ -328,16 +329,16 @@ def cycle_consistent(
     chex.assert_rank([neighbours.index, within_index], 2)
     size = within_index.shape[0]
     links = jnp.concatenate([jnp.arange(size)[:, None], within_index], axis=1)
-    back = neighbours.index[:, 0]
 
-    def row(anchor: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def row(anchor: tuple[jax.Array, jax.Array], back: jax.Array, links: jax.Array) -> jax.Array:
         index, own = anchor
         home = back[index]
         theirs = links[home]
         meets = jnp.any((theirs[:, :, None] == own) & (own >= 0), axis=(1, 2))
         return meets & (index >= 0) & (home >= 0)
 
-    return mining.map_rows(row, (neighbours.index, links), block=block, mesh=mesh)
+    back = neighbours.index[:, 0]
+    return mining.map_rows(row, (neighbours.index, links), back, links, block=block, mesh=mesh)
 
 
 def propagate(
@@ -373,7 +374,9 @@ def propagate(
     chex.assert_equal_shape_prefix([matched.index, within.index, camera], 1)
     count = matched.index.shape[1]
 
-    def row(anchor: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def row(
+        anchor: tuple[jax.Array, jax.Array, jax.Array], within: Positives, camera: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         index, weight, own_camera = anchor
         onward = jnp.where(index[:, None] >= 0, within.index[index], -1)
         ids = jnp.concatenate([index, onward.reshape(-1)])
@@ -388,9 +391,8 @@ def propagate(
         norm = jnp.sum(best)
         return jnp.where(best > 0, ids[place], -1), best / jnp.where(norm > 0, norm, 1.0)
 
-    index, weight = mining.map_rows(
-        row, (matched.index, matched.weight, camera), block=block, mesh=mesh
-    )
+    rows = (matched.index, matched.weight, camera)
+    index, weight = mining.map_rows(row, rows, within, camera, block=block, mesh=mesh)
     return matched._replace(index=index, weight=weight)
 
 

@@ -30,6 +30,15 @@ class Neighbours(NamedTuple):
     similarity: jax.Array  # [P, M] float32, -inf for none
 
 
+class _Bank(NamedTuple):
+    """What `nearest` reads, of one row or of all."""
+
+    position: jax.Array  # [P] int32
+    prototype: jax.Array  # [P, D] float32
+    level: jax.Array  # [P] float32
+    group: Group
+
+
 class ViewBias(NamedTuple):
     """Camera bias of each pair of views: s' = (s - offset) * scale."""
 
@@ -85,20 +94,21 @@ def nearest(
     chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
     size = prototypes.shape[0]
     reach = min(count, size)
-    position = jnp.arange(size)
     level = jnp.zeros(size, jnp.float32) if level is None else level
 
-    def row(anchor: tuple[jax.Array, jax.Array, jax.Array, Group]) -> Neighbours:
-        place, prototype, own_level, own = anchor
-        similarity = _similarity(prototype, prototypes)
+    def row(anchor: _Bank, bank: _Bank, bias: ViewBias | None) -> Neighbours:
+        similarity = _similarity(anchor.prototype, bank.prototype)
+        own, other = anchor.group.view, bank.group.view
         if bias is not None:
-            similarity = (similarity - bias.offset[own.view][group.view]) * bias.scale[own.view][group.view]
-        similarity = similarity - (own_level + level) / 2.0
-        allowed = _candidates(own, group, relation, ban_same_camera) & (position != place)
+            similarity = (similarity - bias.offset[own][other]) * bias.scale[own][other]
+        similarity = similarity - (anchor.level + bank.level) / 2.0
+        allowed = _candidates(anchor.group, bank.group, relation, ban_same_camera)
+        allowed &= anchor.position != bank.position
         best, index = jax.lax.top_k(jnp.where(allowed, similarity, -jnp.inf), reach)
         return Neighbours(jnp.where(best > -jnp.inf, index, -1), best)
 
-    table = map_rows(row, (position, prototypes, level, group), block=block, mesh=mesh)
+    bank = _Bank(jnp.arange(size), prototypes, level, group)
+    table = map_rows(row, bank, bank, bias, block=block, mesh=mesh)
     missing = ((0, 0), (0, count - reach))
     return Neighbours(
         jnp.pad(table.index, missing, constant_values=-1),
@@ -162,7 +172,7 @@ def view_bias(
 
     scale = jnp.ones((num_views, num_views), jnp.float32)
     if mode == "zscore":
-        variance = _pair_variance(prototypes, group, view, mean, sizes, block, mesh)
+        variance = _pair_variance(prototypes, view, mean, sizes, block, mesh)
         spread = variance > 1e-12  # below this sigma_ab is rounding, and dividing by it would make noise
         scale = jnp.where(spread, jnp.sqrt(pooled(variance) / jnp.where(spread, variance, 1.0)), 1.0)
         scale = jnp.where(scale > 0, scale, 1.0)  # views of the own modality may have no pair to pool
@@ -398,34 +408,41 @@ def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int) -> Neighbou
 
 
 def map_rows(
-    function: Callable[[Any], Any], rows: Any, *, block: int, mesh: jax.sharding.Mesh | None = None
+    function: Callable[..., Any],
+    rows: Any,
+    *shared: Any,
+    block: int,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
     """Applies a function of one row to every row, `block` rows at a time.
 
     Args:
-      function: pure; from one row (a pytree without the leading axis) to a pytree of arrays.
+      function: pure; from one row (a pytree without the leading axis) and `shared` to a pytree of arrays. With a
+        mesh it may close over static values alone.
       rows: pytree of arrays [P, ...].
+      *shared: pytrees of arrays that every row sees whole.
       block: rows vectorised together, static; it bounds the temporary memory.
-      mesh: if given, rows are split over all its devices (padded to a multiple of them); what the function
-        closes over is replicated.
+      mesh: if given, rows are split over all its devices (padded to a multiple of them) and `shared` is held by
+        each.
 
     Returns:
       pytree of arrays [P, ...].
 
-    >>> map_rows(lambda x: x * x, jnp.arange(5), block=2).tolist()
-    [0, 1, 4, 9, 16]
+    >>> map_rows(lambda x, y: x * y, jnp.arange(5), 2, block=2).tolist()
+    [0, 2, 4, 6, 8]
     """
 
-    def local(rows: Any) -> Any:
-        return jax.lax.map(function, rows, batch_size=block)
+    def local(rows: Any, *shared: Any) -> Any:
+        return jax.lax.map(lambda row: function(row, *shared), rows, batch_size=block)
 
     if mesh is None:
-        return local(rows)
+        return local(rows, *shared)
     count = jax.tree.leaves(rows)[0].shape[0]
     extra = -count % mesh.size
     padded = jax.tree.map(lambda x: jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1)), rows)
     split = jax.sharding.PartitionSpec(mesh.axis_names)
-    result = jax.shard_map(local, mesh=mesh, in_specs=split, out_specs=split)(padded)
+    specs = (split,) + (jax.sharding.PartitionSpec(),) * len(shared)
+    result = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split)(padded, *shared)
     return jax.tree.map(lambda x: x[:count], result)
 
 
@@ -452,7 +469,6 @@ def _candidates(own: Group, group: Group, relation: str, ban_same_camera: bool) 
 
 def _pair_variance(
     prototypes: jax.Array,
-    group: Group,
     view: jax.Array,
     mean: jax.Array,
     sizes: jax.Array,
@@ -460,13 +476,14 @@ def _pair_variance(
     mesh: jax.sharding.Mesh | None,
 ) -> jax.Array:
     """[V, V] variance of the similarities of each pair of views, from deviations for float32's sake."""
-    member = jax.nn.one_hot(view, mean.shape[0], dtype=jnp.float32)
+    member = jax.nn.one_hot(view, mean.shape[0], dtype=jnp.float32)  # no view, no member: padding drops out
 
-    def row(anchor: tuple[jax.Array, jax.Array]) -> jax.Array:
-        prototype, own_view = anchor
-        deviation = _similarity(prototype, prototypes) - mean[own_view][group.view]
+    def row(anchor: tuple, bank: tuple, mean: jax.Array, member: jax.Array) -> jax.Array:
+        (prototype, own), (prototypes, other) = anchor, bank
+        deviation = _similarity(prototype, prototypes) - mean[own][other]
         return jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
 
-    per_row = map_rows(row, (prototypes, group.view), block=block, mesh=mesh)
+    bank = (prototypes, view)
+    per_row = map_rows(row, bank, bank, mean, member, block=block, mesh=mesh)
     total, _ = segment_mean(per_row, view, num_segments=mean.shape[0])
     return total / jnp.maximum(sizes, 1.0)[None, :]

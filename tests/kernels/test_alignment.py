@@ -45,7 +45,7 @@ _ambiguity = _jit(alignment.same_view_ambiguity)
 
 
 def group_of(w):
-    return Group(w.modality, w.camera, w.view, w.valid)
+    return Group(*map(jnp.asarray, (w.modality, w.camera, w.view, w.valid)))
 
 
 def stage1(w, *, rho=0.85, kappa=-0.5, per_camera=2, **options):
@@ -330,12 +330,13 @@ def test_rows_on_four_devices_equal_one_device():
         from hitpro_jax.kernels.mining import Group
         from tests.reference.worlds import world
         w = world(1)
-        group = Group(w.modality, w.camera, w.view, w.valid)
+        group = Group(*map(jax.numpy.asarray, (w.modality, w.camera, w.view, w.valid)))
+        prototypes = jax.numpy.asarray(w.prototypes)
         def align(mesh):
             small = dict(reciprocity=6, neighbours=9, block=4, mesh=mesh, rho=0.7, kappa=-0.5)
-            within = within_modality(w.prototypes, group, num_views=6, camera_bias="zscore", **small)
-            across = across_modalities(w.prototypes, within, group, debias="balanced_knn", **small)
-            ambiguous = same_view_ambiguity(w.prototypes, group, within.threshold, rho=0.7, mesh=mesh)
+            within = within_modality(prototypes, group, num_views=6, camera_bias="zscore", **small)
+            across = across_modalities(prototypes, within, group, debias="balanced_knn", **small)
+            ambiguous = same_view_ambiguity(prototypes, group, within.threshold, rho=0.7, mesh=mesh)
             return within, across, ambiguous
         mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         one, four = jax.jit(lambda: align(None))(), jax.jit(lambda: align(mesh))()
@@ -355,4 +356,4 @@ def test_unknown_debiasing():
     w = world(0)
     nothing = alignment.no_positives(ROWS, positives=1, ambiguous=1)
     with pytest.raises(ValueError, match="unknown modality debiasing 'whiten'"):
-        alignment.across_modalities(w.prototypes, nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten")
+        alignment.across_modalities(jnp.asarray(w.prototypes), nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten")

@@ -16,7 +16,7 @@ nearest = jax.jit(mining.nearest, static_argnames=("relation", "count", "block",
 
 
 def group_of(w):
-    return Group(w.modality, w.camera, w.view, w.valid)
+    return Group(*map(jnp.asarray, (w.modality, w.camera, w.view, w.valid)))
 
 
 @pytest.mark.parametrize("ban", [False, True])

@@ -24,14 +24,23 @@ def get_config() -> ConfigDict:
     config.encoder.as_product = True
     config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
 
-    config.batch.tracklets_per_modality = 8
-    config.batch.clip_length = 3
-    config.prototypes.clip_length = 3
-    config.within.neighbours = config.across.neighbours = 32
+    config.batch.tracklets_per_modality = 12
+    config.batch.clip_length = 2
+    config.prototypes.clip_length = 2
+    for stage in (config.within, config.across):
+        stage.neighbours = 32
+        stage.positives = 5
+    # few tracklets a person and view: a short reciprocal list is what keeps stage 1 clean
+    config.within.reciprocity, config.within.per_camera = 2, 1
+    config.within.rho, config.within.kappa = (0.85, 0.8), (-0.5, -1.0)
+    config.across.reciprocity = 3
+    config.across.rho, config.across.kappa = (0.9, 0.8), (0.0, -1.0)
+    config.loss.within = config.loss.across = 1.0
 
-    config.optim.warmup_steps = 50
+    config.optim.learning_rate = 5e-4
+    config.optim.warmup_steps = 30
     config.optim.schedule = "cosine"
-    config.train.epochs = 10
+    config.train.epochs = 8
     config.train.steps_per_epoch = 60
     config.train.eval_every = 2
     return config

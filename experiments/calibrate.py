@@ -29,6 +29,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/calibration.json", "where the figures go")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
 SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 10, "epochs of 60 steps of the upper bound; 0: skip")
+RATE = flags.DEFINE_float("supervised_rate", 1e-3, "learning rate of the upper bound")
 
 
 def calibrate(seed: int) -> dict[str, float]:
@@ -54,7 +55,7 @@ def calibrate(seed: int) -> dict[str, float]:
     if SUPERVISED_EPOCHS.value:
         labels = np.unique(pids, return_inverse=True)[1]
         tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value,
-                               steps=config.train.steps_per_epoch, seed=config.seed, learning_rate=1e-3,
+                               steps=config.train.steps_per_epoch, seed=config.seed, learning_rate=RATE.value,
                                tracklets_per_modality=config.batch.tracklets_per_modality,
                                clips_per_tracklet=config.batch.clips_per_tracklet,
                                clip_length=config.batch.clip_length)

@@ -68,7 +68,7 @@ def main(_) -> None:
     minutes = (time.time() - start) / 60.0
     scores = visible_scores(encoder, variables, reader, (*data.query, *data.gallery))
     print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
     command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"
     print(pretrained.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
 

@@ -32,7 +32,7 @@ def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], la
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(warmup, epochs * steps // 4), epochs * steps)
     optimiser = optax.adamw(schedule, weight_decay=1e-4)
     opt_state, statistics = optimiser.init(params), variables["batch_stats"]
-    same = [np.flatnonzero((labels == label)) for label in range(labels.max() + 1)]
+    same = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     partners = np.full((len(labels), positives), -1, np.int32)
     for i, label in enumerate(labels):
         others = same[label][same[label] != i][:positives]

@@ -117,16 +117,20 @@ class Checkpointer:
             "config": self._config, "meta": dict(meta or {}), "leaves": {k: _describe(x) for k, x in leaves.items()},
             "crc32": {name: _crc32(x) for name, x in leaves.items()},
         })
+        full = {name: x for name, x in leaves.items() if x.size}  # Orbax takes no empty array
         self._manager.save(step, force=True, args=ocp.args.Composite(
-            state=ocp.args.StandardSave({name: x for name, x in leaves.items() if x.size}),  # Orbax takes no empty array
+            state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
             record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
         ))
 
-    def restore_latest(self, abstract_state: chex.ArrayTree) -> tuple[chex.ArrayTree, dict, int] | None:
+    def restore_latest(
+        self, abstract_state: chex.ArrayTree, *, partial: bool = False
+    ) -> tuple[chex.ArrayTree, dict, int] | None:
         """Newest undamaged checkpoint; each damaged one passed over is named in a warning.
 
         Args:
           abstract_state: the wanted tree, from `abstract`; the number of devices may differ from the saved one.
+          partial: the checkpoint may hold more arrays than wanted; only the wanted ones are read.
 
         Returns:
           (state, meta, step), or None if there is no checkpoint.
@@ -139,7 +143,7 @@ class Checkpointer:
         for step in steps:
             record, problem = _attempt(self._read_record, step)
             if record:
-                self._refuse_foreign(step, record, abstract_state)
+                self._refuse_foreign(step, record, abstract_state, partial)
                 state, problem = _attempt(self._read_state, step, abstract_state)
             if not problem:
                 _, problem = _attempt(_verify, state, record["crc32"])
@@ -157,14 +161,15 @@ class Checkpointer:
             raise ValueError("the CRC of its record is wrong")
         return json.loads(stored["text"])
 
-    def _refuse_foreign(self, step: int, record: dict, abstract_state: chex.ArrayTree):
+    def _refuse_foreign(self, step: int, record: dict, abstract_state: chex.ArrayTree, partial: bool):
         where = self._directory / str(step)
         known = self._config is not None and record["config"] is not None
         if known and (differing := config_differences(record["config"], self._config, self._ignore)):
             raise ValueError(f"checkpoint {where} was saved with another config ({'; '.join(differing)}): "
                              "restore these fields, or choose another workdir")
         wanted = {name: _describe(x) for name, x in _leaves(abstract_state).items()}
-        if differing := config_differences(record["leaves"], wanted):
+        saved = {name: kind for name, kind in record["leaves"].items() if name in wanted or not partial}
+        if differing := config_differences(saved, wanted):
             raise ValueError(f"checkpoint {where} holds other arrays than this run's state "
                              f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
                              "use the model and optimiser it was saved with")
@@ -172,7 +177,9 @@ class Checkpointer:
     def _read_state(self, step: int, abstract_state: chex.ArrayTree) -> chex.ArrayTree:
         wanted = _leaves(abstract_state)
         full = {name: x for name, x in wanted.items() if x.size}
-        arrays = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(full)))["state"]
+        reading = ocp.args.PyTreeRestore(full, restore_args=jax.tree.map(
+            lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), full), partial_restore=True)
+        arrays = self._manager.restore(step, args=ocp.args.Composite(state=reading))["state"]
         empty = {name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
                  for name, x in wanted.items() if not x.size}
         return jax.tree.unflatten(jax.tree.structure(abstract_state), [(arrays | empty)[name] for name in wanted])

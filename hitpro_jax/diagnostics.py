@@ -7,7 +7,6 @@ N tracklets, K positives, V views.
 import numpy as np
 
 
-
 def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.ndarray,
              pids: np.ndarray | None) -> dict[str, float]:
     """Slash-named figures of one refresh.

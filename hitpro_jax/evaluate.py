@@ -9,14 +9,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hitpro_jax.checkpoint import Checkpointer
+from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, records
 from hitpro_jax.data.datasets import Protocol, open_dataset
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.embedding import Embed, embed_all, make_embed
-from hitpro_jax.models.encoder import make_encoder
+from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.scoring import score
 from hitpro_jax.sharding import make_mesh, replicated
+from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
 __all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "score"]
@@ -80,13 +81,15 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
     """
     mesh = make_mesh()
     dataset, protocol, reader = open_data(config, writer.say)
+    encoder = make_encoder(**config.encoder)
+    variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
+    wanted = TrainState(step=np.int32(0), opt_state=None, memory=None, **variables)
     with Checkpointer(writer.path / "checkpoints", read_only=True, say=writer.say) as checkpointer:
-        restored = checkpointer.restore_parts(("params", "batch_stats"), replicated(mesh))
+        restored = checkpointer.restore_latest(abstract(wanted, replicated(mesh)), partial=True)
     if restored is None:
         raise ValueError(f"no checkpoint in {writer.path}: give the --workdir of a run, or train one first")
-    variables, step = restored
-    embed = make_embed(make_encoder(**config.encoder), mesh)
-    scores = evaluate(embed, variables, dataset, protocol, reader, config.eval, mesh)
+    state, _, step = restored
+    scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh)
     result = {"protocol": protocol.name, "step": step, **headline(scores)}
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

@@ -127,11 +127,16 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, Trai
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
         clip_norm=config.optim.clip_norm or None)
-    method = HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
-                    config.loss.to_dict(), num_views=int(data.view.max()) + 1, mesh=None)
+    method = make_method(config, num_views=int(data.view.max()) + 1, mesh=mesh)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)
     return make_steps(encoder, optimiser, method, last, mesh), initial_state(variables, optimiser, memory)
+
+
+def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None) -> HiTPro:
+    """The method with the config's switches; below this line there are only plain keywords."""
+    return HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
+                  config.loss.to_dict(), num_views, mesh)
 
 
 def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer) -> tuple[TrainState, int]:

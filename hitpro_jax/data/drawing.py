@@ -97,11 +97,10 @@ def draw_surface(rng: np.random.Generator) -> Material:
 
 def draw_cloth(rng: np.random.Generator, patterns: tuple[str, ...], periods: tuple[float, float]) -> Cloth:
     """A patterned cloth whose two materials differ visibly in both modalities, each with a sign of its own."""
-    ground = draw_material(rng)
     while True:
-        figure = draw_material(rng)
+        ground, figure = draw_material(rng), draw_material(rng)
         visible = np.abs(figure.rgb - ground.rgb).max() > 0.35
-        infrared = abs(float(figure.ir[0] - ground.ir[0])) > 0.3
+        infrared = abs(float(figure.ir[0] - ground.ir[0])) > 0.4
         if visible and infrared:
             break
     return Cloth(ground, figure, str(rng.choice(patterns)), rng.uniform(*periods), rng.uniform(0.0, 0.12))

@@ -34,13 +34,13 @@ class World:
     seed: int = 0
     camera_seed: int = 0
     cameras: int = 6
-    train_ids: int = 64
-    test_ids: int = 48
-    views_per_modality: tuple[int, int] = (2, 4)  # cameras that see a person, per modality, inclusive
-    stay_frames: tuple[int, int] = (16, 64)  # frames of one stay in one view, inclusive
+    train_ids: int = 128
+    test_ids: int = 40
+    views_per_modality: tuple[int, int] = (2, 3)  # cameras that see a person, per modality, inclusive
+    stay_frames: tuple[int, int] = (16, 40)  # frames of one stay in one view, inclusive
     image_size: tuple[int, int] = (64, 32)  # height, width
     contaminated: float = 0.02  # share of rows in which some frames show another person
-    occluded: float = 0.25  # share of stays with a passing occluder
+    occluded: float = 0.15  # share of stays with a passing occluder
     infrared: bool = True  # False: visible light only (the pretraining set)
 
 
@@ -65,6 +65,8 @@ class Camera:
     gamma: tuple[float, float]
     infrared_gain: float
     falloff: float  # of the infrared illuminator towards the edges
+    haze: float  # infrared light scattered back into the lens: it lifts black and takes contrast
+    rows: float  # row noise of the infrared sensor
     slope: float  # light changes across the picture
     ground: drawing.Material
     wall: drawing.Material
@@ -78,12 +80,12 @@ def draw_camera(rng: np.random.Generator) -> Camera:
     texture = cv2.resize(coarse, (128, 64)) * 0.16 + cv2.resize(fine, (128, 64)) * 0.07
     return Camera(
         yaw=rng.uniform(0.0, np.pi), squeeze=rng.uniform(0.86, 1.0), scale=rng.uniform(0.82, 0.95),
-        resolution=rng.uniform(0.6, 1.0), blur=rng.uniform(0.0, 0.7),
-        noise=(rng.uniform(0.01, 0.03), rng.uniform(0.015, 0.04)),
+        resolution=rng.uniform(0.75, 1.0), blur=rng.uniform(0.0, 0.5),
+        noise=(rng.uniform(0.01, 0.03), rng.uniform(0.005, 0.015)),
         gain=(rng.uniform(0.65, 1.25) * rng.uniform(0.75, 1.25, 3)).astype(np.float32),
-        gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.25),
-        falloff=rng.uniform(0.0, 0.5), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
-        wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(82, 96)))
+        gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.05),
+        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.65, 0.8), rows=rng.uniform(0.004, 0.01), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
+        wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(90, 97)))
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,9 @@ def _expose(rng, picture, camera: Camera, infrared: bool) -> np.ndarray:
         frame = cv2.resize(cv2.resize(frame, small, interpolation=cv2.INTER_AREA), (width, height))
         out[k] = frame.reshape(height, width, channels)
     out += rng.normal(0.0, camera.noise[infrared], out.shape)
+    if infrared:
+        out = camera.haze + (1.0 - camera.haze) * out
+        out += rng.normal(0.0, camera.rows, (frames, height, 1, 1))
     return (np.clip(out, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 

@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels import mining
+from hitpro_jax.kernels import mining, thresholds
 from hitpro_jax.kernels.mining import Group, Neighbours
 from hitpro_jax.kernels.prototypes import unit
 from hitpro_jax.kernels.segments import segment_mean
@@ -83,8 +83,8 @@ def within_modality(
       group: modality, camera, view, valid [P].
       num_views: V, static.
       rho, kappa: this epoch's values, may be traced.
-      previous, ema: thresholds of the last refresh and their weight (see `mining.dynamic_threshold`).
-      rule, fixed: see `mining.row_threshold`.
+      previous, ema: thresholds of the last refresh and their weight (see `thresholds.dynamic_threshold`).
+      rule, fixed: see `thresholds.row_threshold`.
       camera_bias: "none", "mean" or "zscore" (see `mining.view_bias`).
       per_camera, reciprocity, positives, ambiguous, neighbours: k_c, K_r, K1, A, M; static.
       weighting, temperature, reliability: see `weighting.soft_weights`; reliability [P] or None.
@@ -103,17 +103,15 @@ def within_modality(
     [1, 0, -1]
     """
     _check(prototypes, group)
-    bias = mining.view_bias(
-        prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh
-    )
+    bias = mining.view_bias(prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh)
     table = mining.nearest(
         prototypes, group, relation="other_camera", count=neighbours, block=block, bias=bias, mesh=mesh
     )
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
     accepted = (
-        mining.reaches(table, bar)
-        & (mining.camera_rank(table, group.camera) < per_camera)
-        & mining.reciprocal(table, count=reciprocity)
+        thresholds.reaches(table, bar)
+        & (thresholds.camera_rank(table, group.camera) < per_camera)
+        & thresholds.reciprocal(table, count=reciprocity)
     )
     kept = mining.keep_top(table, accepted, count=positives)
     voters = table.index[:, :VOTERS]
@@ -188,19 +186,15 @@ def across_modalities(
     smooth = smoothed(prototypes, within, block=block, mesh=mesh)
     table = _across_table(smooth, group, debias, reciprocity, neighbours, block, ban_same_camera, mesh)
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
-    accepted = mining.reaches(table, bar) & mining.reciprocal(table, count=reciprocity)
+    accepted = thresholds.reaches(table, bar) & thresholds.reciprocal(table, count=reciprocity)
     if cycle and not direct:
         accepted &= cycle_consistent(table, within.index, block=block, mesh=mesh)
     kept = mining.keep_top(table, accepted, count=positives)
-    weight = _weights(
-        kept, weighting, temperature, bar, table.index[:, :VOTERS], within.index, reliability
-    )
+    weight = _weights(kept, weighting, temperature, bar, table.index[:, :VOTERS], within.index, reliability)
     matched = _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
     if direct:
         return matched
-    return propagate(
-        matched, within, group.camera, ban_same_camera=ban_same_camera, block=block, mesh=mesh
-    )
+    return propagate(matched, within, group.camera, ban_same_camera=ban_same_camera, block=block, mesh=mesh)
 
 
 def same_view_ambiguity(
@@ -242,8 +236,8 @@ def same_view_ambiguity(
     chex.assert_shape(threshold, (MODALITIES,))
     table = mining.nearest(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
     theta = threshold[group.modality]
-    bar = mining.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
-    return mining.keep_top(table, mining.reaches(table, bar), count=count).index
+    bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
+    return mining.keep_top(table, thresholds.reaches(table, bar), count=count).index
 
 
 def smoothed(
@@ -294,9 +288,7 @@ def remove_modality_mean(features: jax.Array, group: Group) -> jax.Array:
     >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), group).tolist()
     [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
     """
-    mean, _ = segment_mean(
-        features, jnp.where(group.valid, group.modality, -1), num_segments=MODALITIES
-    )
+    mean, _ = segment_mean(features, jnp.where(group.valid, group.modality, -1), num_segments=MODALITIES)
     return unit(features - mean[group.modality])
 
 
@@ -447,10 +439,10 @@ def _thresholds(
 ) -> tuple[jax.Array, jax.Array]:
     """theta [2] of the anchors' modalities and the bar [P] of each row."""
     best = table.similarity[:, 0]
-    theta = mining.dynamic_threshold(
+    theta = thresholds.dynamic_threshold(
         best, group.modality, num_groups=MODALITIES, kappa=kappa, ema=ema, previous=previous
     )
-    return theta, mining.row_threshold(best, theta[group.modality], rule=rule, rho=rho, fixed=fixed)
+    return theta, thresholds.row_threshold(best, theta[group.modality], rule=rule, rho=rho, fixed=fixed)
 
 
 def _weights(
@@ -476,7 +468,7 @@ def _weights(
 
 def _ambiguous(table: Neighbours, accepted: jax.Array, floor: jax.Array, count: int) -> jax.Array:
     """[P, A] the best candidates above the floor that were not accepted."""
-    return mining.keep_top(table, mining.reaches(table, floor) & ~accepted, count=count).index
+    return mining.keep_top(table, thresholds.reaches(table, floor) & ~accepted, count=count).index
 
 
 def _positives(kept: Neighbours, weight: jax.Array, ignore: jax.Array, theta: jax.Array) -> Positives:

@@ -32,10 +32,9 @@ def segment_mean(
     weights = jnp.ones(segment_ids.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
     chex.assert_equal_shape([weights, segment_ids])
 
-    inside = (segment_ids >= 0) & (segment_ids < num_segments)
-    segment_ids = jnp.where(inside, segment_ids, num_segments)  # one past the end: segment_sum drops it
+    # segment_sum drops ids outside [0, S), negative ones too
     columns = tuple(range(1, features.ndim))
-    weighted = features.astype(jnp.float32) * jnp.expand_dims(weights, columns)
+    weighted = features * jnp.expand_dims(weights, columns)  # float32, as the weights are
     sums = jax.ops.segment_sum(weighted, segment_ids, num_segments)
     totals = jax.ops.segment_sum(weights, segment_ids, num_segments)
     safe = jnp.expand_dims(jnp.where(totals > 0, totals, 1.0), columns)  # an empty segment is 0/1, not 0/0

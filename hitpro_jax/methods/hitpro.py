@@ -45,7 +45,7 @@ class HiTPro:
     across: Mapping[str, Any]
     loss_options: Mapping[str, Any]
     num_views: int
-    mesh: Mesh
+    mesh: Mesh | None  # the row blocks of mining are split over it
 
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
@@ -92,7 +92,7 @@ class HiTPro:
         twins = memory.same_view[target]
         same_modality = group.valid & (group.modality == group.modality[target][:, None])
         other_modality = group.valid & (group.modality != group.modality[target][:, None])
-        soft = dict(temperature=o["temperature"], hard_negatives=o["hard_negatives"])
+        soft = {name: o[name] for name in ("temperature", "hard_negatives")}
         intra = losses.intra_camera(similarity, target, group.view, group.valid, twins,
                                     temperature=o["temperature"], mode=o["ambiguity"])
         within = losses.soft_target(

@@ -37,7 +37,8 @@ def load_into(variables: dict, path: str | Path) -> dict:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}; set init.weights to a safetensors file, or to '' for random ones.")
     with safe_open(path, framework="numpy") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}
+        names = file.keys()
+        found = {name: file.get_tensor(name) for name in names}
     wanted = flatten_dict(variables, sep="/")
     for name in wanted:
         source = name.replace("stem_ir", STEM_OF["stem_ir"])

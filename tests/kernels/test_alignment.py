@@ -19,24 +19,39 @@ from hitpro_jax.kernels.mining import Group
 from tests.reference import mining as naive
 from tests.reference.worlds import world
 
-STATIC = (
-    "num_views rule camera_bias per_camera reciprocity positives weighting ambiguous neighbours block "
-    "debias cycle direct ban_same_camera count"
-).split()
-SMALL = dict(reciprocity=6, positives=4, ambiguous=3, neighbours=9, block=8)
+STATIC = [
+    "num_views",
+    "rule",
+    "camera_bias",
+    "per_camera",
+    "reciprocity",
+    "positives",
+    "weighting",
+    "ambiguous",
+    "neighbours",
+    "block",
+    "debias",
+    "cycle",
+    "direct",
+    "ban_same_camera",
+    "count",
+]
+SMALL = {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9, "block": 8}
 WORLDS = {
-    "ordinary": dict(seed=1),
-    "another": dict(seed=2),
-    "one camera": dict(seed=3, cameras=1),
-    "one modality": dict(seed=4, modalities=1),
-    "all padding": dict(seed=5, padding=23),
-    "one tracklet": dict(seed=6, padding=22),
+    "ordinary": {"seed": 1},
+    "another": {"seed": 2},
+    "one camera": {"seed": 3, "cameras": 1},
+    "one modality": {"seed": 4, "modalities": 1},
+    "all padding": {"seed": 5, "padding": 23},
+    "one tracklet": {"seed": 6, "padding": 22},
 }
 ROWS, VIEWS = 23, 6
 
 
 def _jit(function):
-    return jax.jit(function, static_argnames=[n for n in inspect.signature(function).parameters if n in STATIC])
+    return jax.jit(
+        function, static_argnames=[n for n in inspect.signature(function).parameters if n in STATIC]
+    )
 
 
 _stage1 = _jit(alignment.within_modality)
@@ -49,22 +64,24 @@ def group_of(w):
 
 
 def stage1(w, *, rho=0.85, kappa=-0.5, per_camera=2, **options):
-    options = SMALL | dict(rho=rho, kappa=kappa, per_camera=per_camera) | options
+    options = SMALL | {"rho": rho, "kappa": kappa, "per_camera": per_camera} | options
     return _stage1(w.prototypes, group_of(w), num_views=VIEWS, **options)
 
 
 def stage2(w, within, *, rho=0.7, kappa=-0.5, **options):
-    return _stage2(w.prototypes, within, group_of(w), **(SMALL | dict(rho=rho, kappa=kappa) | options))
+    return _stage2(w.prototypes, within, group_of(w), **(SMALL | {"rho": rho, "kappa": kappa} | options))
 
 
 def naive1(w, *, rho=0.85, kappa=-0.5, per_camera=2, **options):
     small = {k: v for k, v in SMALL.items() if k != "block"}
-    return naive.within_modality(w, **(small | dict(rho=rho, kappa=kappa, per_camera=per_camera) | options))
+    return naive.within_modality(
+        w, **(small | {"rho": rho, "kappa": kappa, "per_camera": per_camera} | options)
+    )
 
 
 def naive2(w, within, *, rho=0.7, kappa=-0.5, **options):
     small = {k: v for k, v in SMALL.items() if k != "block"}
-    return naive.across_modalities(w, within, **(small | dict(rho=rho, kappa=kappa) | options))
+    return naive.across_modalities(w, within, **(small | {"rho": rho, "kappa": kappa} | options))
 
 
 def dense(positives):
@@ -91,11 +108,11 @@ def assert_same(positives, expected):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(),
-        dict(camera_bias="none", rule="relative", weighting="uniform", per_camera=9),
-        dict(camera_bias="zscore", rule="statistic", weighting="margin"),
-        dict(rule="fixed", fixed=0.6, weighting="vote"),
-        dict(weighting="hard", neighbours=40, reciprocity=20),
+        {},
+        {"camera_bias": "none", "rule": "relative", "weighting": "uniform", "per_camera": 9},
+        {"camera_bias": "zscore", "rule": "statistic", "weighting": "margin"},
+        {"rule": "fixed", "fixed": 0.6, "weighting": "vote"},
+        {"weighting": "hard", "neighbours": 40, "reciprocity": 20},
     ],
     ids=str,
 )
@@ -103,7 +120,7 @@ def test_stage1_equals_naive(options):
     found = 0
     for name, drawn in WORLDS.items():
         w = world(**drawn)
-        for previous in (None, np.array([0.5, np.nan], np.float32)):
+        for previous in (np.full(2, np.nan, np.float32), np.array([0.5, np.inf], np.float32)):
             positives = stage1(w, previous=previous, **options)
             assert_same(positives, naive1(w, previous=previous, **options))
             found += int(np.sum(np.array(positives.index) >= 0))
@@ -120,11 +137,11 @@ def test_stage1_reliability_equals_naive():
 @pytest.mark.parametrize(
     "options",
     [
-        dict(),
-        dict(debias="none", rule="relative", weighting="uniform", cycle=False, positives=23),
-        dict(debias="balanced_knn", rule="statistic", weighting="margin"),
-        dict(weighting="vote", ban_same_camera=True, rho=0.4, kappa=-1.0),
-        dict(direct=True, weighting="hard"),
+        {},
+        {"debias": "none", "rule": "relative", "weighting": "uniform", "cycle": False, "positives": 23},
+        {"debias": "balanced_knn", "rule": "statistic", "weighting": "margin"},
+        {"weighting": "vote", "ban_same_camera": True, "rho": 0.4, "kappa": -1.0},
+        {"direct": True, "weighting": "hard"},
     ],
     ids=str,
 )
@@ -143,12 +160,12 @@ def test_stage2_equals_naive(options):
 
 def test_cycle_check_and_propagation_change_something():
     """Worlds in which these rules do nothing would prove nothing above."""
-    seen = dict(cycle=0, propagation=0)
+    seen = {"cycle": 0, "propagation": 0}
     for seed in range(6):
         w = world(seed)
         within = naive1(w)[0]
         full, loose, direct = (
-            naive2(w, within, **o)[0] > 0 for o in (dict(), dict(cycle=False), dict(direct=True))
+            naive2(w, within, **o)[0] > 0 for o in ({}, {"cycle": False}, {"direct": True})
         )
         seen["cycle"] += np.sum(full != loose)
         seen["propagation"] += np.sum(full & ~direct)
@@ -209,7 +226,9 @@ def test_positives_keep_to_their_candidates_and_weights_to_one(features, seed, b
     across = stage2(w, within, ban_same_camera=ban)
     for positives, relation in ((within, "other_camera"), (across, "other_modality")):
         weight = dense(positives)
-        for i, j in [*zip(*np.nonzero(weight))] + [(i, j) for i, row in enumerate(ignored(positives)) for j in row]:
+        for i, j in [*zip(*np.nonzero(weight))] + [
+            (i, j) for i, row in enumerate(ignored(positives)) for j in row
+        ]:
             assert naive.related(w, i, j, relation, ban and relation == "other_modality")
         raw, index = np.array(positives.weight), np.array(positives.index)
         assert np.all((raw >= 0) & (raw <= 1 + 1e-6)) and np.array_equal(raw > 0, index >= 0)
@@ -236,8 +255,10 @@ def test_row_permutation_equivariance(seed):
     w = world(seed)
     order = np.random.default_rng(seed).permutation(ROWS)
     within, across, theta = _both(w)
-    moved = _both(type(w)(*(field[order] for field in w)))
-    _assert_all_close(moved, (within[np.ix_(order, order)], across[np.ix_(order, order)], theta))
+    moved_within, moved_across, moved_theta = _both(type(w)(*(field[order] for field in w)))
+    _assert_all_close((moved_within, moved_theta), (within[np.ix_(order, order)], theta))
+    # propagation can make exact ties for the last place, so of stage 2 the sorted weights are compared
+    _assert_all_close(np.sort(moved_across, axis=1), np.sort(across[order], axis=1))
 
 
 @few
@@ -303,7 +324,8 @@ def test_one_trace_across_epochs():
         )
         return within.threshold, jnp.sum(within.index >= 0)
 
-    theta, strict = epoch(w.prototypes, 0.95, 0.5, jnp.full(2, jnp.inf))
+    nothing = alignment.no_positives(ROWS, positives=4, ambiguous=3)
+    theta, strict = epoch(w.prototypes, 0.95, 0.5, nothing.threshold)
     _, loose = epoch(w.prototypes, 0.7, -1.0, theta)
     assert len(traces) == 1 and int(strict) < int(loose)
 
@@ -343,9 +365,13 @@ def test_rows_on_four_devices_equal_one_device():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
         print(jax.device_count(), int((one[1].index >= 0).sum()))
     """
-    environment = os.environ | dict(JAX_NUM_CPU_DEVICES="4", JAX_PLATFORMS="cpu", PYTHONPATH=os.getcwd())
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     devices, found = map(int, run.stdout.split())
@@ -356,4 +382,6 @@ def test_unknown_debiasing():
     w = world(0)
     nothing = alignment.no_positives(ROWS, positives=1, ambiguous=1)
     with pytest.raises(ValueError, match="unknown modality debiasing 'whiten'"):
-        alignment.across_modalities(jnp.asarray(w.prototypes), nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten")
+        alignment.across_modalities(
+            jnp.asarray(w.prototypes), nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten"
+        )

@@ -63,9 +63,12 @@ def test_soft_target_equals_naive(alpha, hard_negatives):
 def test_intra_camera_gradient(mode):
     w, similarity, target, _, _, ignore, _ = _case(5)
     arguments = (target, w.view, w.valid, ignore)
-    slope = jax.grad(lambda s: losses.mean_over(*intra(s, *arguments, temperature=0.2, mode=mode)))(similarity)
+    slope = jax.grad(lambda s: losses.mean_over(*intra(s, *arguments, temperature=0.2, mode=mode)))(
+        similarity
+    )
     expected = naive.gradient(
-        lambda s: naive.mean_over(*naive.intra_camera(s, *arguments, 0.2, mode)), similarity.astype(np.float64)
+        lambda s: naive.mean_over(*naive.intra_camera(s, *arguments, 0.2, mode)),
+        similarity.astype(np.float64),
     )
     np.testing.assert_allclose(slope, expected, atol=1e-5)
     assert not np.any(slope[0])  # the clip without a term
@@ -79,7 +82,8 @@ def test_soft_target_gradient(alpha):
         lambda s: losses.mean_over(*soft(s, *arguments, temperature=0.2, alpha=alpha, hard_negatives=3))
     )(similarity)
     expected = naive.gradient(
-        lambda s: naive.mean_over(*naive.soft_target(s, *arguments, 0.2, alpha, 3)), similarity.astype(np.float64)
+        lambda s: naive.mean_over(*naive.soft_target(s, *arguments, 0.2, alpha, 3)),
+        similarity.astype(np.float64),
     )
     np.testing.assert_allclose(slope, expected, atol=1e-5)
     assert not np.any(slope[:2])
@@ -102,12 +106,14 @@ def test_bfloat16_features_give_float32_similarities():
 
 @pytest.mark.parametrize("clips", [1, 6])
 def test_no_positive_at_all_is_no_loss_and_no_gradient(clips):
-    w, similarity, target, index, weight, ignore, candidate = _case(7, clips=6)
+    _, similarity, target, index, weight, ignore, candidate = _case(7, clips=6)
     nothing = np.full_like(index, -1), np.zeros_like(weight)
 
     def total(s):
         return losses.mean_over(
-            *soft(s, target[:clips], nothing[0][:clips], nothing[1][:clips], candidate[:clips], ignore[:clips])
+            *soft(
+                s, target[:clips], nothing[0][:clips], nothing[1][:clips], candidate[:clips], ignore[:clips]
+            )
         )
 
     with jax.debug_nans(True):
@@ -117,12 +123,13 @@ def test_no_positive_at_all_is_no_loss_and_no_gradient(clips):
 
 
 def test_all_padding():
+    """Not compiled, so that NaN would be caught inside the losses too, not only in what they return."""
     similarity, target = jnp.zeros((2, 3)), jnp.full(2, -1)
     ids, never = jnp.full((2, 1), -1), jnp.zeros(3, bool)
 
     def total(s):
-        level1 = intra(s, target, jnp.zeros(3, int), never, ids)
-        level2 = soft(s, target, ids, jnp.zeros((2, 1)), jnp.zeros((2, 3), bool), ids)
+        level1 = losses.intra_camera(s, target, jnp.zeros(3, int), never, ids)
+        level2 = losses.soft_target(s, target, ids, jnp.zeros((2, 1)), jnp.zeros((2, 3), bool), ids)
         return losses.mean_over(*level1) + losses.mean_over(*level2)
 
     with jax.debug_nans(True):
@@ -138,7 +145,9 @@ def test_no_clips():
 
 
 def test_one_prototype_in_the_view_is_already_right():
-    loss, has = intra(jnp.array([[0.3]]), jnp.array([0]), jnp.array([0]), jnp.ones(1, bool), jnp.array([[-1]]))
+    loss, has = intra(
+        jnp.array([[0.3]]), jnp.array([0]), jnp.array([0]), jnp.ones(1, bool), jnp.array([[-1]])
+    )
     assert (loss.tolist(), has.tolist()) == ([0.0], [True])
 
 
@@ -148,7 +157,9 @@ def test_mean_is_over_clips_with_the_term():
 
 def test_large_logits_stay_finite():
     similarity = jnp.array([[1.0, -1.0, 0.9]])
-    loss, _ = intra(similarity, jnp.array([1]), jnp.zeros(3, int), jnp.ones(3, bool), jnp.array([[-1]]), temperature=1e-3)
+    loss, _ = intra(
+        similarity, jnp.array([1]), jnp.zeros(3, int), jnp.ones(3, bool), jnp.array([[-1]]), temperature=1e-3
+    )
     np.testing.assert_allclose(loss, [2000.0], rtol=1e-6)
 
 
@@ -160,7 +171,14 @@ def test_one_trace_across_epochs():
         traces.append(1)
         one = jnp.zeros((1, 1), int)
         return losses.soft_target(
-            similarity, one[0], one + 1, one + 1.0, similarity > -9, one - 1, alpha=alpha, temperature=temperature
+            similarity,
+            one[0],
+            one + 1,
+            one + 1.0,
+            similarity > -9,
+            one - 1,
+            alpha=alpha,
+            temperature=temperature,
         )
 
     values = [float(level(jnp.array([[0.1, 0.2, 0.3]]), a, t)[0][0]) for a, t in ((0.0, 0.05), (0.5, 0.1))]
@@ -169,4 +187,11 @@ def test_one_trace_across_epochs():
 
 def test_unknown_mode():
     with pytest.raises(ValueError, match="unknown ambiguity mode 'drop'"):
-        losses.intra_camera(jnp.zeros((1, 1)), jnp.zeros(1, int), jnp.zeros(1, int), jnp.ones(1, bool), jnp.zeros((1, 1), int), mode="drop")
+        losses.intra_camera(
+            jnp.zeros((1, 1)),
+            jnp.zeros(1, int),
+            jnp.zeros(1, int),
+            jnp.ones(1, bool),
+            jnp.zeros((1, 1), int),
+            mode="drop",
+        )

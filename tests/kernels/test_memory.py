@@ -51,5 +51,7 @@ def test_momentum_one_keeps_and_zero_replaces():
 def test_no_gradient():
     prototypes, features, index = _batch(6, 9)
     for argument in (0, 1):
-        slope = jax.grad(lambda *x: jnp.sum(update(*x, index, momentum=0.2) ** 3), argument)(prototypes, features)
+        slope = jax.grad(lambda *x: jnp.sum(update(*x, index, momentum=0.2) ** 3), argument)(
+            prototypes, features
+        )
         assert not np.any(slope)

@@ -16,7 +16,9 @@ def test_equals_naive(rows, segments):
     ids = rng.integers(-2, segments + 2, rows).astype(np.int32)  # both ends out of range
     weights = rng.uniform(size=rows).astype(np.float32)
     for chosen in (None, weights):
-        means, totals = segment_mean(jnp.array(features), jnp.array(ids), num_segments=segments, weights=chosen)
+        means, totals = segment_mean(
+            jnp.array(features), jnp.array(ids), num_segments=segments, weights=chosen
+        )
         expected_means, expected_totals = naive.segment_mean(features, ids, segments, chosen)
         np.testing.assert_allclose(means, expected_means, atol=1e-6)
         np.testing.assert_allclose(totals, expected_totals, atol=1e-6)

@@ -32,16 +32,12 @@ def test_equals_naive(kind, with_reliability):
     reliability = rng.uniform(0.3, 1.0, 9).astype(np.float32) if with_reliability else None
     weight = weigh(index, similarity, kind=kind, threshold=threshold, votes=votes, reliability=reliability)
     for i in range(9):
-        row = {int(j): k for k, j in enumerate(index[i]) if j >= 0}
-        dense = {(i, j): float(similarity[i, k]) for j, k in row.items()}
-        expected = dict(
-            naive.weigh(
-                i, list(row), dense, kind, 0.1, threshold[i], lambda a, j: votes[a, row[j]] - 1, reliability
-            )
-        )
-        np.testing.assert_allclose(
-            weight[i], [expected.get(int(j), 0.0) if j >= 0 else 0.0 for j in index[i]], atol=1e-6
-        )
+        places = {int(j): k for k, j in enumerate(index[i]) if j >= 0}
+        dense = {(i, j): float(similarity[i, k]) for j, k in places.items()}
+        shared = {(i, j): votes[i, k] - 1 for j, k in places.items()}
+        found = naive.weigh(i, list(places), dense, kind, 0.1, threshold[i], shared, reliability)
+        expected = dict(found)
+        np.testing.assert_allclose(weight[i], [expected.get(int(j), 0.0) for j in index[i]], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,13 +46,18 @@ def test_empty_rows_weigh_nothing(kind, shape):
     none = jnp.full(shape, -1), jnp.full(shape, -jnp.inf)
     bar = jnp.full(shape[0], jnp.inf)
     with jax.debug_nans(True):
-        weight = weigh(*none, kind=kind, threshold=bar, votes=jnp.zeros(shape), reliability=jnp.ones(shape[0]))
+        weight = weigh(
+            *none, kind=kind, threshold=bar, votes=jnp.zeros(shape), reliability=jnp.ones(shape[0])
+        )
     assert weight.shape == shape
     assert not np.any(weight)
 
 
 def test_unreliable_positives_weigh_less_but_never_vanish_together():
-    index, similarity = jnp.array([[1, 2], [0, -1], [0, -1]]), jnp.array([[0.5, 0.5], [0.5, -jnp.inf], [0.5, -jnp.inf]])
+    index, similarity = (
+        jnp.array([[1, 2], [0, -1], [0, -1]]),
+        jnp.array([[0.5, 0.5], [0.5, -jnp.inf], [0.5, -jnp.inf]]),
+    )
     weight = weigh(index, similarity, reliability=jnp.array([0.0, 0.2, 0.6]))
     np.testing.assert_allclose(weight, [[0.25, 0.75], [1.0, 0.0], [1.0, 0.0]], atol=1e-6)
 

@@ -45,7 +45,9 @@ def momentum_update(prototypes, features, index, momentum):
     for i in range(len(prototypes)):
         clips = [features[b].astype(np.float64) for b in range(len(index)) if index[b] == i]
         if clips:
-            out[i] = unit(momentum * prototypes[i].astype(np.float64) + (1 - momentum) * sum(clips) / len(clips))
+            out[i] = unit(
+                momentum * prototypes[i].astype(np.float64) + (1 - momentum) * sum(clips) / len(clips)
+            )
     return out
 
 
@@ -84,21 +86,23 @@ def unbias_cameras(w, similarity, mode):
     for i in range(size):
         for j in range(size):
             if related(w, i, j, "other_camera"):
-                pairs.setdefault((w.modality[i], w.camera[i], w.camera[j]), []).append(similarity[i, j])
+                key = (w.modality[i], w.camera[i], w.camera[j])
+                pairs.setdefault(key, []).append(float(similarity[i, j]))
+    mean = {key: sum(v) / len(v) for key, v in pairs.items()}
+    variance = {key: sum((s - mean[key]) ** 2 for s in v) / len(v) for key, v in pairs.items()}
     for i in range(size):
         for j in range(size):
             if not related(w, i, j, "other_camera"):
                 continue
-            m = w.modality[i]
-            here = pairs[m, w.camera[i], w.camera[j]]
-            modality = [(np.mean(v), np.var(v), len(v)) for key, v in pairs.items() if key[0] == m]
-            total = sum(n for _, _, n in modality)
-            mu = sum(n * mean for mean, _, n in modality) / total
-            sigma = sqrt(sum(n * var for _, var, n in modality) / total)
+            here = (w.modality[i], w.camera[i], w.camera[j])
+            alike = [key for key in pairs if key[0] == w.modality[i]]
+            total = sum(len(pairs[key]) for key in alike)
+            mu = sum(len(pairs[key]) * mean[key] for key in alike) / total
+            sigma = sqrt(sum(len(pairs[key]) * variance[key] for key in alike) / total)
             factor = 1.0
-            if mode == "zscore" and np.var(here) > 1e-12:
-                factor = sigma / sqrt(np.var(here))
-            corrected[i, j] = (similarity[i, j] - np.mean(here)) * factor + mu
+            if mode == "zscore" and variance[here] > 1e-12:
+                factor = sigma / sqrt(variance[here])
+            corrected[i, j] = (similarity[i, j] - mean[here]) * factor + mu
     return corrected
 
 
@@ -129,16 +133,16 @@ def weigh(i, accepted, similarity, kind, temperature, bar, votes, reliability):
         accepted = accepted[:1]
     raw = []
     for j in accepted:
-        raw.append(
-            {
-                "softmax": lambda: exp(similarity[i, j] / temperature),
-                "uniform": lambda: 1.0,
-                "hard": lambda: 1.0,
-                "margin": lambda: max(similarity[i, j] - bar, 0.0) + 1e-3,
-                "vote": lambda: 1.0 + votes(i, j),
-            }[kind]()
-            * (1.0 if reliability is None else float(reliability[i]) * float(reliability[j]))
-        )
+        value = 1.0  # uniform and hard
+        if kind == "softmax":
+            value = exp(similarity[i, j] / temperature)
+        elif kind == "margin":
+            value = max(similarity[i, j] - bar, 0.0) + 1e-3
+        elif kind == "vote":
+            value = 1.0 + votes[i, j]
+        if reliability is not None:
+            value *= float(reliability[i]) * float(reliability[j])
+        raw.append(value)
     return [(j, r / sum(raw)) for j, r in zip(accepted, raw)]
 
 
@@ -167,8 +171,8 @@ def within_modality(
     table = ranked(w, similarity, "other_camera", neighbours)
     theta = thresholds(w, similarity, table, kappa, ema, previous)
 
-    def votes(i, j):
-        return len(set(table[i][:20]) & set(table[j][:20]))
+    near = [set(row[:20]) for row in table]
+    votes = {(i, j): len(near[i] & near[j]) for i in range(size) for j in range(size)}
 
     weight, ignore = np.zeros((size, size)), []
     for i in range(size):
@@ -209,9 +213,9 @@ def unbias_modalities(w, q, mode, count, ban_same_camera):
     level = {i: np.mean([similarity[i, j] for j in near]) for i, near in enumerate(table) if near}
     overall = sum(level.values()) / len(level) if level else 0.0
     corrected = similarity.copy()
-    for i in level:
-        for j in level:
-            corrected[i, j] -= (level[i] + level[j]) / 2 - overall
+    for i, mine in level.items():
+        for j, theirs in level.items():
+            corrected[i, j] -= (mine + theirs) / 2 - overall
     return corrected
 
 
@@ -246,8 +250,8 @@ def across_modalities(
     theta = thresholds(w, similarity, table, kappa, ema, previous)
     stage1 = [{j for j in range(size) if within[i, j] > 0} for i in range(size)]
 
-    def votes(i, j):
-        return len(set(table[i][:20]) & stage1[j])
+    near = [set(row[:20]) for row in table]
+    votes = {(i, j): len(near[i] & stage1[j]) for i in range(size) for j in range(size)}
 
     def home(i, j):
         b = table[j][0]

@@ -1,0 +1,172 @@
+"""Every config loads, knows no field that base.py does not, and has switches that the code accepts."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from ml_collections import ConfigDict
+
+from configs import base
+from hitpro_jax import main, optim, train
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.models.encoder import Encoded, make_encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+OWN_DATA = {"hitsz_vcm": set(), "synthetic": {"preset", "seed", "camera_seed", "jobs"}, "mot": {"cameras"}}
+
+
+def load(name: str) -> ConfigDict:
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def fields(config: ConfigDict, prefix: str = "") -> dict:
+    """Dotted names of all leaves; a loader's cameras are one leaf."""
+    leaves = {}
+    for name, value in config.items():
+        inner = isinstance(value, ConfigDict) and prefix + name != "data.cameras"
+        leaves |= fields(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return leaves
+
+
+def test_there_are_configs():
+    assert {"base", "vcm", "synthetic", "own_video"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_are_those_of_base(name):
+    known, found = fields(base.get_config()), fields(load(name))
+    assert found.keys() - known.keys() == {f"data.{extra}" for extra in OWN_DATA[found["data.name"]]}
+    assert not known.keys() - found.keys()
+    for field, value in known.items():
+        assert type(found[field]) is type(value), field
+        if isinstance(value, tuple):
+            assert len(found[field]) == len(value), field
+
+
+def trace(config: ConfigDict) -> None:
+    """Builds all that a config's switches choose and traces a refresh, a loss and an update; nothing is compiled."""
+    make_encoder(**config.encoder)
+    optim.make_optimiser(
+        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
+        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=100)
+    method = train.make_method(config, num_views=4, mesh=None)
+    size, width, shape = 40, 6, jax.ShapeDtypeStruct
+    ids, yes = shape((size,), jnp.int32), shape((size,), bool)
+    clips = {"tracklet": shape((4,), jnp.int32), "mask": shape((4, 2), bool)}
+    encoded = Encoded(shape((4, width), jnp.float32), shape((4, 2, width), jnp.float32))
+
+    def epoch(parts, mask, group, encoded, clips, progress):
+        memory = method.refresh(method.empty(size, width), parts, mask, group, progress)
+        loss, _ = method.loss(memory, encoded, clips, group, progress)
+        return loss, method.update(memory, encoded.tracklet, clips["tracklet"])
+
+    jax.eval_shape(epoch, shape((size, 3, width), jnp.float32), shape((size, 3), bool), Group(ids, ids, ids, yes),
+                   encoded, clips, shape((), jnp.float32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_switches_are_accepted(name):
+    trace(load(name))
+
+
+def documented() -> list[tuple[str, str]]:
+    """(field, value) of every `a | b | c` in a comment of base.py, the stage's for both stages."""
+    found = []
+    for section, field, words in re.findall(r"^    (\w+)\.(\w+) = .*?# .*?(\w+(?: \| \w+)+)",
+                                            (ROOT / "configs" / "base.py").read_text(), re.MULTILINE):
+        for place in {"stage": ("within", "across")}.get(section, (section,)):
+            found += [(f"{place}.{field}", word) for word in words.split(" | ")]
+    found += [("within.camera_bias", word) for word in ("none", "mean", "zscore")]
+    return sorted(set(found) | {("across.debias", word) for word in ("none", "mean", "balanced_knn")})
+
+
+def test_the_documented_switches_are_found():
+    counted = {field: sum(f == field for f, _ in documented()) for field, _ in documented()}
+    assert counted["across.rule"] == 4 and counted["within.weighting"] == 5 and counted["loss.ambiguity"] == 3
+    assert counted["encoder.aggregator"] == 3 and counted["optim.schedule"] == 3 and len(counted) >= 14
+
+
+@pytest.mark.parametrize("field, value", [pair for pair in documented() if not pair[0].startswith("data.")],
+                         ids=str)
+def test_every_documented_switch_is_accepted(field, value):
+    config = load("synthetic")
+    config.update_from_flattened_dict({field: value})
+    trace(config)
+
+
+@pytest.mark.parametrize("field", sorted({field for field, _ in documented()} - {"data.name", "encoder.dtype"}))
+def test_an_unknown_switch_is_refused(field):
+    config = load("synthetic")
+    config.update_from_flattened_dict({field: "nonsense"})
+    with pytest.raises(ValueError, match="'nonsense'"):
+        trace(config)
+
+
+def test_on_and_off_switches_are_accepted():
+    for field in ("within.enabled", "across.enabled", "within.use_reliability", "across.cycle", "across.ban_same_camera"):
+        config = load("synthetic")
+        config.update_from_flattened_dict({field: not fields(config)[field]})
+        trace(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_a_config_names_are_there(name):
+    config = load(name)
+    named = [config.init.weights] if config.init.weights else []
+    for camera in config.data.get("cameras", {}).values():
+        named += [camera.video, camera.boxes]
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_levels_of_the_loss_start_in_turn_and_thresholds_loosen(name):
+    config = load(name)
+    assert 0 <= config.loss.within_begin < config.loss.across_begin < 1
+    for stage in (config.within, config.across):
+        assert stage.rho[0] > stage.rho[1] and stage.kappa[0] > stage.kappa[1]
+        assert stage.reciprocity <= stage.neighbours
+    assert config.optim.warmup_steps < config.train.epochs * config.train.steps_per_epoch
+
+
+def test_fields_free_to_change_exist():
+    known = set().union(*(fields(load(name)) for name in NAMES))
+    assert set(train.FREE) <= known
+
+
+@pytest.fixture
+def command_line(monkeypatch):
+    """Parses a command line as `main` does, and forgets it."""
+    def parse(*words: str) -> ConfigDict:
+        monkeypatch.setattr(sys, "argv", ["main", *words])  # where ml_collections looks for fields
+        flags.FLAGS(sys.argv)
+        return main.CONFIG.value
+
+    with flagsaver.flagsaver():
+        yield parse
+
+
+def test_fields_are_set_from_the_command_line(command_line):
+    config = command_line(f"--config={ROOT}/configs/synthetic.py", "--config.within.rule=fixed", "--config.seed=3",
+                          "--config.within.rho=0.7,0.6", "--config.across.enabled=false", "--workdir=somewhere")
+    assert (config.within.rule, config.seed, config.within.rho, config.across.enabled) == ("fixed", 3, (0.7, 0.6), False)
+    assert config.across.rule == "both" and main.WORKDIR.value == "somewhere" and main.MODE.value == "train"
+
+
+def test_an_unknown_field_is_an_error(command_line):
+    with pytest.raises(AttributeError, match="rul"):
+        command_line(f"--config={ROOT}/configs/synthetic.py", "--config.within.rul=fixed")
+
+
+def test_each_config_has_a_workdir_of_its_own(command_line):
+    config = command_line(f"--config={ROOT}/configs/synthetic.py")
+    own = main.default_workdir(config)
+    assert own == main.default_workdir(load("synthetic")) and re.fullmatch("runs/synthetic-[0-9a-f]{8}", str(own))
+    config.seed = 1
+    assert main.default_workdir(config) != own

@@ -1,0 +1,152 @@
+"""The figures of a refresh against loops over pairs, with and without person ids."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from hitpro_jax import diagnostics
+from hitpro_jax.kernels.alignment import Positives
+from hitpro_jax.methods.hitpro import Memory
+from tests.reference.worlds import world
+
+SIZE, PADDING, PEOPLE = 20, 3, 5
+
+
+def memory(seed: int, size: int = SIZE, padding: int = PADDING, width: int = 7, columns: int = 4) -> Memory:
+    """A random memory whose padding rows are loud: whoever counts them gets other figures."""
+    rng = np.random.default_rng(seed)
+    total = size + padding
+    bank = rng.normal(size=(total, width)).astype(np.float32)
+    bank /= np.linalg.norm(bank, axis=1, keepdims=True)
+
+    def table(columns):
+        """Rows of distinct ids, some empty, -1 behind (and now and then between) them."""
+        index = np.argsort(rng.random((total, 8 * columns)), axis=1)[:, :columns].astype(np.int32) % size
+        index = np.where((rng.random(index.shape) < 0.8) & (index != np.arange(total)[:, None]), index, -1)
+        for row in index:
+            _, first = np.unique(row, return_index=True)
+            row[np.setdiff1d(np.arange(columns), first)] = -1
+        index[size:] = 0
+        return index
+
+    def stage():
+        index = table(columns)
+        return Positives(index, (index >= 0) * 0.25, table(2), rng.random(2).astype(np.float32))
+
+    return Memory(bank, rng.random(total).astype(np.float32) + 9 * (np.arange(total) >= size), stage(), stage(), table(3))
+
+
+@pytest.fixture
+def known():
+    w = world(3, size=SIZE, padding=0)
+    return w.modality, w.camera, w.view, np.random.default_rng(0).integers(0, PEOPLE, SIZE)
+
+
+def listed(index):
+    return [(i, int(j)) for i, row in enumerate(index[:SIZE]) for j in row if j >= 0]
+
+
+def legal(stage, modality, camera, i, j):
+    if stage == "across":
+        return modality[i] != modality[j]
+    return modality[i] == modality[j] and camera[i] != camera[j]
+
+
+@pytest.mark.parametrize("stage", ["within", "across"])
+def test_figures_of_a_stage_equal_naive(known, stage):
+    modality, camera, view, pids = known
+    now, before = memory(1), memory(2)
+    figures = diagnostics.describe(now, before, modality, camera, view, pids)
+    pairs, old = listed(getattr(now, stage).index), listed(getattr(before, stage).index)
+    true = [(i, j) for i, j in pairs if pids[i] == pids[j]]
+    possible = [(i, j) for i in range(SIZE) for j in range(SIZE)
+                if i != j and pids[i] == pids[j] and legal(stage, modality, camera, i, j)]
+    seekers = {i for i, _ in possible}
+    expected = {
+        "per_tracklet": len(pairs) / SIZE,
+        "share_none": sum(i not in {a for a, _ in pairs} for i in range(SIZE)) / SIZE,
+        "reciprocal": sum((j, i) in pairs for i, j in pairs) / len(pairs),
+        "stability": len(set(pairs) & set(old)) / len(set(pairs) | set(old)),
+        "precision": len(true) / len(pairs),
+        "recall": len(true) / len(possible),
+        "recall_any": len({i for i, _ in true} & seekers) / len(seekers),
+    }
+    assert 0 < expected["precision"] < 1 and 0 < expected["recall_any"] < 1 and expected["reciprocal"] > 0
+    for name, value in expected.items():
+        assert figures[f"align/{stage}/{name}"] == pytest.approx(value), name
+    directions = ("rgb", "ir") if stage == "within" else ("rgb_to_ir", "ir_to_rgb")
+    for name, value in zip(directions, getattr(now, stage).threshold, strict=True):
+        assert figures[f"align/{stage}/threshold_{name}"] == pytest.approx(float(value))
+
+
+def test_figures_of_the_bank_equal_naive(known):
+    modality, camera, view, pids = known
+    now, before = memory(1), memory(2)
+    figures = diagnostics.describe(now, before, modality, camera, view, pids)
+    bank, old = now.prototypes[:SIZE], before.prototypes[:SIZE]
+    assert figures["bank/reliability"] == pytest.approx(now.reliability[:SIZE].mean())
+    assert figures["bank/drift"] == pytest.approx(np.mean([1 - a @ b for a, b in zip(bank, old)]), abs=1e-5)
+    twins = listed(now.same_view)
+    assert figures["align/same_view/precision"] == pytest.approx(np.mean([pids[i] == pids[j] for i, j in twins]))
+    means = {}  # of each pair of views
+    for a in set(view):
+        for b in set(view):
+            values = [bank[i] @ bank[j] for i in np.flatnonzero(view == a) for j in np.flatnonzero(view == b)]
+            kinds = modality[view == a][0], modality[view == b][0]
+            relation = "same_view" if a == b else "other_camera" if kinds[0] == kinds[1] else "other_modality"
+            means.setdefault(relation, []).append(np.mean(values))
+    assert len(means) == 3
+    for relation, values in means.items():
+        assert figures[f"bank/similarity/{relation}"] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_without_ids_all_but_precision_and_recall_is_there(known):
+    *columns, pids = known
+    now, before = memory(1), memory(2)
+    labelled = diagnostics.describe(now, before, *columns, pids)
+    plain = diagnostics.describe(now, before, *columns, None)
+    assert plain == {name: value for name, value in labelled.items() if "precision" not in name and "recall" not in name}
+    assert len(plain) == len(labelled) - 7
+    assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
+
+
+def test_the_first_refresh_has_nothing_to_compare_with(known):
+    later = diagnostics.describe(memory(1), memory(2), *known)
+    first = diagnostics.describe(memory(1), None, *known)
+    assert set(later) - set(first) == {"bank/drift", "align/within/stability", "align/across/stability"}
+
+
+def test_the_same_memory_twice_is_stable(known):
+    figures = diagnostics.describe(memory(1), memory(1), *known)
+    assert figures["align/within/stability"] == 1 and figures["bank/drift"] == pytest.approx(0, abs=1e-6)
+
+
+def test_nothing_mined_gives_zeros(known):
+    now = memory(1)
+    nothing = now.within._replace(index=np.full_like(now.within.index, -1))
+    now = now._replace(within=nothing, across=nothing, same_view=np.full_like(now.same_view, -1))
+    figures = diagnostics.describe(now, now, *known)
+    for stage in ("within", "across"):
+        values = {name: figures[f"align/{stage}/{name}"] for name in (
+            "per_tracklet", "share_none", "reciprocal", "stability", "precision", "recall", "recall_any")}
+        assert values == dict.fromkeys(values, 0.0) | {"share_none": 1.0}
+
+
+def test_one_view_has_no_other_camera_and_no_other_modality():
+    zeros = np.zeros(SIZE, np.int32)
+    figures = diagnostics.describe(memory(1), None, zeros, zeros, zeros, np.arange(SIZE))
+    assert [name for name in figures if "similarity" in name] == ["bank/similarity/same_view"]
+    assert figures["align/within/recall"] == figures["align/within/precision"] == 0.0
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_nothing_of_the_size_of_all_pairs_is_held():
+    size = 6000
+    w, big = world(0, size=size, padding=0), memory(0, size=size, padding=0)
+    pids = np.arange(size) // 4
+    tracemalloc.start()
+    diagnostics.describe(big, big, w.modality, w.camera, w.view, pids)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size * size / 4

@@ -1,0 +1,214 @@
+"""The compiled steps on a tiny encoder: one against four devices, no second compilation, and what a step changes."""
+
+import os
+import subprocess
+import sys
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import base
+from hitpro_jax import embedding, steps
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.methods.hitpro import HiTPro
+from hitpro_jax.models import encoder as encoders
+from hitpro_jax.models import resnet
+from hitpro_jax.models.temporal import MeanPool
+from hitpro_jax.sharding import make_mesh, replicated, to_global
+
+SIZE, PARTS, CLIPS, FRAMES, PIXELS, DIM, TOTAL = 12, 2, 8, 2, (8, 6), 8, 10
+TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, False), MeanPool())  # stems alone: quick to compile
+
+
+def method() -> HiTPro:
+    config = base.get_config()
+    small = {"reciprocity": 4, "positives": 3, "ambiguous": 2, "neighbours": 6, "block": 4, "rho": (0.5, 0.5),
+             "kappa": (-1.0, -2.0), "camera_bias": "none"}
+    within = config.within.to_dict() | small
+    across = config.across.to_dict() | {k: v for k, v in small.items() if k != "camera_bias"} | {"debias": "none"}
+    loss = config.loss.to_dict() | {"within_begin": 0.0, "across_begin": 0.0, "ramp": 0.0, "frame": 0.3,
+                                    "hard_negatives": 4, "temperature": 0.5}
+    return HiTPro(config.prototypes.to_dict(), within, across, loss, num_views=4, mesh=None)
+
+
+def group() -> Group:
+    """Two cameras a modality, and two rows of padding."""
+    place = np.arange(SIZE, dtype=np.int32)
+    return Group(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    """Clips of both modalities in turn; the first two of each are of one tracklet."""
+    rng = np.random.default_rng(seed)
+    tracklet = np.array([0, 1, 0, 1, 2, 3, 4, 5], np.int32)
+    return {"frames": rng.integers(0, 256, (CLIPS, FRAMES, *PIXELS, 3), np.uint8), "tracklet": tracklet,
+            "mask": (np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1)))}
+
+
+def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sub-tracklet features of three people, and padding rows without any part."""
+    rng = np.random.default_rng(seed)
+    people = np.abs(rng.normal(size=(3, DIM)))[np.arange(SIZE) // 4]
+    features = people[:, None] + 0.3 * rng.normal(size=(SIZE, PARTS, DIM))
+    return features.astype(np.float32), np.repeat(group().valid[:, None], PARTS, 1)
+
+
+@cache
+def compiled():
+    """The mesh of all devices of this process and the steps; plain descent adds no noise to small gradients."""
+    mesh = make_mesh()
+    return mesh, steps.make_steps(TINY, optax.sgd(0.02), method(), TOTAL, mesh)
+
+
+def start():
+    """The mesh, the steps, the state at step 0 and the group on all devices."""
+    mesh, tools = compiled()
+    state = steps.initial_state(encoders.init_variables(TINY, PIXELS, 0), optax.sgd(0.02), method().empty(SIZE, DIM))
+    return mesh, tools, jax.device_put(state, replicated(mesh)), jax.device_put(group(), replicated(mesh))
+
+
+def run() -> dict[str, np.ndarray]:
+    """A refresh, three steps and an embedding, as one flat mapping of host arrays."""
+    mesh, tools, state, rows = start()
+    state = tools.refresh(state, *parts(0), rows)
+    out = {"positives": np.array(state.memory.within.weight)}
+    for step in range(3):
+        state, metrics = tools.train(state, to_global(batch(step), mesh), rows, resnet.INTERLEAVED)
+        out |= {f"step {step} {name}": np.array(value) for name, value in metrics.items()}
+    clips = to_global(batch(9), mesh)
+    out["features"] = np.array(tools.embed(state.variables, clips["frames"], clips["mask"], resnet.INTERLEAVED))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        out[jax.tree_util.keystr(path)] = np.array(leaf)
+    return out
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return run()
+
+
+def test_four_devices_equal_one(one_device, tmp_path):
+    script = ("import sys, jax, numpy; from tests.test_steps import run; assert jax.device_count() == 4;"
+              "numpy.savez(sys.argv[1], **run())")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "four.npz")], capture_output=True, text=True,
+                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(tmp_path / "four.npz") as four:
+        assert set(four.files) == one_device.keys()
+        for name, value in one_device.items():
+            np.testing.assert_allclose(four[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_a_step_has_all_three_levels_and_learns(one_device):
+    assert one_device["positives"].any() and not one_device["positives"][-2:].any()
+    for step in range(3):
+        found = {name.removeprefix(f"step {step} ") for name in one_device if name.startswith(f"step {step} ")}
+        assert found == {"loss", "grad_norm", "intra", "within", "across", "frame", "weight_within", "weight_across"}
+        assert all(one_device[f"step {step} {name}"] > 0 for name in found)
+    terms = {name: float(one_device[f"step 0 {name}"]) for name in ("intra", "within", "across", "frame")}
+    weights = {"intra": 1.0, "within": 0.5, "across": 0.5, "frame": 0.3}
+    assert one_device["step 0 loss"] == pytest.approx(sum(weights[name] * value for name, value in terms.items()), 1e-5)
+    assert one_device[".step"] == 3
+    np.testing.assert_allclose(np.linalg.norm(one_device["features"], axis=1), 1.0, atol=1e-5)
+
+
+def test_what_a_step_changes():
+    mesh, tools, state, rows = start()
+    state = tools.refresh(state, *parts(0), rows)
+    before, clips = jax.tree.map(np.array, state), batch(0)
+
+    def naive(params):
+        variables = {"params": params, "batch_stats": before.batch_stats}
+        encoded, updates = TINY.apply(variables, clips["frames"], clips["mask"], resnet.INTERLEAVED, True,
+                                      mutable=["batch_stats"])
+        loss, _ = method().loss(jax.tree.map(jnp.asarray, before.memory), encoded,
+                                jax.tree.map(jnp.asarray, clips), rows, before.step / TOTAL)
+        return loss, (encoded.tracklet, updates["batch_stats"])
+
+    (loss, (features, statistics)), slope = jax.jit(jax.value_and_grad(naive, has_aux=True))(before.params)
+    state, metrics = tools.train(state, to_global(clips, mesh), rows, resnet.INTERLEAVED)
+    after = jax.tree.map(np.array, state)
+    close = partial(np.testing.assert_allclose, atol=1e-5)
+    close(metrics["loss"], loss)
+    close(metrics["grad_norm"], np.sqrt(sum(float((leaf ** 2).sum()) for leaf in jax.tree.leaves(slope))), rtol=1e-4)
+    jax.tree.map(lambda new, old, g: close(new, old - 0.02 * g), after.params, before.params, slope)
+    jax.tree.map(close, after.batch_stats, statistics)
+    moved = np.abs(after.memory.prototypes - before.memory.prototypes).max(1) > 1e-4
+    assert moved.tolist() == [row in batch(0)["tracklet"] for row in range(SIZE)]
+    features = np.array(features)  # of the parameters before the step
+    mean = features[4], (features[0] + features[2]) / 2
+    for row, clip in zip((2, 0), mean, strict=True):
+        new = 0.2 * before.memory.prototypes[row] + 0.8 * clip
+        close(after.memory.prototypes[row], new / np.linalg.norm(new))
+    jax.tree.map(np.testing.assert_array_equal, after.memory._replace(prototypes=None),
+                 before.memory._replace(prototypes=None))
+
+
+def test_the_memory_counts_for_progress():
+    """A refresh late in training has another threshold than one at the start."""
+    _, tools, state, rows = start()
+    state = jax.tree.map(np.array, state)
+    thresholds = []
+    for step in (0, TOTAL):
+        state = state.replace(step=np.array(step, np.int32))
+        thresholds.append(np.array(tools.refresh(state, *parts(0), rows).memory.within.threshold))
+    assert (thresholds[0] > thresholds[1] + 0.01).all()
+
+
+def test_copies_on_the_host_outlive_a_refresh():
+    """The loop keeps the memory before a refresh for its diagnostics, while the refresh gives its buffers up."""
+    _, tools, state, rows = start()
+    state = tools.refresh(state, *parts(0), rows)
+    before = jax.device_get(state.memory)
+    kept = jax.tree.map(np.array, before)
+    state = tools.refresh(state, *parts(5), rows)
+    jax.tree.map(np.testing.assert_array_equal, before, kept)
+    assert np.abs(np.array(state.memory.prototypes) - kept.prototypes).max() > 0.01
+
+
+def test_nothing_compiles_again_between_epochs():
+    mesh, tools, state, rows = start()
+
+    def epoch(state, seed):
+        state = tools.refresh(state, *parts(seed), rows)
+        for step in range(2):
+            state, _ = tools.train(state, to_global(batch(seed + step), mesh), rows, resnet.INTERLEAVED)
+        return state
+
+    state = epoch(state, 0)  # the first call may differ in where its arguments lie
+    sizes = tools.refresh._cache_size(), tools.train._cache_size()
+    for seed in (1, 2, 3):
+        state = epoch(state, seed)
+    assert (tools.refresh._cache_size(), tools.train._cache_size()) == sizes
+    assert int(state.step) == 8
+
+
+def test_rows_land_where_their_clips_say():
+    """embed_all: features by (tracklet, part), zeros and a False mask elsewhere, filler clips of -1 left out."""
+    mesh, seen = make_mesh(), []
+
+    def embed(variables, frames, mask, layout):
+        seen.append(layout)
+        return jnp.asarray(frames)[:, 0, 0, 0, :2].astype(jnp.float32)
+
+    def clips(values, modality, tracklet, part):
+        frames = np.broadcast_to(np.array(values, np.uint8)[:, None, None, None, None], (len(values), 1, 2, 2, 3))
+        return {"frames": frames, "mask": np.ones((len(values), 1), bool), "modality": np.array(modality),
+                "tracklet": np.array(tracklet), "part": np.array(part)}
+
+    batches = [clips([1, 2], [0, 0], [2, 0], [1, 0]), clips([3, 9], [1, 1], [1, -1], [1, 0]),
+               clips([4, 5], [0, 1], [0, 2], [1, 0])]
+    features, mask = embedding.embed_all(embed, {}, batches, 4, 2, mesh)
+    assert features[..., 0].tolist() == [[2, 4], [0, 3], [5, 1], [0, 0]] and features.shape == (4, 2, 2)
+    assert mask.tolist() == [[True, True], [False, True], [True, True], [False, False]]
+    assert features.dtype == np.float32 and seen == ["rgb", "ir", "interleaved"]
+
+
+@pytest.mark.parametrize("modality", [[1, 0], [0, 1, 1, 0], [0, 1, 0], [0, 0, 1, 1]])
+def test_mixed_batches_must_alternate(modality):
+    with pytest.raises(ValueError, match="must alternate"):
+        embedding.layout_of(np.array(modality))

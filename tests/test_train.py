@@ -1,0 +1,217 @@
+"""The whole path on a tiny world: training, evaluation, resume, and what must not change anything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import own_video, synthetic
+from hitpro_jax import evaluate, train
+from hitpro_jax.data import synthetic as worlds
+from hitpro_jax.data.records import Dataset
+from hitpro_jax.writers import Writer
+
+REPO = Path(__file__).parent.parent
+STEPS, EPOCHS = 4, 2
+OVERRIDES = {
+    "data.preset": "tiny", "data.jobs": 1, "init.weights": "", "encoder.aggregator": "attention",
+    "batch.tracklets_per_modality": 2, "batch.clip_length": 2, "prototypes.parts": 2, "prototypes.clip_length": 2,
+    "prototypes.batch_size": 8, "eval.frames": 2, "eval.batch_size": 8, "train.epochs": EPOCHS,
+    "train.steps_per_epoch": STEPS, "train.eval_every": 1, "train.save_steps": 2, "train.log_every": 1,
+    "loss.within_begin": 0.0, "loss.across_begin": 0.0, "optim.warmup_steps": 1, "loss.frame": 0.5}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> str:
+    root = tmp_path_factory.mktemp("world") / "tiny"
+    return str(worlds.ensure(root, worlds.PRESETS["tiny"]))
+
+
+def tiny_config(world: str, **overrides):
+    config = synthetic.get_config()
+    config.update_from_flattened_dict({**OVERRIDES, "data.root": world, **overrides})
+    return config
+
+
+def run(config, workdir) -> dict:
+    with Writer(workdir) as writer:
+        return train.train(config, writer)
+
+
+def checksums(workdir: Path) -> dict[str, int]:
+    """CRC32 of every array of the last checkpoint: parameters, optimiser, statistics, bank and positives."""
+    last = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    record = json.loads(json.loads((last / "record" / "metadata").read_text())["text"])
+    assert int(last.name) == STEPS * EPOCHS
+    return record["crc32"]
+
+
+def lines(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    """One uninterrupted run: its workdir and its result."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, run(tiny_config(world), workdir)
+
+
+def test_run_leaves_metrics_and_result(finished):
+    workdir, result = finished
+    metrics = lines(workdir)
+    assert metrics[0]["step"] == 0 and "eval/i2v/mAP" in metrics[0] and "eval/v2i/rank1" in metrics[0]
+    assert result["protocol"] == "hitsz_vcm" and result["step"] == STEPS * EPOCHS
+    assert set(result["i2v"]) == set(result["v2i"]) == set(evaluate.HEADLINE)
+    assert [m["step"] for m in metrics if "train/loss" in m] == list(range(1, STEPS * EPOCHS + 1))
+    refreshes = [m for m in metrics if "align/within/precision" in m]
+    assert [m["step"] for m in refreshes] == [0, STEPS]
+    assert {"align/across/recall", "align/across/threshold_rgb_to_ir", "bank/drift", "align/within/stability",
+            "bank/similarity/other_modality", "align/same_view/precision"} <= set(refreshes[1])
+    losses = [m["train/loss"] for m in metrics if "train/loss" in m]
+    assert len(set(losses)) == len(losses) and all(np.isfinite(losses))
+    assert metrics[-1]["eval/i2v/mAP"] == result["i2v"]["mAP"]
+
+
+def test_finished_run_is_only_reported_again(finished, world):
+    workdir, result = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    assert run(tiny_config(world), workdir) == result
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_other_config_is_refused(finished, world):
+    with pytest.raises(ValueError, match="optim.learning_rate"):
+        run(tiny_config(world, **{"optim.learning_rate": 1e-5}), finished[0])
+
+
+def test_evaluation_of_the_checkpoint_gives_the_same_result(finished, world):
+    workdir, result = finished
+    with Writer(workdir) as writer:
+        again = evaluate.evaluate_checkpoint(tiny_config(world, **{"eval.batch_size": 5}), writer)
+    written = json.loads((workdir / "eval" / f"{STEPS * EPOCHS}.json").read_text())
+    assert written == json.loads(json.dumps(again))
+    for direction in ("i2v", "v2i"):
+        assert again[direction] == pytest.approx(result[direction], abs=1e-3)  # another batch size, other last bits
+
+
+def test_no_checkpoint_is_told(world, tmp_path):
+    with Writer(tmp_path) as writer, pytest.raises(ValueError, match="no checkpoint"):
+        evaluate.evaluate_checkpoint(tiny_config(world), writer)
+
+
+def test_person_ids_change_no_trained_number(finished, world, tmp_path, monkeypatch):
+    """All training ids replaced by others: every array of the last checkpoint stays the same to the bit."""
+    opened = evaluate.open_data
+
+    def scrambled(config, say):
+        dataset, *rest = opened(config, say)
+        train_records = tuple(replace(r, pid=(7 * i) % 5) for i, r in enumerate(dataset.train))
+        assert {r.pid for r in train_records} != {r.pid for r in dataset.train}
+        return Dataset(dataset.name, dataset.root, train_records, dataset.query, dataset.gallery, dataset.counts), *rest
+
+    monkeypatch.setattr(evaluate, "open_data", scrambled)
+    result = run(tiny_config(world), tmp_path)
+    assert checksums(tmp_path) == checksums(finished[0])
+    assert result == finished[1]
+    judged = [[value for m in lines(w) for name, value in m.items() if "recall" in name or "precision" in name]
+              for w in (tmp_path, finished[0])]
+    assert judged[0] != judged[1]  # the diagnostics did see other ids
+
+
+def test_pixels_and_seed_do_change_it(finished, world, tmp_path):
+    run(tiny_config(world, seed=1), tmp_path)
+    assert checksums(tmp_path) != checksums(finished[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(world, tmp_path):
+    with pytest.raises(FloatingPointError, match="step [2-4] "):
+        run(tiny_config(world, **{"optim.learning_rate": 1e30, "optim.name": "sgd"}), tmp_path)
+
+
+def test_own_video_trains_on_one_view(tmp_path, capsys):
+    config = own_video.get_config()
+    config.update_from_flattened_dict({
+        "data.root": str(tmp_path / "crops"), "init.weights": "", "batch.tracklets_per_modality": 2,
+        "batch.clip_length": 2, "prototypes.parts": 2, "prototypes.clip_length": 2, "eval.frames": 2,
+        "train.epochs": 1, "train.steps_per_epoch": 2})
+    result = run(config, tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "level 3" in told and "level 2" in told
+    assert result["protocol"] == "first_half_to_second_half" and 0 < result["halves"]["mAP"] <= 100
+    assert not any("precision" in name for m in lines(tmp_path / "run") for name in m)  # there are no ids to judge by
+
+
+COMMAND = [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'synthetic.py'}"]
+
+
+def start(world: str, workdir: Path) -> subprocess.Popen:
+    flags = [f"--config.{name}={value}" for name, value in {**OVERRIDES, "data.root": world}.items()]
+    return subprocess.Popen([*COMMAND, f"--workdir={workdir}", *flags], cwd=REPO, env=dict(os.environ),
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(world: str, workdir: Path) -> None:
+    process = start(world, workdir)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def saving(workdir: Path) -> bool:
+    return any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
+def training(step: int):
+    def reached(workdir: Path) -> bool:
+        metrics = workdir / "metrics.jsonl"
+        return metrics.exists() and f'"step": {step}' in metrics.read_text()
+    return reached
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moments", [[saving, training(3)], [training(STEPS), saving, training(2 * STEPS - 1)]])
+def test_killed_and_run_again_ends_bit_for_bit_the_same(world, tmp_path, moments):
+    """SIGKILL in the middle of a save, of an epoch and at its end, against an uninterrupted command."""
+    finish(world, tmp_path / "whole")
+    for moment in moments:
+        process = start(world, tmp_path / "killed")
+        while not moment(tmp_path / "killed") and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(world, tmp_path / "killed")
+    assert checksums(tmp_path / "killed") == checksums(tmp_path / "whole")
+    for name in ("metrics.jsonl", "result.json"):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_command_line_tells_errors_in_one_sentence(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'vcm.py'}", f"--workdir={tmp_path}",
+         f"--config.data.root={tmp_path / 'nothing'}"], cwd=REPO, check=False,
+        capture_output=True, text=True, timeout=300)
+    assert process.returncode == 1
+    assert process.stdout.splitlines()[-1].startswith("error: ") and "nothing" in process.stdout
+    assert "Traceback" not in process.stdout + process.stderr
+
+
+def test_memory_of_mining_stays_far_below_n_by_n(world):
+    """The whole refresh compiled for N = 50,000 prototypes needs a small part of the 10 GB of an N x N table."""
+    rows, dim = 50_000, 192
+    config = tiny_config(world)
+    method = train.make_method(config, num_views=12, mesh=None)
+    memory = jax.eval_shape(lambda: method.empty(rows, dim))
+    shaped = jax.ShapeDtypeStruct
+    group = train.Group(*(shaped((rows,), np.int32) for _ in range(3)), shaped((rows,), np.bool_))
+    compiled = jax.jit(method.refresh).lower(
+        memory, shaped((rows, 4, dim), np.float32), shaped((rows, 4), np.bool_), group, shaped((), np.float32)).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * rows * rows * 4

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     for stage in (config.within, config.across):
         stage.neighbours = 32
         stage.positives = 5
+        stage.ambiguous, stage.band = 20, 0.3  # of ~380 prototypes a modality, the hardest negatives are often positives
     # few tracklets a person and view: a short reciprocal list is what keeps stage 1 clean
     config.within.reciprocity, config.within.per_camera = 2, 1
     config.within.rho, config.within.kappa = (0.85, 0.8), (-0.5, -1.0)
@@ -37,7 +38,7 @@ def get_config() -> ConfigDict:
     config.across.rho, config.across.kappa = (0.9, 0.8), (0.0, -1.0)
     config.loss.within = config.loss.across = 1.0
 
-    config.optim.learning_rate = 5e-4
+    config.optim.learning_rate = 7e-4
     config.optim.warmup_steps = 30
     config.optim.schedule = "cosine"
     config.train.epochs = 8

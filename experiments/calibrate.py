@@ -28,8 +28,7 @@ from hitpro_jax.writers import Writer
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/calibration.json", "where the figures go")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
-SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 10, "epochs of 60 steps of the upper bound; 0: skip")
-RATE = flags.DEFINE_float("supervised_rate", 1e-3, "learning rate of the upper bound")
+SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 9, "epochs of 90 steps of the upper bound; 0: skip")
 
 
 def calibrate(seed: int) -> dict[str, float]:
@@ -54,11 +53,9 @@ def calibrate(seed: int) -> dict[str, float]:
     figures |= first_refresh(config, tracklets, pids, reader, mesh)
     if SUPERVISED_EPOCHS.value:
         labels = np.unique(pids, return_inverse=True)[1]
-        tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value,
-                               steps=config.train.steps_per_epoch, seed=config.seed, learning_rate=RATE.value,
-                               tracklets_per_modality=config.batch.tracklets_per_modality,
-                               clips_per_tracklet=config.batch.clips_per_tracklet,
-                               clip_length=config.batch.clip_length)
+        tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value, steps=90,
+                               tracklets_per_modality=16, clips_per_tracklet=1, clip_length=2, triplet=0.0,
+                               learning_rate=1e-3, seed=config.seed)
         figures["supervised"] = scored(embed, tuned)
     return figures
 
@@ -80,7 +77,7 @@ def first_refresh(config, tracklets, pids, reader, mesh) -> dict[str, float]:
 
 
 def _thumbnail(_, frames, mask, layout) -> np.ndarray:
-    small = [[cv2.resize(frame, (8, 16), interpolation=cv2.INTER_AREA) for frame in clip] for clip in np.asarray(frames)]
+    small = [[cv2.resize(f, (8, 16), interpolation=cv2.INTER_AREA) for f in clip] for clip in np.asarray(frames)]
     mean = np.mean(np.array(small, np.float32), axis=1).reshape(len(small), -1)
     return mean - mean.mean(1, keepdims=True)
 

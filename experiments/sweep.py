@@ -3,7 +3,8 @@
   python -m experiments.sweep --sweep=components --seeds=0,1,2
   python -m experiments.sweep --sweep=components --dry_run        # print the commands, for a cluster's own launcher
 
-A killed run goes on from its last checkpoint when the sweep is run again. Figures go to experiments/results/<sweep>.json.
+A killed run goes on from its last checkpoint when the sweep is run again. Figures go to
+experiments/results/<sweep>.json.
 """
 
 import json
@@ -20,6 +21,7 @@ SWEEP = flags.DEFINE_string("sweep", "components", "which sweep")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "values of --seed_field")
 SEED_FIELD = flags.DEFINE_string("seed_field", "data.seed", "config field that the seeds set")
 ROOT = flags.DEFINE_string("root", "runs/sweeps", "folder of the workdirs")
+ONLY = flags.DEFINE_list("only", [], "run these variants alone; empty: all")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "only print the commands")
 
 
@@ -59,6 +61,8 @@ def main(_) -> None:
     rows = {(r["variant"], r["seed"]): r for r in json.loads(out.read_text())} if out.exists() else {}
     for seed in SEEDS.value:
         for variant, overrides in SWEEPS[SWEEP.value]():
+            if ONLY.value and variant not in ONLY.value:
+                continue
             workdir = Path(ROOT.value) / SWEEP.value / variant.replace(" ", "_") / f"seed{seed}"
             words = command(overrides, seed, workdir)
             if DRY_RUN.value:

@@ -1,4 +1,4 @@
-"""Runs the encoder over ordered clips and collects one row per clip: the refresh and the evaluation both stand on it."""
+"""Runs the encoder over ordered clips and collects a row per clip: refresh and evaluation both stand on it."""
 
 from collections.abc import Callable, Iterable
 

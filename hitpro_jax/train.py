@@ -222,8 +222,8 @@ def log_step(trainer: Trainer, step: int, metrics: dict[str, jax.Array]) -> None
     """Progress line and metrics of one finished step; stops the run when its loss is not finite."""
     options, loss = trainer.config.train, float(metrics["loss"])
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss of step {step} is {loss}: lower optim.learning_rate or set optim.clip_norm, "
-                                 "then run the same command to go on from the last checkpoint")
+        raise FloatingPointError(f"the loss of step {step} is {loss}: lower optim.learning_rate or set "
+                                 "optim.clip_norm, then start again in another workdir")
     if step % options.log_every == 0:
         trainer.writer.metrics(step, {f"train/{name}": value for name, value in jax.device_get(metrics).items()})
     clips = trainer.config.batch.tracklets_per_modality * trainer.config.batch.clips_per_tracklet * 2

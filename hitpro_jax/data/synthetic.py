@@ -34,7 +34,7 @@ class World:
     seed: int = 0
     camera_seed: int = 0
     cameras: int = 6
-    train_ids: int = 128
+    train_ids: int = 160
     test_ids: int = 40
     views_per_modality: tuple[int, int] = (2, 3)  # cameras that see a person, per modality, inclusive
     stay_frames: tuple[int, int] = (16, 40)  # frames of one stay in one view, inclusive
@@ -67,6 +67,7 @@ class Camera:
     falloff: float  # of the infrared illuminator towards the edges
     haze: float  # infrared light scattered back into the lens: it lifts black and takes contrast
     rows: float  # row noise of the infrared sensor
+    horizon: float  # where floor meets wall, share of the height
     slope: float  # light changes across the picture
     ground: drawing.Material
     wall: drawing.Material
@@ -77,14 +78,14 @@ class Camera:
 def draw_camera(rng: np.random.Generator) -> Camera:
     coarse = rng.normal(size=(8, 16)).astype(np.float32)
     fine = rng.normal(size=(32, 64)).astype(np.float32)
-    texture = cv2.resize(coarse, (128, 64)) * 0.16 + cv2.resize(fine, (128, 64)) * 0.07
+    texture = cv2.resize(coarse, (128, 64)) * 0.10 + cv2.resize(fine, (128, 64)) * 0.05
     return Camera(
         yaw=rng.uniform(0.0, np.pi), squeeze=rng.uniform(0.86, 1.0), scale=rng.uniform(0.82, 0.95),
         resolution=rng.uniform(0.75, 1.0), blur=rng.uniform(0.0, 0.5),
         noise=(rng.uniform(0.01, 0.03), rng.uniform(0.005, 0.015)),
         gain=(rng.uniform(0.65, 1.25) * rng.uniform(0.75, 1.25, 3)).astype(np.float32),
         gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.05),
-        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.65, 0.8), rows=rng.uniform(0.004, 0.01), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
+        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.68, 0.82), rows=rng.uniform(0.004, 0.01), horizon=rng.uniform(0.3, 0.6), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
         wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(90, 97)))
 
 
@@ -135,12 +136,11 @@ def _drift(rng, frames: int) -> np.ndarray:
 def _background(rng, world: World, camera: Camera, infrared: bool, frames: int) -> np.ndarray:
     """The camera's own scene behind a box that moves along with the walker; [frames, H, W, C] float32."""
     height, width = world.image_size
-    horizon = rng.uniform(0.3, 0.6)
     relief = cv2.resize(camera.texture, (4 * width, height))
     ground, wall = camera.ground.seen(infrared), camera.wall.seen(infrared)
-    below = np.clip((np.arange(height) / height - horizon) * 8.0 + 0.5, 0.0, 1.0)[:, None, None]
+    below = np.clip((np.arange(height) / height - camera.horizon) * 8.0 + 0.5, 0.0, 1.0)[:, None, None]
     scene = (wall + below * (ground - wall)) * (1.0 + relief[..., None])
-    start, speed = rng.integers(0, 3 * width), rng.uniform(0.0, 1.5)
+    start, speed = rng.integers(0, 3 * width), rng.uniform(1.0, 3.0)
     offsets = (start + speed * np.arange(frames)).astype(int) % (3 * width)
     return np.stack([scene[:, o:o + width] for o in offsets]).astype(np.float32)
 

@@ -84,7 +84,7 @@ class HiTPro:
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).
 
-        encoded: tracklet [B, D] and frame [B, T, D] unit features; clips: `tracklet` [B] rows of the bank, `mask` [B, T].
+        encoded: unit features, tracklet [B, D] and frame [B, T, D]; clips: `tracklet` [B] rows of the bank, `mask` [B, T].
         Returns (scalar, mapping of scalar terms).
         """
         o, target = self.loss_options, clips["tracklet"]

@@ -35,7 +35,7 @@ def load_into(variables: dict, path: str | Path) -> dict:
         them are listed.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}; set init.weights to a safetensors file, or to '' for random ones.")
+        raise FileNotFoundError(f"no weights at {path}: set init.weights to a safetensors file, or to '' for none")
     with safe_open(path, framework="numpy") as file:
         names = file.keys()
         found = {name: file.get_tensor(name) for name in names}
@@ -49,7 +49,7 @@ def load_into(variables: dict, path: str | Path) -> dict:
     misfit = sorted(f"{n} {found[n].shape} instead of {wanted[n].shape}" for n in set(found) & set(wanted)
                     if found[n].shape != wanted[n].shape)
     if unknown or missing or misfit:
-        raise ValueError(f"{path} does not fit this encoder. Not in the encoder: {unknown}. Not in the file: {missing}. "
-                         f"Other shape: {misfit}.")
+        raise ValueError(f"{path} does not fit this encoder. Not in the encoder: {unknown}. "
+                         f"Not in the file: {missing}. Other shape: {misfit}.")
     merged = {name: found[name].astype(np.float32) if name in found else leaf for name, leaf in wanted.items()}
     return unflatten_dict(merged, sep="/")

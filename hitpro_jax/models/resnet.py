@@ -98,9 +98,9 @@ class Stem(nn.Module):
 class ResNet(nn.Module):
     """Frames [B * T, H, W, 3] float, clip by clip, to feature maps [B * T, h, w, C].
 
-    `layout` tells (statically) which clips are which modality: all `rgb`, all `ir`, or `interleaved` (rgb, ir, rgb, ..);
-    `length` is T. Interleaving keeps every stem's BatchNorm statistics pure, and splitting it costs no communication when the batch is
-    sharded over devices, since pairs stay together.
+    `layout` tells (statically) which clips are which modality: all `rgb`, all `ir`, or `interleaved` (rgb, ir, ..);
+    `length` is T. Interleaving keeps every stem's BatchNorm statistics pure, and splitting it costs no communication
+    when the batch is sharded over devices, since pairs stay together.
     """
 
     block: type[nn.Module]

@@ -83,6 +83,17 @@ def test_every_misfit_is_listed(tmp_path):
     assert "layer1_0/conv1/kernel (3, 3, 4, 5) instead of (3, 3, 4, 8)" in shape and shape.count("instead of") == 1
 
 
+@pytest.mark.parametrize("name, leaf", [("params/neck/scale", None), ("params/other/kernel", np.ones(2, np.float32)),
+                                        ("params/neck/scale", np.ones(2, np.float32))],
+                         ids=["missing", "unknown", "other shape"])
+def test_one_misfit_is_enough(tmp_path, name, leaf):
+    flat = {**flatten_dict(initial(1), sep="/"), name: leaf}
+    flat = {name: leaf for name, leaf in flat.items() if leaf is not None}
+    path = pretrained.save(tmp_path / "odd.safetensors", unflatten_dict(flat, sep="/"), {})
+    with pytest.raises(ValueError, match=name):
+        pretrained.load_into(initial(2), path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors; set init.weights"):
         pretrained.load_into({}, tmp_path / "nothing.safetensors")

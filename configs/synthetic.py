@@ -35,13 +35,14 @@ def get_config() -> ConfigDict:
     config.within.reciprocity, config.within.per_camera = 2, 1
     config.within.rho, config.within.kappa = (0.85, 0.8), (-0.5, -1.0)
     config.across.reciprocity = 3
-    config.across.rho, config.across.kappa = (0.9, 0.8), (0.0, -1.0)
+    config.across.rho, config.across.kappa = (0.95, 0.85), (0.5, -0.5)
     config.loss.within = config.loss.across = 1.0
 
-    config.optim.learning_rate = 7e-4
+    config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 30
     config.optim.schedule = "cosine"
-    config.train.epochs = 8
-    config.train.steps_per_epoch = 60
-    config.train.eval_every = 2
+    config.augment.colour = 0.8
+    config.train.epochs = 12
+    config.train.steps_per_epoch = 40
+    config.train.eval_every = 3
     return config

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,10 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     trainer = Trainer(config, data, reader, steps, mesh, writer)
     observe = Observer(data, pids if (pids >= 0).all() else None)
 
+    def scores(state: TrainState) -> dict[str, dict]:
+        with writer.waiting("embedding query and gallery"):
+            return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
     with Checkpointer(writer.path / "checkpoints", config=json.loads(config.to_json_best_effort()), ignore=FREE,
                       say=writer.say) as checkpointer:
@@ -76,7 +81,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
         while True:
             epoch = step // per_epoch
             if fresh and (epoch % config.train.eval_every == 0 or step == last):
-                result = evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+                result = scores(state)
                 evaluate.log(writer, step, protocol, result)
             if fresh and step < last:
                 state = refresh(trainer, state, observe, step)
@@ -86,8 +91,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
                 break
             state = contrast(trainer, state, step, checkpointer)
             step, fresh = (epoch + 1) * per_epoch, True
-    if result is None:  # killed between the last save and here
-        result = evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+    result = result or scores(state)  # none: killed between the last save and here, or finished before
     return {"protocol": protocol.name, "step": last, **evaluate.headline(result)}
 
 
@@ -182,12 +186,12 @@ class Observer(NamedTuple):
 
 def contrast(trainer: Trainer, state: TrainState, step: int, checkpointer: Checkpointer) -> TrainState:
     """Optimiser steps from `step` to the end of its epoch; metrics are fetched while the next step runs."""
-    options, pending = trainer.config.train, None
+    options, pending, first = trainer.config.train, None, True
     for batch in epoch_batches(trainer, state, step):
         clips = to_global({name: batch[name] for name in ("frames", "mask", "tracklet")}, trainer.mesh)
-        if step == 0:
-            trainer.writer.say("compiling the training step ...")
-        state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
+        with trainer.writer.waiting("compiling the training step") if first else nullcontext():
+            state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
+        first = False
         if pending:
             log_step(trainer, *pending)
         step += 1

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from hitpro_jax.data import drawing
 from hitpro_jax.data.records import IR, RGB
 
-VERSION = 1  # raise it whenever the same seeds would draw other pictures
+VERSION = 2  # raise it whenever the same seeds would draw other pictures
 ROW_FRAMES = 24  # a stay is cut into rows of at most 24 frames, as in HITSZ-VCM
 FRAME_STRIDE = 5  # frame numbers on disk run 1, 6, 11, ... as in HITSZ-VCM
 MODALITY_CODE = {IR: (1, "ir"), RGB: (2, "rgb")}  # M1 = infrared, M2 = RGB in the index files
@@ -85,8 +85,8 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         noise=(rng.uniform(0.01, 0.03), rng.uniform(0.005, 0.015)),
         gain=(rng.uniform(0.65, 1.25) * rng.uniform(0.75, 1.25, 3)).astype(np.float32),
         gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.05),
-        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.68, 0.82), rows=rng.uniform(0.004, 0.01), horizon=rng.uniform(0.3, 0.6), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
-        wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(90, 97)))
+        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.68, 0.82), rows=rng.uniform(0.001, 0.003), horizon=rng.uniform(0.3, 0.6), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
+        wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(93, 99)))
 
 
 @dataclass(frozen=True)
@@ -253,13 +253,15 @@ def _write_person(task) -> list[Row]:
     folder, world, pid = task
     rng = np.random.default_rng([world.seed, 3, pid])
     network = cameras(world)
-    total = world.train_ids + world.test_ids
+    training = pid <= world.train_ids
+    first, count = (1, world.train_ids) if training else (world.train_ids + 1, world.test_ids)
     rows = []
     for modality in (RGB, IR) if world.infrared else (RGB,):
         low, high = world.views_per_modality
         seen_by = rng.choice(world.cameras, size=min(world.cameras, int(rng.integers(low, high + 1))), replace=False)
         for index in sorted(seen_by):
-            stranger = people(world, 1 + (pid - 1 + int(rng.integers(1, total))) % total)
+            other = first + (pid - first + int(rng.integers(1, max(2, count)))) % count  # of the same split
+            stranger = people(world, other)
             frames = int(rng.integers(world.stay_frames[0], world.stay_frames[1] + 1))
             pixels = render_stay(rng, people(world, pid), stranger, world, network[index], modality == IR, frames)
             rows += _write_stay(folder, pid, modality, int(index) + 1, pixels, network[index].quality)

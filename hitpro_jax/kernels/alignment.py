@@ -218,7 +218,8 @@ def same_view_ambiguity(
     Args:
       prototypes: [P, D] float32 unit rows.
       group: modality, camera, view, valid [P].
-      threshold: [2] theta of stage 1, by modality.
+      threshold: [2] theta of stage 1, by modality. Choice: where it is not finite (a modality with one camera, or no
+        stage 1) the relative bar alone decides, as one person's tracklets must not be pushed apart there either.
       rho, rule, fixed: as in stage 1.
       count: A, static.
       block, mesh: see `mining.nearest`.
@@ -235,7 +236,7 @@ def same_view_ambiguity(
     _check(prototypes, group)
     chex.assert_shape(threshold, (MODALITIES,))
     table = mining.nearest(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
-    theta = threshold[group.modality]
+    theta = jnp.where(jnp.isfinite(threshold), threshold, -jnp.inf)[group.modality]
     bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
     return mining.keep_top(table, thresholds.reaches(table, bar), count=count).index
 

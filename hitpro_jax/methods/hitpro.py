@@ -73,13 +73,12 @@ class HiTPro:
             across = alignment.across_modalities(
                 bank, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
                 mesh=self.mesh, **_rules(self.across, progress, reliability))
-        same_view = empty.same_view
-        if within is not None:
-            rules = _rules(self.within, progress, reliability)
-            same_view = alignment.same_view_ambiguity(
-                bank, group, within.threshold, rho=rules["rho"], rule=rules["rule"], fixed=rules["fixed"],
-                count=same_view.shape[1], block=rules["block"], mesh=self.mesh)
-        return Memory(bank, reliability, within or empty.within, across or empty.across, same_view)
+        within = within or empty.within
+        rules = _rules(self.within, progress, reliability)
+        same_view = alignment.same_view_ambiguity(
+            bank, group, within.threshold, rho=rules["rho"], rule=rules["rule"], fixed=rules["fixed"],
+            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh)
+        return Memory(bank, reliability, within, across or empty.across, same_view)
 
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).

@@ -1,0 +1,38 @@
+"""Sweeps name real fields, and the README's tables are those of the result files."""
+
+import subprocess
+import sys
+
+from configs import synthetic
+from experiments import report, sweep
+
+
+def test_readme_equals_the_result_files():
+    text = report.README.read_text()
+    assert report.insert(text) == text, "run python -m experiments.report"
+
+
+def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.render().count("not yet run") == 2
+
+
+def test_sweeps_name_fields_that_exist_and_change_them():
+    for variants in sweep.SWEEPS.values():
+        seen = set()
+        for name, overrides in variants():
+            config = synthetic.get_config()
+            before = config.to_json_best_effort()
+            config.update_from_flattened_dict(overrides)
+            assert (config.to_json_best_effort() == before) == (not overrides), name
+            seen.add(config.to_json_best_effort())
+        assert len(seen) == len(list(variants()))
+
+
+def test_dry_run_prints_one_command_a_run():
+    done = subprocess.run([sys.executable, "-m", "experiments.sweep", "--dry_run", "--seeds=3,4"], check=True,
+                          capture_output=True, text=True, cwd=report.README.parent)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * len(list(sweep.components()))
+    assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line for line in lines)
+    assert sum("--config.data.seed=4" in line for line in lines) == len(lines) // 2

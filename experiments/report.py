@@ -54,11 +54,11 @@ def _components() -> list[str]:
         cells = [f"{p[0]:.1f} / {p[1]:.1f}" if p else "not yet run" for p in pairs]
         mean = f"{np.mean(pairs):.1f}" if all(pairs) else "-"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {mean} |")
-    minutes = [row["minutes"] for row in rows if row["minutes"]]
-    devices = rows[0]["devices"]
-    commits = sorted({row["commit"][:12] for row in rows})
+    minutes = [row["minutes"] for row in rows if row["minutes"]] or [float("nan")]
+    commits = sorted({row["commit"] or "unknown" for row in rows})
+    device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
     lines += ["", (f"{len(rows)} runs of {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included, on "
-              f"{', '.join(f'{n} x {kind}' for kind, n in devices.items())} (2 cores); commits {', '.join(commits)}.")]
+                   f"{device} ({rows[0]['cores']} cores); commits {', '.join(commits)}.")]
     return lines
 
 

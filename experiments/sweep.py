@@ -1,4 +1,4 @@
-"""Runs named sweeps: one training a variant and data seed, each in a workdir of its own; finished ones are skipped.
+"""Runs named sweeps: one training a variant and data seed, each in a workdir of its own; finished ones only report.
 
   python -m experiments.sweep --sweep=components --seeds=0,1,2
   python -m experiments.sweep --sweep=components --dry_run        # print the commands, for a cluster's own launcher
@@ -8,6 +8,7 @@ experiments/results/<sweep>.json.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
             if name.startswith("align/") and ("precision" in name or "recall_any" in name)}
     return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
             "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
-            "commit": environment["git"], "devices": environment["devices"]}
+            "commit": environment["git"], "devices": environment["devices"], "cores": os.cpu_count()}
 
 
 def main(_) -> None:
@@ -69,8 +70,7 @@ def main(_) -> None:
                 print(" ".join(words))
                 continue
             done, start = (workdir / "result.json").exists(), time.monotonic()
-            if not done:
-                subprocess.run(words, check=True)
+            subprocess.run(words, check=True)  # a finished run only reports; one of another config is refused
             minutes = round((time.monotonic() - start) / 60.0, 2)
             old = rows.get((variant, int(seed)), {})
             rows[variant, int(seed)] = record(variant, seed, workdir, old.get("minutes") if done else minutes)

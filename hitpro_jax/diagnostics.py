@@ -33,7 +33,9 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
             rivals = candidates(stage, modality, camera, pids)
             figures |= {f"align/{stage}/{name}": value for name, value in quality(index, pids, rivals).items()}
     if pids is not None:
-        figures["align/same_view/precision"] = quality(memory.same_view[:size], pids, None)["precision"]
+        rivals = candidates("same_view", modality, camera, pids)
+        figures |= {f"align/same_view/{name}": value
+                    for name, value in quality(memory.same_view[:size], pids, rivals).items()}
     return figures
 
 
@@ -64,6 +66,8 @@ def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.nd
         _, inverse, counts = np.unique(np.stack(columns, 1), axis=0, return_inverse=True, return_counts=True)
         return counts[inverse.ravel()]
 
+    if stage == "same_view":
+        return same(pids, modality, camera) - 1
     if stage == "across":
         return same(pids) - same(pids, modality)
     return same(pids, modality) - same(pids, modality, camera)
@@ -82,7 +86,7 @@ def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) ->
 
 
 def view_similarities(bank: np.ndarray, modality: np.ndarray, view: np.ndarray) -> dict[str, float]:
-    """Mean similarity of two tracklets of one view, of two views of one modality, and of two modalities.
+    """Mean similarity within one view (a tracklet with itself counts too), of two views of one modality, and of two modalities.
 
     Their differences are the camera bias and the modality bias. Only view means are needed: mean <p_i, p_j> =
     <mean p_i, mean p_j>.

@@ -50,11 +50,11 @@ def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int,
 
     def collect():
         nonlocal features
-        output, tracklet, part = pending
+        output, tracklet, part, seen = pending
         values = np.asarray(multihost_utils.process_allgather(output, tiled=True))
         if features is None:
             features = np.zeros((rows, parts, values.shape[-1]), np.float32)
-        real = tracklet >= 0
+        real = (tracklet >= 0) & seen  # a clip of which no frame could be read has no feature
         features[tracklet[real], part[real]] = values[real]
         mask[tracklet[real], part[real]] = True
 
@@ -63,7 +63,8 @@ def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int,
         output = embed(variables, clips["frames"], clips["mask"], layout_of(batch["modality"]))
         if pending is not None:
             collect()
-        places = [multihost_utils.process_allgather(batch[name], tiled=True) for name in ("tracklet", "part")]
+        places = (batch["tracklet"], batch["part"], batch["mask"].any(1))
+        places = [multihost_utils.process_allgather(place, tiled=True) for place in places]
         pending = (output, *map(np.asarray, places))
     if pending is not None:
         collect()

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from hitpro_jax.checkpoint import Checkpointer, abstract
+from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
 from hitpro_jax.data import pipeline, records
 from hitpro_jax.data.datasets import Protocol, open_dataset
 from hitpro_jax.data.records import Dataset, Record
@@ -32,6 +32,10 @@ def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, 
         progress=lambda folders, total: tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False))
     for line in records.report(dataset):
         say(line)
+    for split in records.SPLITS:
+        if not getattr(dataset, split):
+            raise ValueError(f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
+                             "data.min_frames and data.allow_missing")
     reader = pipeline.FrameReader(dataset.root, tuple(config.data.image_size), cache=config.data.cache,
                                   allow_missing=config.data.allow_missing)
     return dataset, protocol, reader
@@ -69,8 +73,14 @@ def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) 
     figures = headline(scores)
     writer.metrics(step, {f"eval/{key}/{name}": value for key, values in figures.items()
                           for name, value in values.items()})
-    text = "; ".join(f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f}" for key, v in figures.items())
+    text = "; ".join(f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f} ({scores[key]['valid'].sum()} queries)"
+                     for key, v in figures.items())
     writer.say(f"step {step}, {protocol.name}: {text}")
+
+
+def encoder_of(config: ConfigDict) -> dict:
+    """What a checkpoint's weights belong to: the encoder's fields and the size of its input."""
+    return {**config.encoder.to_dict(), "image_size": list(config.data.image_size)}
 
 
 def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
@@ -88,8 +98,12 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
         restored = checkpointer.restore_latest(abstract(wanted, replicated(mesh)), partial=True)
     if restored is None:
         raise ValueError(f"no checkpoint in {writer.path}: give the --workdir of a run, or train one first")
-    state, _, step = restored
-    scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh)
+    state, meta, step = restored
+    if differing := config_differences(meta["encoder"], encoder_of(config)):
+        raise ValueError(f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
+                         "give the config it was trained with")
+    with writer.waiting("embedding query and gallery"):
+        scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh)
     result = {"protocol": protocol.name, "step": step, **headline(scores)}
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

@@ -4,8 +4,8 @@
   python -m hitpro_jax.main --config=configs/synthetic.py --workdir=runs/demo --mode=eval
 """
 
-import json
 import sys
+import traceback
 import zlib
 from pathlib import Path
 
@@ -32,16 +32,13 @@ def main(argv: list[str]) -> None:
             if MODE.value == "eval":
                 evaluate.evaluate_checkpoint(config, writer)
                 return
-            writer.config(json.loads(config.to_json_best_effort()))
-            writer.environment(sys.argv)
             result = train.train(config, writer)
             writer.result(result)
             writer.table(result)
             writer.say(f"result: {writer.path / 'result.json'}")
         except (ValueError, FileNotFoundError, FloatingPointError) as error:
+            writer.trace(traceback.format_exc())
             writer.say(f"error: {error}")
-            if flags.FLAGS.pdb_post_mortem:
-                raise
             sys.exit(1)
 
 

@@ -2,7 +2,11 @@
 
 import json
 import math
+import sys
+import zlib
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +30,8 @@ from hitpro_jax.writers import Writer
 
 # Fields in which a run may differ from the checkpoint that it continues, because they change no number.
 FREE = ("data.root", "data.cache", "data.num_workers", "data.jobs", "train.log_every", "train.save_every",
-        "train.save_steps", "eval.batch_size")
+        "train.save_steps")
+BANK_BLOCK = 256  # rows
 
 
 class Unlabelled(NamedTuple):
@@ -75,31 +80,40 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
     with Checkpointer(writer.path / "checkpoints", config=json.loads(config.to_json_best_effort()), ignore=FREE,
                       say=writer.say) as checkpointer:
-        state, step = restore(checkpointer, state, trainer)
+        meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
+        state, step = restore(checkpointer, state, trainer, meta)
+        writer.config(json.loads(config.to_json_best_effort()))
+        writer.environment(sys.argv)
         result, fresh = None, step < 0  # fresh: this step's evaluation, refresh and save are still to be done
         step = max(step, 0)
         while True:
             epoch = step // per_epoch
-            if fresh and (epoch % config.train.eval_every == 0 or step == last):
+            if fresh and (step in (0, last) or due(epoch, config.train.eval_every)):
                 result = scores(state)
                 evaluate.log(writer, step, protocol, result)
             if fresh and step < last:
                 state = refresh(trainer, state, observe, step)
-            if fresh and (epoch % config.train.save_every == 0 or step == last):
-                checkpointer.save(step, state)
+            if fresh and (step == last or due(epoch, config.train.save_every)):
+                checkpointer.save(step, state, meta)
             if step == last:
                 break
-            state = contrast(trainer, state, step, checkpointer)
+            state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta))
             step, fresh = (epoch + 1) * per_epoch, True
     result = result or scores(state)  # none: killed between the last save and here, or finished before
     return {"protocol": protocol.name, "step": last, **evaluate.headline(result)}
+
+
+def due(count: int, every: int) -> bool:
+    """Whether something that happens every so often is due; 0 means never."""
+    return every > 0 and count % every == 0
 
 
 def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view."""
     if not tracklets:
         raise ValueError("there is no training tracklet left: check data.root and data.min_frames")
-    size = pad_rows(len(tracklets), mesh)
+    # whole blocks first, so that the bank's size, and with it a checkpoint, is the same on 1 or 256 devices
+    size = pad_rows(-(-len(tracklets) // BANK_BLOCK) * BANK_BLOCK, mesh)
     modality = np.array([t.modality for t in tracklets], np.int32)
     camera = np.array([t.camid for t in tracklets], np.int32)
     view, _ = views(tracklets)
@@ -143,10 +157,22 @@ def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None) -> HiTPro
                   config.loss.to_dict(), num_views, mesh)
 
 
-def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer) -> tuple[TrainState, int]:
-    """The newest checkpoint's state and step, or the given state and -1; forgets metrics of lost steps."""
+def fingerprint(tracklets: tuple[Tracklet, ...]) -> int:
+    """CRC32 of the training set's frames, modalities and cameras in their order: a run belongs to its data."""
+    return zlib.crc32("\n".join(f"{t.modality} {t.camid} {' '.join(t.frames)}" for t in tracklets).encode())
+
+
+def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer, meta: dict) -> tuple[TrainState, int]:
+    """The newest checkpoint's state and step, or the given state and -1; forgets metrics of lost steps.
+
+    Raises:
+      ValueError: the checkpoint was saved with another config or on other tracklets.
+    """
     whole = replicated(trainer.mesh)
     restored = checkpointer.restore_latest(abstract(state, whole))
+    if restored and restored[1]["data"] != meta["data"]:
+        raise ValueError(f"the checkpoint in {trainer.writer.path} was trained on other tracklets than those of "
+                         f"{trainer.reader.root}: restore the data, or choose another workdir")
     step = restored[2] if restored else -1
     trainer.writer.rewind(step)
     if not restored:
@@ -168,6 +194,8 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
         before = jax.device_get(state.memory) if step > 0 else None
         state = trainer.steps.refresh(state, parts, mask, trainer.data.group)
         figures = observe(jax.device_get(state.memory), before)
+    if trainer.reader.unreadable:
+        trainer.writer.say(f"left out so far: {len(trainer.reader.unreadable)} frames that cannot be read")
     trainer.writer.metrics(step, figures)
     trainer.writer.say(f"epoch {step // trainer.config.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
     return state
@@ -184,11 +212,13 @@ class Observer(NamedTuple):
         return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids)
 
 
-def contrast(trainer: Trainer, state: TrainState, step: int, checkpointer: Checkpointer) -> TrainState:
+def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable) -> TrainState:
     """Optimiser steps from `step` to the end of its epoch; metrics are fetched while the next step runs."""
     options, pending, first = trainer.config.train, None, True
     for batch in epoch_batches(trainer, state, step):
-        clips = to_global({name: batch[name] for name in ("frames", "mask", "tracklet")}, trainer.mesh)
+        # a clip of which no frame could be read has no tracklet: it takes part in no loss and moves no prototype
+        tracklet = np.where(batch["mask"].any(1), batch["tracklet"], -1)
+        clips = to_global({"frames": batch["frames"], "mask": batch["mask"], "tracklet": tracklet}, trainer.mesh)
         with trainer.writer.waiting("compiling the training step") if first else nullcontext():
             state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
         first = False
@@ -196,10 +226,10 @@ def contrast(trainer: Trainer, state: TrainState, step: int, checkpointer: Check
             log_step(trainer, *pending)
         step += 1
         pending = step, metrics
-        if options.save_steps and step % options.save_steps == 0 and step % options.steps_per_epoch:
+        if due(step, options.save_steps) and step % options.steps_per_epoch:
             log_step(trainer, *pending)
             pending = None
-            checkpointer.save(step, state)
+            save(step, state)
     if pending:
         log_step(trainer, *pending)
     return state

@@ -76,6 +76,11 @@ class Writer:
         _append(self.path / "log.txt", f"{text}\n")
 
     @_on_first_process
+    def trace(self, text: str):
+        """Appends a traceback to log.txt alone: the terminal gets one sentence."""
+        _append(self.path / "log.txt", text)
+
+    @_on_first_process
     def config(self, config: Mapping):
         """Writes the JSON-able config to config.json."""
         _write_json(self.path / "config.json", config)
@@ -162,12 +167,14 @@ class Writer:
 
     @contextlib.contextmanager
     def waiting(self, what: str):
-        """Says what is being done, and every 10 s that it still is, so that nothing is silent for long."""
+        """Says what is being done when it takes more than 3 s, and every 10 s that it still is."""
         start, done = time.monotonic(), threading.Event()
 
         def remind():
-            while not done.wait(10.0):
-                self.say(f"... {what}, {time.monotonic() - start:.0f} s so far")
+            pause = 3.0
+            while not done.wait(pause):
+                self.say(f"{what} ... {time.monotonic() - start:.0f} s so far")
+                pause = 10.0
 
         threading.Thread(target=remind, daemon=True).start()
         try:

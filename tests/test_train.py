@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,24 @@ def test_other_config_is_refused(finished, world):
         run(tiny_config(world, **{"optim.learning_rate": 1e-5}), finished[0])
 
 
+def test_refused_config_leaves_the_record_of_the_run(finished, world):
+    before = {name: (finished[0] / name).read_text() for name in ("config.json", "metrics.jsonl")}
+    with pytest.raises(ValueError, match="seed"):
+        run(tiny_config(world, seed=5), finished[0])
+    assert before == {name: (finished[0] / name).read_text() for name in before}
+
+
+def test_other_tracklets_are_refused(finished, world, monkeypatch):
+    monkeypatch.setattr(train, "fingerprint", lambda tracklets: 0)
+    with pytest.raises(ValueError, match="other tracklets"):
+        run(tiny_config(world), finished[0])
+
+
+def test_evaluation_with_another_encoder_is_refused(finished, world):
+    with Writer(finished[0]) as writer, pytest.raises(ValueError, match="aggregator: saved attention, now mean"):
+        evaluate.evaluate_checkpoint(tiny_config(world, **{"encoder.aggregator": "mean"}), writer)
+
+
 def test_evaluation_of_the_checkpoint_gives_the_same_result(finished, world):
     workdir, result = finished
     with Writer(workdir) as writer:
@@ -182,11 +201,14 @@ def test_killed_and_run_again_ends_bit_for_bit_the_same(world, tmp_path, moments
     """SIGKILL in the middle of a save, of an epoch and at its end, against an uninterrupted command."""
     finish(world, tmp_path / "whole")
     for moment in moments:
+        for leftover in (tmp_path / "killed").glob("checkpoints/*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover)  # of the kill before: it must not pass for a new save
         process = start(world, tmp_path / "killed")
         while not moment(tmp_path / "killed") and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
     finish(world, tmp_path / "killed")
     assert checksums(tmp_path / "killed") == checksums(tmp_path / "whole")
     for name in ("metrics.jsonl", "result.json"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hitpro_jax.data import hitsz_vcm, mot, synthetic
-from hitpro_jax.data.records import Dataset, Record
+from hitpro_jax.data.records import Dataset
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,6 @@ class Protocol:
     name: str
     camera_rule: bool
     directions: Mapping[str, tuple[str, str]]
-
-    def pairs(self, dataset: Dataset) -> dict[str, tuple[tuple[Record, ...], tuple[Record, ...]]]:
-        return {key: (getattr(dataset, q), getattr(dataset, g)) for key, (q, g) in self.directions.items()}
 
 
 CROSS_MODALITY = Protocol("hitsz_vcm", True, {"i2v": ("query", "gallery"), "v2i": ("gallery", "query")})
@@ -39,7 +36,8 @@ def open_dataset(options: Mapping[str, Any]) -> tuple[Dataset, Protocol]:
     if name == "hitsz_vcm":
         if not options["root"]:
             raise ValueError("data.root is not set: give the folder of HITSZ-VCM, --config.data.root=/path/to/it")
-        return hitsz_vcm.load(options["root"], min_frames=options["min_frames"]), CROSS_MODALITY
+        return hitsz_vcm.load(options["root"], min_frames=options["min_frames"], repair=options["repair"],
+                              check_counts=options["check_counts"]), CROSS_MODALITY
     if name == "synthetic":
         world = _world(options)
         root = options["root"] or f"data/synthetic-{options['preset']}-{world.seed}-{world.camera_seed}"
@@ -47,7 +45,9 @@ def open_dataset(options: Mapping[str, Any]) -> tuple[Dataset, Protocol]:
         return hitsz_vcm.load(root, min_frames=options["min_frames"]), CROSS_MODALITY
     if name == "mot":
         cameras = [mot.Camera(**camera) for camera in options["cameras"].values()]
-        return mot.load(cameras, Path(options["root"] or "data/own_video")), HALVES
+        dataset = mot.load(cameras, Path(options["root"] or "data/own_video"))
+        long = tuple(record for record in dataset.train if len(record.frames) >= options["min_frames"])
+        return replace(dataset, train=long), HALVES
     raise ValueError(f"unknown data.name {name!r}; choose hitsz_vcm, synthetic or mot")
 
 

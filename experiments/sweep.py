@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import app, flags
+
+from experiments.sweeps import SWEEPS
 
 CONFIG = flags.DEFINE_string("config", "configs/synthetic.py", "the config that the sweep varies")
 SWEEP = flags.DEFINE_string("sweep", "components", "which sweep")
@@ -24,17 +25,6 @@ SEED_FIELD = flags.DEFINE_string("seed_field", "data.seed", "config field that t
 ROOT = flags.DEFINE_string("root", "runs/sweeps", "folder of the workdirs")
 ONLY = flags.DEFINE_list("only", [], "run these variants alone; empty: all")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "only print the commands")
-
-
-def components() -> Iterator[tuple[str, dict]]:
-    """HiTPro, and each part of it taken away in turn."""
-    yield "HiTPro", {}
-    yield "without stage 2 and level 3", {"across.enabled": False}
-    yield "without stage 1 and level 2", {"within.enabled": False}
-    yield "without level 1", {"loss.intra": 0.0}
-
-
-SWEEPS = {"components": components}
 
 
 def command(overrides: dict, seed: str, workdir: Path) -> list[str]:

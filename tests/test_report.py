@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from configs import synthetic
-from experiments import report, sweep
+from experiments import report, sweeps
 
 
 def test_readme_equals_the_result_files():
@@ -18,7 +18,7 @@ def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
 
 
 def test_sweeps_name_fields_that_exist_and_change_them():
-    for variants in sweep.SWEEPS.values():
+    for variants in sweeps.SWEEPS.values():
         seen = set()
         for name, overrides in variants():
             config = synthetic.get_config()
@@ -33,6 +33,6 @@ def test_dry_run_prints_one_command_a_run():
     done = subprocess.run([sys.executable, "-m", "experiments.sweep", "--dry_run", "--seeds=3,4"], check=True,
                           capture_output=True, text=True, cwd=report.README.parent)
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 * len(list(sweep.components()))
+    assert len(lines) == 2 * len(list(sweeps.components()))
     assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line for line in lines)
     assert sum("--config.data.seed=4" in line for line in lines) == len(lines) // 2

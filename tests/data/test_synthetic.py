@@ -114,6 +114,18 @@ def test_views_per_modality_are_drawn_within_their_bounds():
     assert {(modality, camid) for _, modality, camid in seen} == {(m, c) for m in (RGB, IR) for c in range(1, 7)}
 
 
+def test_strangers_are_others_of_the_same_split(monkeypatch):
+    """Else frames of test people would be among the training frames."""
+    world, asked = replace(WORLD, train_ids=4, test_ids=3), []
+    monkeypatch.setattr(synthetic, "people", lambda world, pid: pid)
+    monkeypatch.setattr(synthetic, "render_stay", lambda rng, person, stranger, *_: asked.append((person, stranger)))
+    monkeypatch.setattr(synthetic, "_write_stay", lambda *arguments: [])
+    for pid in [*range(1, 8)] * 5:
+        world = replace(world, seed=world.seed + 1)
+        synthetic._write_person((None, world, pid))
+    assert set(asked) == {(a, b) for a in range(1, 8) for b in range(1, 8) if a != b and (a <= 4) == (b <= 4)}
+
+
 def test_image_sizes_and_channels(root):
     grey = colour = 0
     for name in pictures(contents(root)):

@@ -95,7 +95,7 @@ def test_one_misfit_is_enough(tmp_path, name, leaf):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors; set init.weights"):
+    with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors: set init.weights"):
         pretrained.load_into({}, tmp_path / "nothing.safetensors")
 
 

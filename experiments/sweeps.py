@@ -1,0 +1,14 @@
+"""Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them."""
+
+from collections.abc import Iterator
+
+
+def components() -> Iterator[tuple[str, dict]]:
+    """HiTPro, and each part of it taken away in turn."""
+    yield "HiTPro", {}
+    yield "without stage 2 and level 3", {"across.enabled": False}
+    yield "without stage 1 and level 2", {"within.enabled": False}
+    yield "without level 1", {"loss.intra": 0.0}
+
+
+SWEEPS = {"components": components}

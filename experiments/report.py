@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments import sweeps
+
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
@@ -43,7 +45,7 @@ def _components() -> list[str]:
     if not rows:
         return ["HiTPro and its parts: not yet run (`python -m experiments.sweep --sweep=components`)."]
     seeds = sorted({row["seed"] for row in rows})
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    variants = [name for name, _ in sweeps.components()]
     found = {(row["variant"], row["seed"]): row for row in rows}
     lines = [("HiTPro and its parts, mAP in % (infrared to visible / visible to infrared) at the last step, no best epoch "
              "picked (`python -m experiments.sweep --sweep=components`):"), "",

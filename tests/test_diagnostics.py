@@ -107,7 +107,7 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     labelled = diagnostics.describe(now, before, *columns, pids)
     plain = diagnostics.describe(now, before, *columns, None)
     assert plain == {name: value for name, value in labelled.items() if "precision" not in name and "recall" not in name}
-    assert len(plain) == len(labelled) - 7
+    assert len(plain) == len(labelled) - 9
     assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
 
 

@@ -28,7 +28,8 @@ class GeMPool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         p = self.param("p", nn.initializers.constant(3.0), (), jnp.float32)
-        return masked_mean(jnp.maximum(x, 1e-6) ** p, mask) ** (1.0 / p)
+        mean = masked_mean(jnp.maximum(x, 1e-6) ** p, mask)
+        return jnp.maximum(mean, 1e-30) ** (1.0 / p)  # a clip without frames: the root's slope at 0 is infinite
 
 
 class AttentionPool(nn.Module):

@@ -236,7 +236,9 @@ def same_view_ambiguity(
     _check(prototypes, group)
     chex.assert_shape(threshold, (MODALITIES,))
     table = mining.nearest(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
-    theta = jnp.where(jnp.isfinite(threshold), threshold, -jnp.inf)[group.modality]
+    if rule != "statistic":  # there is a relative bar to decide
+        threshold = jnp.where(jnp.isfinite(threshold), threshold, -jnp.inf)
+    theta = threshold[group.modality]
     bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
     return mining.keep_top(table, thresholds.reaches(table, bar), count=count).index
 

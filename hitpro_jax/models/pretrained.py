@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 STEM_OF = {"stem_ir": "stem_rgb"}  # a missing infrared stem starts as a copy of the visible one, as in AGW
@@ -36,9 +36,12 @@ def load_into(variables: dict, path: str | Path) -> dict:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: set init.weights to a safetensors file, or to '' for none")
-    with safe_open(path, framework="numpy") as file:
-        names = file.keys()
-        found = {name: file.get_tensor(name) for name in names}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            found = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch or make it again") from error
     wanted = flatten_dict(variables, sep="/")
     for name in wanted:
         source = name.replace("stem_ir", STEM_OF["stem_ir"])

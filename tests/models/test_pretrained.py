@@ -24,6 +24,12 @@ def initial(seed: int, encoder=TINY, noise: float = 0.3) -> dict:
     return jax.tree.map(lambda leaf: (leaf + noise * rng.normal(size=leaf.shape)).astype(np.float32), start)
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=r"w\.safetensors is not a whole safetensors file"):
+        pretrained.load_into(initial(1), tmp_path / "w.safetensors")
+
+
 def test_round_trip(tmp_path):
     saved, start = initial(1), initial(2)
     path = pretrained.save(tmp_path / "below" / "w.safetensors", saved, {"seed": "1"})

@@ -285,7 +285,8 @@ def across_modalities(
 
 def same_view_ambiguity(w, threshold, *, rho, rule="both", fixed=0.5, count=5):
     similarity = cosines(w.prototypes)
-    threshold = [theta if np.isfinite(theta) else -inf for theta in threshold]  # none yet: the relative bar decides
+    if rule != "statistic":  # none yet: the relative bar decides
+        threshold = [theta if np.isfinite(theta) else -inf for theta in threshold]
     out = []
     for i, near in enumerate(ranked(w, similarity, "same_view", len(w.modality))):
         best = similarity[i, near[0]] if near else -inf

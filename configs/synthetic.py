@@ -3,7 +3,7 @@
   python -m hitpro_jax.main --config=configs/synthetic.py
   python -m hitpro_jax.main --config=configs/synthetic.py --config.data.seed=1
 
-About four minutes on 2 CPU cores, the drawing of the data included. Calibration of the world (`experiments/calibrate.py`),
+Four to seven minutes on 2 busy CPU cores, the drawing of the data included. Calibration of the world (`experiments/calibrate.py`),
 mean of both directions' mAP on unseen people, data seeds 0 / 1 (2: see the README): pixels 10.7 / 8.7, colour histogram
 5.3 / 6.5, random encoder 5.2 / 6.3, frozen pretrained encoder 28.5 / 32.5 with a stage-2 precision of 0.42 / 0.33 at the
 first refresh, supervised fine-tuning 64.0 / 70.6; HiTPro 46.5 / 57.7.

@@ -4,9 +4,9 @@
   python -m hitpro_jax.main --config=configs/synthetic.py --config.data.seed=1
 
 Four to seven minutes on 2 busy CPU cores, the drawing of the data included. Calibration of the world (`experiments/calibrate.py`),
-mean of both directions' mAP on unseen people, data seeds 0 / 1 (2: see the README): pixels 10.7 / 8.7, colour histogram
-5.3 / 6.5, random encoder 5.2 / 6.3, frozen pretrained encoder 28.5 / 32.5 with a stage-2 precision of 0.42 / 0.33 at the
-first refresh, supervised fine-tuning 64.0 / 70.6; HiTPro 46.5 / 57.7.
+mean of both directions' mAP on unseen people, data seeds 0 / 1 / 2: pixels 10.7 / 8.7 / 9.9, colour histogram
+5.3 / 6.5 / 5.0, random encoder 5.2 / 6.3 / 6.1, frozen pretrained encoder 28.5 / 32.5 / 29.6 with a stage-2 precision of 0.42 / 0.33 / 0.40 at the
+first refresh, supervised fine-tuning 64.0 / 70.6 / 64.9; HiTPro 46.5 / 57.7 / 48.3.
 """
 
 from ml_collections import ConfigDict

@@ -18,9 +18,8 @@ from absl import app, flags
 from configs import synthetic
 from experiments import supervised
 from hitpro_jax import evaluate, train
-from hitpro_jax.data import pipeline
 from hitpro_jax.data.records import anonymise
-from hitpro_jax.embedding import embed_all, make_embed
+from hitpro_jax.embedding import make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.pretrained import load_into
 from hitpro_jax.sharding import make_mesh, replicated
@@ -48,9 +47,10 @@ def calibrate(seed: int) -> dict[str, float]:
 
     untrained = init_variables(encoder, tuple(config.data.image_size), config.seed)
     frozen = load_into(untrained, config.init.weights)
-    visible = _visible_scores(embed, frozen, dataset, reader, config, mesh)
+    visible = supervised.visible_scores(embed, frozen, dataset.gallery, reader, config.eval, mesh)["mAP"]
     figures = {"pixels": scored(_thumbnail, {}), "histogram": scored(_histogram, {}),
-               "random": scored(embed, untrained), "frozen, visible to visible": visible, "frozen": scored(embed, frozen)}
+               "random": scored(embed, untrained), "frozen, visible to visible": round(visible, 2),
+               "frozen": scored(embed, frozen)}
     tracklets, pids = anonymise(dataset.train, config.seed)
     figures |= first_refresh(config, tracklets, pids, reader, mesh)
     if SUPERVISED_EPOCHS.value:
@@ -76,14 +76,6 @@ def first_refresh(config, tracklets, pids, reader, mesh) -> dict[str, float]:
 
         train.refresh(trainer, jax.device_put(state, replicated(mesh)), observe, 0)
     return {f"{stage} precision": round(caught[f"align/{stage}/precision"], 3) for stage in ("within", "across")}
-
-
-def _visible_scores(embed, variables, dataset, reader, config, mesh) -> float:
-    """The pretrained encoder in its own domain, on people and cameras that it has not seen: mAP."""
-    batches = pipeline.test_clips(reader, dataset.gallery, clip_length=config.eval.frames, batch_size=32)
-    features = embed_all(embed, variables, batches, len(dataset.gallery), 1, mesh)[0][:, 0]
-    pids, camids = (np.array([getattr(r, name) for r in dataset.gallery]) for name in ("pid", "camid"))
-    return round(evaluate.score(features, features, pids, pids, camids, camids)["mAP"], 2)
 
 
 def _thumbnail(_, frames, mask, layout) -> np.ndarray:

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from configs import base
 from experiments import supervised
 from hitpro_jax.data import hitsz_vcm, pipeline, synthetic
 from hitpro_jax.data.records import anonymise
-from hitpro_jax.embedding import embed_all, make_embed
-from hitpro_jax.evaluate import score
+from hitpro_jax.embedding import make_embed
 from hitpro_jax.models import pretrained
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.sharding import make_mesh
@@ -66,20 +66,13 @@ def main(_) -> None:
         clips_per_tracklet=1, clip_length=1, learning_rate=3e-3, triplet=0.0, seed=SEED.value,
         recolour=recolour, warmup=100)
     minutes = (time.time() - start) / 60.0
-    scores = visible_scores(encoder, variables, reader, (*data.query, *data.gallery))
+    mesh = make_mesh()
+    scores = supervised.visible_scores(
+        make_embed(encoder, mesh), variables, (*data.query, *data.gallery), reader, base.get_config().eval, mesh)
     print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
     command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"
     print(pretrained.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
-
-
-def visible_scores(encoder, variables: dict, reader, records) -> dict:
-    """Every visible tracklet queries all the others in other cameras."""
-    mesh = make_mesh()
-    batches = pipeline.test_clips(reader, records, clip_length=6, batch_size=64)
-    features, _ = embed_all(make_embed(encoder, mesh), variables, batches, len(records), 1, mesh)
-    pids, camids = (np.array([getattr(r, name) for r in records]) for name in ("pid", "camid"))
-    return score(features[:, 0], features[:, 0], pids, pids, camids, camids)
 
 
 if __name__ == "__main__":

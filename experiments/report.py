@@ -30,8 +30,8 @@ def _calibration() -> list[str]:
     if not table:
         return ["Calibration of the synthetic world: not yet run (`python -m experiments.calibrate`)."]
     names = list(next(iter(table.values())))
-    lines = [("The synthetic world, mean of both directions' mAP in % on unseen people (`python -m experiments.calibrate`); "
-             "precision is that of the positives at the first refresh:"), "",
+    lines = [("The synthetic world, mean of both directions' mAP in % on unseen people "
+              "(`python -m experiments.calibrate`); precision is that of the positives at the first refresh:"), "",
              "| data seed | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     rows = {**table, "mean": {name: np.mean([row[name] for row in table.values()]) for name in names}}
     for seed, row in rows.items():
@@ -47,8 +47,8 @@ def _components() -> list[str]:
     seeds = sorted({row["seed"] for row in rows})
     variants = [name for name, _ in sweeps.components()]
     found = {(row["variant"], row["seed"]): row for row in rows}
-    lines = [("HiTPro and its parts, mAP in % (infrared to visible / visible to infrared) at the last step, no best epoch "
-             "picked (`python -m experiments.sweep --sweep=components`):"), "",
+    lines = [("HiTPro and its parts, mAP in % (infrared to visible / visible to infrared) at the last step, "
+              "no best epoch picked (`python -m experiments.sweep --sweep=components`):"), "",
              "| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
     for name, value in (("frozen encoder", "frozen"), *((v, "result") for v in variants)):
         runs = [found.get((variants[0] if value == "frozen" else name, seed)) for seed in seeds]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from hitpro_jax import evaluate
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import Tracklet
 from hitpro_jax.embedding import layout_of
@@ -69,6 +70,12 @@ def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], la
             losses.append(entropy)
         say(f"supervised epoch {epoch + 1}/{epochs}: cross-entropy {np.mean(jax.device_get(losses)):.3f}")
     return jax.device_get({"params": params["encoder"], "batch_stats": statistics})
+
+
+def visible_scores(embed, variables: dict, records, reader, options, mesh) -> dict:
+    """The pretrained encoder in its own domain: every visible tracklet queries all the others in other cameras."""
+    features, pids, camids = evaluate.embed_split(embed, variables, records, reader, options, mesh)
+    return evaluate.score(features, features, pids, pids, camids, camids)
 
 
 def _triplet(z: jax.Array, label: jax.Array) -> jax.Array:

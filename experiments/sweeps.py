@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 
 def components() -> Iterator[tuple[str, dict]]:
-    """HiTPro, and each part of it taken away in turn."""
+    """HiTPro, each part of it taken away in turn, and the one part that is off by default put in."""
     yield "HiTPro", {}
     yield "without stage 2 and level 3", {"across.enabled": False}
     yield "without stage 1 and level 2", {"within.enabled": False}
     yield "without level 1", {"loss.intra": 0.0}
+    yield "with the frame term", {"loss.frame": 0.5}
 
 
 SWEEPS = {"components": components}

@@ -19,7 +19,8 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
     """
     size = len(modality)
     bank = memory.prototypes[:size]
-    figures = {"bank/reliability": float(memory.reliability[:size].mean()), **view_similarities(bank, modality, view)}
+    figures = {"bank/reliability": float(memory.reliability[:size].mean()),
+               **view_similarities(bank, modality, camera, view)}
     if before is not None:
         figures["bank/drift"] = float(1.0 - (bank * before.prototypes[:size]).sum(1).mean())
     for stage in ("within", "across"):
@@ -85,19 +86,26 @@ def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) ->
     return found
 
 
-def view_similarities(bank: np.ndarray, modality: np.ndarray, view: np.ndarray) -> dict[str, float]:
-    """Mean similarity within one view (a tracklet with itself counts too), of two views of one modality, and of two modalities.
+def view_similarities(bank: np.ndarray, modality: np.ndarray, camera: np.ndarray, view: np.ndarray) -> dict[str, float]:
+    """Mean similarity of two tracklets, for every pair of views, and averaged over pairs of three kinds.
 
-    Their differences are the camera bias and the modality bias. Only view means are needed: mean <p_i, p_j> =
-    <mean p_i, mean p_j>.
+    The differences of same_view, other_camera and other_modality are the camera bias and the modality bias. Only the
+    views' sums are needed: the sum of <p_i, p_j> is <sum p_i, sum p_j>. A tracklet is not compared with itself, so a
+    view of one tracklet has no similarity of its own.
     """
-    views = np.unique(view)
-    means = np.stack([bank[view == v].mean(0) for v in views])
-    kind = np.array([modality[view == v][0] for v in views])
-    pairs, same = means @ means.T, kind[:, None] == kind[None]
-    own = np.eye(len(views), dtype=bool)
-    masks = {"same_view": own, "other_camera": same & ~own, "other_modality": ~same}
-    return {f"bank/similarity/{name}": float(pairs[mask].mean()) for name, mask in masks.items() if mask.any()}
+    _, first, inverse, counts = np.unique(view, return_index=True, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), bank.shape[1]))
+    np.add.at(sums, inverse, bank)
+    total = sums @ sums.T - np.diag(np.bincount(inverse, (bank.astype(np.float64) ** 2).sum(1)))
+    pairs = np.outer(counts, counts) - np.diag(counts)
+    names = [f"{('rgb', 'ir')[modality[i]]}{camera[i]}" for i in first]
+    figures, kinds = {}, {"same_view": [], "other_camera": [], "other_modality": []}
+    for a, b in zip(*np.nonzero(np.triu(pairs))):
+        value = float(total[a, b] / pairs[a, b])
+        figures[f"bank/similarity/{names[a]}-{names[b]}"] = value
+        alike = modality[first[a]] == modality[first[b]]
+        kinds["same_view" if a == b else "other_camera" if alike else "other_modality"].append(value)
+    return figures | {f"bank/similarity/{kind}": float(np.mean(values)) for kind, values in kinds.items() if values}
 
 
 def summary(figures: dict[str, float]) -> str:

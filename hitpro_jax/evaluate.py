@@ -46,7 +46,7 @@ def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol
     """Scores of every direction of the protocol, as `score` gives them, by the direction's key."""
     splits = {}
     for split in ("query", "gallery"):
-        splits[split] = _describe(embed, variables, getattr(dataset, split), reader, options, mesh)
+        splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh)
     scores = {}
     for key, (query, gallery) in protocol.directions.items():
         (q, q_pid, q_cam), (g, g_pid, g_cam) = splits[query], splits[gallery]
@@ -54,7 +54,8 @@ def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol
     return scores
 
 
-def _describe(embed, variables, tracklets: tuple[Record, ...], reader, options, mesh):
+def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
+                options: ConfigDict, mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features [N, D], person ids [N] and camera ids [N] of a split."""
     batches = pipeline.test_clips(
         reader, tracklets, clip_length=options.frames, batch_size=options.batch_size,

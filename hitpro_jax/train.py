@@ -78,11 +78,11 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
 
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
-    with Checkpointer(writer.path / "checkpoints", config=json.loads(config.to_json_best_effort()), ignore=FREE,
-                      say=writer.say) as checkpointer:
+    record = json.loads(config.to_json_best_effort())
+    with Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer:
         meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
         state, step = restore(checkpointer, state, trainer, meta)
-        writer.config(json.loads(config.to_json_best_effort()))
+        writer.config(record)
         writer.environment(sys.argv)
         result, fresh = None, step < 0  # fresh: this step's evaluation, refresh and save are still to be done
         step = max(step, 0)
@@ -110,8 +110,6 @@ def due(count: int, every: int) -> bool:
 
 def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view."""
-    if not tracklets:
-        raise ValueError("there is no training tracklet left: check data.root and data.min_frames")
     # whole blocks first, so that the bank's size, and with it a checkpoint, is the same on 1 or 256 devices
     size = pad_rows(-(-len(tracklets) // BANK_BLOCK) * BANK_BLOCK, mesh)
     modality = np.array([t.modality for t in tracklets], np.int32)

@@ -110,7 +110,8 @@ def test_an_unknown_switch_is_refused(field):
 
 
 def test_on_and_off_switches_are_accepted():
-    for field in ("within.enabled", "across.enabled", "within.use_reliability", "across.cycle", "across.ban_same_camera"):
+    for field in ("within.enabled", "across.enabled", "within.use_reliability", "across.cycle",
+                  "across.ban_same_camera"):
         config = load("synthetic")
         config.update_from_flattened_dict({field: not fields(config)[field]})
         trace(config)
@@ -155,7 +156,8 @@ def command_line(monkeypatch):
 def test_fields_are_set_from_the_command_line(command_line):
     config = command_line(f"--config={ROOT}/configs/synthetic.py", "--config.within.rule=fixed", "--config.seed=3",
                           "--config.within.rho=0.7,0.6", "--config.across.enabled=false", "--workdir=somewhere")
-    assert (config.within.rule, config.seed, config.within.rho, config.across.enabled) == ("fixed", 3, (0.7, 0.6), False)
+    found = config.within.rule, config.seed, config.within.rho, config.across.enabled
+    assert found == ("fixed", 3, (0.7, 0.6), False)
     assert config.across.rule == "both" and main.WORKDIR.value == "somewhere" and main.MODE.value == "train"
 
 

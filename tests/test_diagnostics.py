@@ -34,7 +34,8 @@ def memory(seed: int, size: int = SIZE, padding: int = PADDING, width: int = 7, 
         index = table(columns)
         return Positives(index, (index >= 0) * 0.25, table(2), rng.random(2).astype(np.float32))
 
-    return Memory(bank, rng.random(total).astype(np.float32) + 9 * (np.arange(total) >= size), stage(), stage(), table(3))
+    reliability = rng.random(total).astype(np.float32) + 9 * (np.arange(total) >= size)
+    return Memory(bank, reliability, stage(), stage(), table(3))
 
 
 @pytest.fixture
@@ -92,8 +93,13 @@ def test_figures_of_the_bank_equal_naive(known):
     means = {}  # of each pair of views
     for a in set(view):
         for b in set(view):
-            values = [bank[i] @ bank[j] for i in np.flatnonzero(view == a) for j in np.flatnonzero(view == b)]
-            kinds = modality[view == a][0], modality[view == b][0]
+            members = np.flatnonzero(view == a), np.flatnonzero(view == b)
+            values = [bank[i] @ bank[j] for i in members[0] for j in members[1] if i != j]
+            if a > b or not values:
+                continue
+            kinds, cameras = modality[[m[0] for m in members]], camera[[m[0] for m in members]]
+            name = "-".join(f"{'ir' if kind else 'rgb'}{number}" for kind, number in zip(kinds, cameras))
+            assert figures[f"bank/similarity/{name}"] == pytest.approx(np.mean(values), abs=1e-5)
             relation = "same_view" if a == b else "other_camera" if kinds[0] == kinds[1] else "other_modality"
             means.setdefault(relation, []).append(np.mean(values))
     assert len(means) == 3
@@ -106,7 +112,7 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     now, before = memory(1), memory(2)
     labelled = diagnostics.describe(now, before, *columns, pids)
     plain = diagnostics.describe(now, before, *columns, None)
-    assert plain == {name: value for name, value in labelled.items() if "precision" not in name and "recall" not in name}
+    assert plain == {k: v for k, v in labelled.items() if "precision" not in k and "recall" not in k}
     assert len(plain) == len(labelled) - 9
     assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
 
@@ -136,7 +142,8 @@ def test_nothing_mined_gives_zeros(known):
 def test_one_view_has_no_other_camera_and_no_other_modality():
     zeros = np.zeros(SIZE, np.int32)
     figures = diagnostics.describe(memory(1), None, zeros, zeros, zeros, np.arange(SIZE))
-    assert [name for name in figures if "similarity" in name] == ["bank/similarity/same_view"]
+    similarities = [name for name in figures if "similarity" in name]
+    assert similarities == ["bank/similarity/rgb0-rgb0", "bank/similarity/same_view"]
     assert figures["align/within/recall"] == figures["align/within/precision"] == 0.0
     assert all(np.isfinite(value) for value in figures.values())
 

@@ -21,7 +21,8 @@ from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.sharding import make_mesh, replicated, to_global
 
 SIZE, PARTS, CLIPS, FRAMES, PIXELS, DIM, TOTAL = 12, 2, 8, 2, (8, 6), 8, 10
-TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, False), MeanPool())  # stems alone: quick to compile
+# stems alone: quick to compile
+TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, False), MeanPool())
 
 
 def method() -> HiTPro:

@@ -233,7 +233,7 @@ def test_memory_of_mining_stays_far_below_n_by_n(world):
     memory = jax.eval_shape(lambda: method.empty(rows, dim))
     shaped = jax.ShapeDtypeStruct
     group = train.Group(*(shaped((rows,), np.int32) for _ in range(3)), shaped((rows,), np.bool_))
-    compiled = jax.jit(method.refresh).lower(
-        memory, shaped((rows, 4, dim), np.float32), shaped((rows, 4), np.bool_), group, shaped((), np.float32)).compile()
+    parts = shaped((rows, 4, dim), np.float32), shaped((rows, 4), np.bool_)
+    compiled = jax.jit(method.refresh).lower(memory, *parts, group, shaped((), np.float32)).compile()
     analysis = compiled.memory_analysis()
     assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * rows * rows * 4

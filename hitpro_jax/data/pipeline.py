@@ -219,7 +219,7 @@ class _TrainClip:
 
     def __call__(self, place: int) -> Batch:
         step, row = divmod(int(place), self.plan.shape[1])
-        rng = np.random.default_rng([self.seed, self.epoch, step, row])
+        rng = np.random.default_rng([self.seed, 2, self.epoch, step, row])
         number = int(self.plan[step, row])
         tracklet = self.tracklets[number]
         chosen = sampling.clip_frames(len(tracklet.frames), self.clip_length, rng)

@@ -134,7 +134,7 @@ def plan_epoch(
         raise ValueError("an epoch cannot be planned without tracklets: the training set is empty")
     if not 0 <= partner_share < 1:
         raise ValueError(f"partner_share must lie in [0, 1), but is {partner_share}")
-    rng = np.random.default_rng([seed, epoch])
+    rng = np.random.default_rng([seed, 1, epoch])  # a stream apart from the clips' own
     present = [m for m in (RGB, IR) if np.any(modality == m)]
     places = tracklets_per_modality * 2 // len(present)
     anchors = max(1, places - round(partner_share * places))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from hitpro_jax.data import drawing
 from hitpro_jax.data.records import IR, RGB
 
-VERSION = 2  # raise it whenever the same seeds would draw other pictures
+VERSION = 3  # raise it whenever the same seeds would draw other pictures
 ROW_FRAMES = 24  # a stay is cut into rows of at most 24 frames, as in HITSZ-VCM
 FRAME_STRIDE = 5  # frame numbers on disk run 1, 6, 11, ... as in HITSZ-VCM
 MODALITY_CODE = {IR: (1, "ir"), RGB: (2, "rgb")}  # M1 = infrared, M2 = RGB in the index files
@@ -85,7 +85,8 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         noise=(rng.uniform(0.01, 0.03), rng.uniform(0.005, 0.015)),
         gain=(rng.uniform(0.65, 1.25) * rng.uniform(0.75, 1.25, 3)).astype(np.float32),
         gamma=(rng.uniform(0.75, 1.35), rng.uniform(0.75, 1.35)), infrared_gain=rng.uniform(0.75, 1.05),
-        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.68, 0.82), rows=rng.uniform(0.001, 0.003), horizon=rng.uniform(0.3, 0.6), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
+        falloff=rng.uniform(0.0, 0.5), haze=rng.uniform(0.68, 0.82), rows=rng.uniform(0.001, 0.003),
+        horizon=rng.uniform(0.3, 0.6), slope=rng.uniform(-0.3, 0.3), ground=drawing.draw_surface(rng),
         wall=drawing.draw_surface(rng), texture=texture, quality=int(rng.integers(93, 99)))
 
 
@@ -117,13 +118,14 @@ def render_stay(rng, person: drawing.Person, stranger: drawing.Person, world: Wo
 def _walk(rng, person, world: World, camera: Camera, frames: int) -> drawing.Pose:
     height, width = world.image_size
     t = np.arange(frames)
-    body = height * camera.scale * (1.0 + 0.04 * _drift(rng, frames))
+    body = height * camera.scale * rng.uniform(0.94, 1.04) * (1.0 + 0.04 * _drift(rng, frames))
+    low, left = rng.normal(0.0, (0.02 * height, 0.03 * width))  # every track has a box that sits a little differently
     yaw = camera.yaw + (np.pi if rng.random() < 0.5 else 0.0) + rng.normal(0.0, 0.25)
     phase = rng.uniform(0.0, 2.0 * np.pi) + person.cadence * rng.uniform(0.9, 1.1) * t
     bob = 0.012 * body * np.abs(np.sin(phase))
     return drawing.Pose(
-        centre=0.5 * width + 0.05 * width * _drift(rng, frames) + rng.normal(0.0, 0.3, frames),
-        top=0.5 * (height - body) + 0.02 * height * _drift(rng, frames) - bob,
+        centre=0.5 * width + left + 0.05 * width * _drift(rng, frames) + rng.normal(0.0, 0.3, frames),
+        top=0.5 * (height - body) + low + 0.02 * height * _drift(rng, frames) - bob,
         height=body, phase=phase, yaw=float(yaw), squeeze=camera.squeeze)
 
 

@@ -64,17 +64,17 @@ class HiTPro:
             parts, part_mask, mode=self.prototypes["mode"], temperature=self.prototypes["temperature"])
         size = bank.shape[0]
         empty = self.empty(size, bank.shape[1])
+        rules = _rules(self.within, progress, reliability)
         within = across = None
         if self.within["enabled"]:
             within = alignment.within_modality(
                 bank, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
-                **_rules(self.within, progress, reliability))
+                **rules)
         if self.across["enabled"]:
             across = alignment.across_modalities(
                 bank, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
                 mesh=self.mesh, **_rules(self.across, progress, reliability))
         within = within or empty.within
-        rules = _rules(self.within, progress, reliability)
         same_view = alignment.same_view_ambiguity(
             bank, group, within.threshold, rho=rules["rho"], rule=rules["rule"], fixed=rules["fixed"],
             count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh)
@@ -83,7 +83,8 @@ class HiTPro:
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).
 
-        encoded: unit features, tracklet [B, D] and frame [B, T, D]; clips: `tracklet` [B] rows of the bank, `mask` [B, T].
+        encoded: unit features, tracklet [B, D] and frame [B, T, D].
+        clips: `tracklet` [B], rows of the bank, and `mask` [B, T].
         Returns (scalar, mapping of scalar terms).
         """
         o, target = self.loss_options, clips["tracklet"]

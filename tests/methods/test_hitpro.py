@@ -30,7 +30,8 @@ VARIANTS = {
         "prototypes": {"mode": "consistency", "temperature": 0.2, "momentum": 0.7},
         "within": {"rule": "statistic", "schedule": "reverse", "weighting": "margin", "use_reliability": True,
                    "camera_bias": "none", "ema": 0.25},
-        "across": {"rule": "relative", "schedule": "constant", "weighting": "uniform", "debias": "none", "cycle": False},
+        "across": {"rule": "relative", "schedule": "constant", "weighting": "uniform", "debias": "none",
+                   "cycle": False},
         "loss": {"frame": 0.4, "ambiguity": "positive", "alpha": 0.3, "intra": 0.7, "within": 0.9, "across": 0.2}},
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
@@ -133,9 +134,8 @@ def naive_refresh(problem: Problem, variant: str, *steps: float):
             keywords["reliability"] = reliability if tables[name]["use_reliability"] else None
         if tables["within"]["enabled"]:
             within = naive.within_modality(w, previous=within[2], **rules["within"])
-        bars = [theta if np.isfinite(theta) else -np.inf for theta in within[2]]  # none: the relative bar decides
         twins = naive.same_view_ambiguity(
-            w, bars, rho=rules["within"]["rho"], rule=rules["within"]["rule"], count=tables["loss"]["same_view"])
+            w, within[2], rho=rules["within"]["rho"], rule=rules["within"]["rule"], count=tables["loss"]["same_view"])
         if tables["across"]["enabled"]:
             across = naive.across_modalities(w, within[0], previous=across[2], direct=not tables["within"]["enabled"],
                                              **rules["across"])
@@ -253,7 +253,8 @@ def test_each_level_weight_is_its_own_switch():
         return jnp.concatenate([slope.reshape(-1) for slope in jax.grad(total, (0, 1))(features, frames)])
 
     sets_on = (levels, (), *((name,) for name in levels), levels[1:])
-    every, none, *single, rest = jax.jit(lambda *x: [slopes(on, *x) for on in sets_on])(problem.features, problem.frames)
+    every, none, *single, rest = jax.jit(lambda *x: [slopes(on, *x) for on in sets_on])(
+        problem.features, problem.frames)
     assert all(np.abs(slope).max() > 1e-3 for slope in single)
     np.testing.assert_allclose(every, sum(single), atol=1e-5)
     np.testing.assert_allclose(every - rest, single[0], atol=1e-5)
@@ -294,7 +295,8 @@ def test_a_stage_that_is_off_gives_no_positive():
     assert np.any(off.within.index >= 0)
 
 
-@pytest.mark.parametrize("options", [{"modalities": 1}, {"modalities": 1, "cameras": 1}], ids=["one modality", "one view"])
+@pytest.mark.parametrize(
+    "options", [{"modalities": 1}, {"modalities": 1, "cameras": 1}], ids=["one modality", "one view"])
 def test_levels_without_candidates_have_no_term_and_no_harm(options):
     problem = Problem(4, **options)
     memory = problem.mined("other switches", 0.3, 0.8)

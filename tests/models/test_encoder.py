@@ -48,7 +48,8 @@ def test_features_equal_naive():
     rng = np.random.default_rng(0)
     scale, mean, var = rng.uniform(0.5, 2.0, (3, 3)).astype(np.float32)
     neck = {"params": {"neck": {"scale": scale}}, "batch_stats": {"neck": {"mean": mean, "var": var}}}
-    found = jax.jit(lambda frames: encoders.Encoder(Pixels(), MeanPool()).apply(neck, frames, mask, "rgb", False))(frames)
+    encoder = encoders.Encoder(Pixels(), MeanPool())
+    found = jax.jit(lambda frames: encoder.apply(neck, frames, mask, "rgb", False))(frames)
 
     def unit(x):
         x = (x - mean) / np.sqrt(var + 1e-5) * scale

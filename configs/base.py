@@ -25,6 +25,9 @@ def get_config() -> ConfigDict:
     encoder.as_product = False  # convolutions as matrix products: faster on CPUs
     encoder.remat = False  # recompute activations in the backward pass: less memory, a third more time
 
+    config.mesh = ConfigDict()
+    config.mesh.cut_parameters = False  # cut parameters and optimiser state over the devices instead of copying them
+
     config.init = ConfigDict()
     config.init.weights = ""  # safetensors file of pretrained weights; "": random
 

@@ -22,7 +22,7 @@ from hitpro_jax.data.records import anonymise
 from hitpro_jax.embedding import make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.pretrained import load_into
-from hitpro_jax.sharding import make_mesh, replicated
+from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
@@ -65,16 +65,16 @@ def calibrate(seed: int) -> dict[str, float]:
 def first_refresh(config, tracklets, pids, reader, mesh) -> dict[str, float]:
     """Precision of the positives that the frozen encoder gives."""
     data = train.unlabelled(tracklets, mesh)
-    steps, state = train.build(config, data, mesh)
+    steps, state, where = train.build(config, data, mesh)
     with Writer("runs/calibration") as writer:
-        trainer = train.Trainer(config, data, reader, steps, mesh, writer)
+        trainer = train.Trainer(config, data, reader, steps, where, mesh, writer)
         caught = {}
 
         def observe(memory, before):
             caught.update(train.Observer(data, pids)(memory, before))
             return caught
 
-        train.refresh(trainer, jax.device_put(state, replicated(mesh)), observe, 0)
+        train.refresh(trainer, jax.device_put(state, where), observe, 0)
     return {f"{stage} precision": round(caught[f"align/{stage}/precision"], 3) for stage in ("within", "across")}
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from hitpro_jax.data.pipeline import share_of
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.resnet import INTERLEAVED, IR_ONLY, RGB_ONLY
-from hitpro_jax.sharding import batch_sharding, replicated, to_global
+from hitpro_jax.sharding import batch_sharding, local_rows, replicated, to_global
 
 Embed = Callable[[dict, jax.Array, jax.Array, str], jax.Array]
 
@@ -33,39 +33,48 @@ def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
     def embed(variables, frames, mask, layout):
         return encoder.apply(variables, frames, mask, layout, train=False).tracklet
 
-    rows, whole = batch_sharding(mesh), replicated(mesh)
-    return jax.jit(embed, static_argnums=3, in_shardings=(whole, rows, rows), out_shardings=rows)
+    def gathered(variables, *batch):  # where parameters are cut over the devices, each gathers them first
+        return embed(jax.lax.with_sharding_constraint(variables, replicated(mesh)), *batch)
+
+    rows = batch_sharding(mesh)
+    return jax.jit(gathered, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
 
 
 def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int, parts: int, mesh: Mesh):
-    """Embeds every clip of the batches.
+    """Embeds this process's clips; nothing crosses from process to process.
 
     The result of one batch is fetched while the next one runs.
 
+    Args:
+      batches: of `pipeline.part_clips` or `test_clips`; equally many on every process.
+      rows: of all processes together, R.
+      parts: S.
+
     Returns:
-      (features [rows, parts, D] float32, mask [rows, parts] bool): zero and False where no clip came.
+      (features [R / processes, S, D] float32, mask [R / processes, S] bool), rounded up, of the tracklets from
+      process_index * R / processes on: zero and False where no clip came.
     """
-    features, mask = None, np.zeros((rows, parts), bool)
+    share = share_of(rows, jax.process_count())
+    first = jax.process_index() * share
+    features, mask = None, np.zeros((share, parts), bool)
     pending = None
 
     def collect():
         nonlocal features
         output, tracklet, part, seen = pending
-        values = np.asarray(multihost_utils.process_allgather(output, tiled=True))
+        values = local_rows(output)
         if features is None:
-            features = np.zeros((rows, parts, values.shape[-1]), np.float32)
+            features = np.zeros((share, parts, values.shape[-1]), np.float32)
         real = (tracklet >= 0) & seen  # a clip of which no frame could be read has no feature
-        features[tracklet[real], part[real]] = values[real]
-        mask[tracklet[real], part[real]] = True
+        features[tracklet[real] - first, part[real]] = values[real]
+        mask[tracklet[real] - first, part[real]] = True
 
     for batch in batches:
         clips = to_global({"frames": batch["frames"], "mask": batch["mask"]}, mesh)
         output = embed(variables, clips["frames"], clips["mask"], layout_of(batch["modality"]))
         if pending is not None:
             collect()
-        places = (batch["tracklet"], batch["part"], batch["mask"].any(1))
-        places = [multihost_utils.process_allgather(place, tiled=True) for place in places]
-        pending = (output, *map(np.asarray, places))
+        pending = output, batch["tracklet"], batch["part"], batch["mask"].any(1)
     if pending is not None:
         collect()
     return features, mask

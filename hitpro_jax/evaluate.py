@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -61,6 +62,8 @@ def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], re
         reader, tracklets, clip_length=options.frames, batch_size=options.batch_size,
         process_index=jax.process_index(), process_count=jax.process_count())
     features, _ = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
+    if jax.process_count() > 1:
+        features = multihost_utils.process_allgather(features, tiled=True)[:len(tracklets)]
     return features[:, 0], np.array([t.pid for t in tracklets]), np.array([t.camid for t in tracklets])
 
 

@@ -1,10 +1,11 @@
-"""Mesh and named shardings: every device in one row, arrays cut along their leading axis or copied to all."""
+"""Mesh and named shardings: every device in one row; clips and bank cut by rows, parameters copied or cut."""
 
 from collections.abc import Sequence
 
 import chex
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
@@ -31,6 +32,46 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
 
 
 batch_sharding = row_sharding
+
+
+def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.ArrayTree:
+    """Sharding of every array of parameters or optimiser state: copied to all devices, or cut over them.
+
+    Cut (as in FSDP): along the longest axis that the device count divides; small arrays and those without such an
+    axis stay whole. Choice: no `model` axis. ResNet-50 and ViT-B/16 fit on one device many times over, and cutting
+    their matrices would add a transfer to every layer; what grows is bank and batch, and these are cut by rows.
+
+    Args:
+      tree: pytree of arrays or `jax.ShapeDtypeStruct`s.
+      cut: cut arrays of 2^16 entries and more.
+
+    Returns:
+      pytree of `NamedSharding`s.
+    """
+    def place(array) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(array.shape) if size % mesh.size == 0]
+        if not cut or array.size < 2 ** 16 or not axes:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: array.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+
+    return jax.tree.map(place, tree)
+
+
+def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """The whole arrays of `tree` in host memory, on every process."""
+    def whole(array: jax.Array) -> np.ndarray:
+        if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+            return np.asarray(array)
+        return multihost_utils.process_allgather(array, tiled=True)
+
+    return jax.tree.map(whole, tree)
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """This process's part of an array cut by rows, in host memory."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
 def pad_rows(rows: int, mesh: Mesh) -> int:

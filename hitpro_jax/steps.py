@@ -1,17 +1,18 @@
 """The compiled pure steps of training: jitted functions with named shardings over the device mesh."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from hitpro_jax.embedding import Embed, make_embed
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.models.encoder import Encoder
-from hitpro_jax.sharding import batch_sharding, replicated
+from hitpro_jax.sharding import batch_sharding, parameter_sharding, replicated
 from hitpro_jax.types import TrainState
 
 
@@ -27,10 +28,16 @@ class Steps(NamedTuple):
 
 
 def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method: Any, total_steps: int,
-               mesh: Mesh) -> Steps:
-    """Compiles a method. Parameters and memory are replicated, clips are sharded over the mesh.
+               mesh: Mesh, where: TrainState) -> Steps:
+    """Compiles a method.
 
-    BatchNorm statistics are those of the global batch, whatever the number of devices.
+    Clips, memory and group are cut by rows over the mesh. Where the parameters are cut too, each device gathers them
+    before its forward pass and keeps its own part of their update. BatchNorm statistics are those of the global batch
+    (or of groups of it), whatever the number of devices.
+
+    Args:
+      total_steps: of the training, static.
+      where: shardings of the state, from `state_sharding`.
     """
     rows, whole = batch_sharding(mesh), replicated(mesh)
 
@@ -42,6 +49,7 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
         progress = state.step / total_steps
 
         def loss_fn(params):
+            params = jax.lax.with_sharding_constraint(params, whole)
             encoded, updates = encoder.apply(
                 {"params": params, "batch_stats": state.batch_stats}, clips["frames"], clips["mask"], layout,
                 train=True, mutable=["batch_stats"])
@@ -57,8 +65,8 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
 
     return Steps(
         embed=make_embed(encoder, mesh),
-        refresh=jax.jit(refresh, in_shardings=(whole, whole, whole, whole), out_shardings=whole, donate_argnums=0),
-        train=jax.jit(train, static_argnums=3, in_shardings=(whole, rows, whole), out_shardings=whole,
+        refresh=jax.jit(refresh, in_shardings=(where, rows, rows, rows), out_shardings=where, donate_argnums=0),
+        train=jax.jit(train, static_argnums=3, in_shardings=(where, rows, rows), out_shardings=(where, whole),
                       donate_argnums=0))
 
 
@@ -67,3 +75,12 @@ def initial_state(variables: dict, optimiser: optax.GradientTransformation, memo
     return TrainState(step=jnp.zeros((), jnp.int32), params=variables["params"],
                       batch_stats=variables["batch_stats"], opt_state=optimiser.init(variables["params"]),
                       memory=memory)
+
+
+def state_sharding(state: TrainState, method: Any, mesh: Mesh, *, cut_parameters: bool) -> TrainState:
+    """Where the parts of the state lie: memory as the method lays it out, parameters copied or cut, the rest copied."""
+    place = partial(parameter_sharding, mesh=mesh, cut=cut_parameters)
+    memory = jax.tree.map(partial(NamedSharding, mesh), method.layout())
+    statistics = jax.tree.map(lambda _: replicated(mesh), state.batch_stats)
+    return TrainState(step=replicated(mesh), params=place(state.params), batch_stats=statistics,
+                      opt_state=place(state.opt_state), memory=memory)

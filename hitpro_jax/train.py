@@ -23,8 +23,8 @@ from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.pretrained import load_into
-from hitpro_jax.sharding import make_mesh, pad_rows, replicated, to_global
-from hitpro_jax.steps import Steps, initial_state, make_steps
+from hitpro_jax.sharding import fetch, make_mesh, pad_rows, row_sharding, to_global
+from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
 from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
@@ -41,7 +41,7 @@ class Unlabelled(NamedTuple):
     modality: np.ndarray  # [N]
     camera: np.ndarray  # [N]
     view: np.ndarray  # [N] dense
-    group: Group  # the same on the devices, [P], padded to the mesh
+    group: Group  # the same on the devices, [P], padded and cut by rows
 
 
 class Trainer(NamedTuple):
@@ -51,6 +51,7 @@ class Trainer(NamedTuple):
     data: Unlabelled
     reader: pipeline.FrameReader
     steps: Steps
+    where: TrainState  # shardings of the state
     mesh: Mesh
     writer: Writer
 
@@ -69,8 +70,8 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     data = unlabelled(tracklets, mesh)
     for line in missing_levels(data):
         writer.say(line)
-    steps, state = build(config, data, mesh)
-    trainer = Trainer(config, data, reader, steps, mesh, writer)
+    steps, state, where = build(config, data, mesh)
+    trainer = Trainer(config, data, reader, steps, where, mesh, writer)
     observe = Observer(data, pids if (pids >= 0).all() else None)
 
     def scores(state: TrainState) -> dict[str, dict]:
@@ -117,7 +118,7 @@ def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     view, _ = views(tracklets)
     padded = [np.pad(column, (0, size - len(column))) for column in (modality, camera, view)]
     group = Group(*padded, valid=np.arange(size) < len(tracklets))
-    return Unlabelled(tracklets, modality, camera, view, jax.device_put(group, replicated(mesh)))
+    return Unlabelled(tracklets, modality, camera, view, jax.device_put(group, row_sharding(mesh)))
 
 
 def missing_levels(data: Unlabelled) -> list[str]:
@@ -132,8 +133,8 @@ def missing_levels(data: Unlabelled) -> list[str]:
     return lines
 
 
-def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, TrainState]:
-    """Encoder, optimiser, method and their compiled steps, with the state at step 0."""
+def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, TrainState, TrainState]:
+    """Encoder, optimiser, method and their compiled steps; the state at step 0, on the host, and its shardings."""
     encoder = make_encoder(**config.encoder)
     variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
     if config.init.weights:
@@ -146,7 +147,9 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, Trai
     method = make_method(config, num_views=int(data.view.max()) + 1, mesh=mesh)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)
-    return make_steps(encoder, optimiser, method, last, mesh), initial_state(variables, optimiser, memory)
+    state = jax.eval_shape(lambda: initial_state(variables, optimiser, memory))
+    where = state_sharding(state, method, mesh, cut_parameters=config.mesh.cut_parameters)
+    return make_steps(encoder, optimiser, method, last, mesh, where), initial_state(variables, optimiser, memory), where
 
 
 def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None) -> HiTPro:
@@ -166,15 +169,14 @@ def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer, met
     Raises:
       ValueError: the checkpoint was saved with another config or on other tracklets.
     """
-    whole = replicated(trainer.mesh)
-    restored = checkpointer.restore_latest(abstract(state, whole))
+    restored = checkpointer.restore_latest(abstract(state, trainer.where))
     if restored and restored[1]["data"] != meta["data"]:
         raise ValueError(f"the checkpoint in {trainer.writer.path} was trained on other tracklets than those of "
                          f"{trainer.reader.root}: restore the data, or choose another workdir")
     step = restored[2] if restored else -1
     trainer.writer.rewind(step)
     if not restored:
-        return jax.device_put(state, whole), -1
+        return jax.device_put(state, trainer.where), -1
     trainer.writer.say(f"going on from the checkpoint at step {step}")
     return restored[0], step
 
@@ -184,14 +186,14 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
     options = trainer.config.prototypes
     batches = pipeline.part_clips(
         trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
-        batch_size=options.batch_size, process_index=jax.process_index(), process_count=jax.process_count(),
-        num_workers=trainer.config.data.num_workers)
+        batch_size=options.batch_size, rows=len(trainer.data.group.valid), process_index=jax.process_index(),
+        process_count=jax.process_count(), num_workers=trainer.config.data.num_workers)
     with trainer.writer.waiting("embedding all tracklets and mining"):
         parts, mask = embed_all(trainer.steps.embed, state.variables, batches,
                                 len(trainer.data.group.valid), options.parts, trainer.mesh)
-        before = jax.device_get(state.memory) if step > 0 else None
-        state = trainer.steps.refresh(state, parts, mask, trainer.data.group)
-        figures = observe(jax.device_get(state.memory), before)
+        before = fetch(state.memory) if step > 0 else None
+        state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.group)
+        figures = observe(fetch(state.memory), before)
     if trainer.reader.unreadable:
         trainer.writer.say(f"left out so far: {len(trainer.reader.unreadable)} frames that cannot be read")
     trainer.writer.metrics(step, figures)
@@ -237,7 +239,7 @@ def epoch_batches(trainer: Trainer, state: TrainState, step: int):
     """The rest of the epoch that `step` lies in: a pure function of seed, step and the mined positives."""
     config, data, size = trainer.config, trainer.data, len(trainer.data.tracklets)
     epoch, within_epoch = divmod(step, config.train.steps_per_epoch)
-    within, across = jax.device_get((state.memory.within, state.memory.across))
+    within, across = fetch((state.memory.within, state.memory.across))
     plan = sampling.plan_epoch(
         config.seed, epoch, data.view, data.modality, steps=config.train.steps_per_epoch,
         tracklets_per_modality=config.batch.tracklets_per_modality,

@@ -18,14 +18,14 @@ from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
 from hitpro_jax.models.temporal import MeanPool
-from hitpro_jax.sharding import make_mesh, replicated, to_global
+from hitpro_jax.sharding import fetch, make_mesh, row_sharding, to_global
 
 SIZE, PARTS, CLIPS, FRAMES, PIXELS, DIM, TOTAL = 12, 2, 8, 2, (8, 6), 8, 10
 # stems alone: quick to compile
 TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, False), MeanPool())
 
 
-def method() -> HiTPro:
+def method(mesh=None) -> HiTPro:
     config = base.get_config()
     small = {"reciprocity": 4, "positives": 3, "ambiguous": 2, "neighbours": 6, "block": 4, "rho": (0.5, 0.5),
              "kappa": (-1.0, -2.0), "camera_bias": "none"}
@@ -33,7 +33,7 @@ def method() -> HiTPro:
     across = config.across.to_dict() | {k: v for k, v in small.items() if k != "camera_bias"} | {"debias": "none"}
     loss = config.loss.to_dict() | {"within_begin": 0.0, "across_begin": 0.0, "ramp": 0.0, "frame": 0.3,
                                     "hard_negatives": 4, "temperature": 0.5}
-    return HiTPro(config.prototypes.to_dict(), within, across, loss, num_views=4, mesh=None)
+    return HiTPro(config.prototypes.to_dict(), within, across, loss, num_views=4, mesh=mesh)
 
 
 def group() -> Group:
@@ -62,14 +62,18 @@ def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def compiled():
     """The mesh of all devices of this process and the steps; plain descent adds no noise to small gradients."""
     mesh = make_mesh()
-    return mesh, steps.make_steps(TINY, optax.sgd(0.02), method(), TOTAL, mesh)
+    where = steps.state_sharding(initial(), method(mesh), mesh, cut_parameters=False)
+    return mesh, steps.make_steps(TINY, optax.sgd(0.02), method(mesh), TOTAL, mesh, where), where
+
+
+def initial():
+    return steps.initial_state(encoders.init_variables(TINY, PIXELS, 0), optax.sgd(0.02), method().empty(SIZE, DIM))
 
 
 def start():
     """The mesh, the steps, the state at step 0 and the group on all devices."""
-    mesh, tools = compiled()
-    state = steps.initial_state(encoders.init_variables(TINY, PIXELS, 0), optax.sgd(0.02), method().empty(SIZE, DIM))
-    return mesh, tools, jax.device_put(state, replicated(mesh)), jax.device_put(group(), replicated(mesh))
+    mesh, tools, where = compiled()
+    return mesh, tools, jax.device_put(initial(), where), jax.device_put(group(), row_sharding(mesh))
 
 
 def run() -> dict[str, np.ndarray]:
@@ -164,7 +168,7 @@ def test_copies_on_the_host_outlive_a_refresh():
     """The loop keeps the memory before a refresh for its diagnostics, while the refresh gives its buffers up."""
     _, tools, state, rows = start()
     state = tools.refresh(state, *parts(0), rows)
-    before = jax.device_get(state.memory)
+    before = fetch(state.memory)
     kept = jax.tree.map(np.array, before)
     state = tools.refresh(state, *parts(5), rows)
     jax.tree.map(np.testing.assert_array_equal, before, kept)

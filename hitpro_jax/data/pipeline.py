@@ -162,7 +162,9 @@ def part_clips(
       parts: S, see `sampling.part_frames`.
       clip_length: frames T of each part.
       batch_size: B of all processes together; the last batch of each modality is filled up.
-      **reading: process_index, process_count, num_workers and num_threads of `train_batches`.
+      **reading: process_index, process_count, num_workers and num_threads of `train_batches`. Process p reads the
+        tracklets p * share .. (p + 1) * share - 1 of `share_of(rows, process_count)`; rows: of the bank that the
+        features go to, by default N.
 
     Returns:
       An iterator of batches.
@@ -193,7 +195,7 @@ def test_clips(
       clip_length: frames T of each tracklet.
       batch_size: B of all processes together; the last batch of each modality is filled up.
       frames: the protocol's rule, (number of frames, T) -> int [T].
-      **reading: process_index, process_count, num_workers and num_threads of `train_batches`.
+      **reading: as in `part_clips`.
 
     Returns:
       An iterator of batches.
@@ -258,23 +260,37 @@ def _ordered_batches(
     clip_length: int,
     batch_size: int,
     *,
+    rows: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
     num_workers: int = 0,
     num_threads: int | None = None,
 ) -> Iterator[Batch]:
-    """Yields the clips of all tracklets, RGB and then IR, each modality filled up to whole batches."""
+    """Yields this process's part of the clips, RGB and then IR; all processes fill up to equally many batches."""
     local = _local_size(batch_size, process_count, even=False)
-    rows = []
+    share = share_of(rows or len(tracklets), process_count)
+
+    def clips(modality: int, process: int) -> list[tuple[int, int, int, np.ndarray]]:
+        found = []
+        for number in range(process * share, min((process + 1) * share, len(tracklets))):
+            if tracklets[number].modality == modality:
+                index, present = clips_of(len(tracklets[number].frames))
+                found += [(modality, number, int(s), index[s]) for s in np.flatnonzero(present)]
+        return found
+
+    mine = []
     for modality in (RGB, IR):
-        for number, tracklet in enumerate(tracklets):
-            if tracklet.modality == modality:
-                index, present = clips_of(len(tracklet.frames))
-                rows += [(modality, number, int(s), index[s]) for s in np.flatnonzero(present)]
-        rows += [(modality, -1, -1, np.zeros(clip_length, int))] * (-len(rows) % batch_size)
-    places = np.arange(len(rows)).reshape(-1, batch_size)[:, process_index * local :][:, :local]
-    clip = _OrderedClip(reader, tracklets, rows)
-    return _batches(places, clip, num_workers=num_workers, num_threads=num_threads)
+        parts = [clips(modality, process) for process in range(process_count)]
+        length = -(-max(map(len, parts)) // local) * local
+        filler = (modality, -1, -1, np.zeros(clip_length, int))
+        mine += parts[process_index] + [filler] * (length - len(parts[process_index]))
+    places = np.arange(len(mine)).reshape(-1, local)
+    return _batches(places, _OrderedClip(reader, tracklets, mine), num_workers=num_workers, num_threads=num_threads)
+
+
+def share_of(rows: int, process_count: int) -> int:
+    """Tracklets that one process embeds: process p those from p * share on, as the bank's rows are cut."""
+    return -(-rows // process_count)
 
 
 def _local_size(batch_size: int, process_count: int, *, even: bool = True) -> int:

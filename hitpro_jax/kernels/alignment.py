@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from hitpro_jax.kernels import mining, thresholds
 from hitpro_jax.kernels.mining import Group, Neighbours
 from hitpro_jax.kernels.prototypes import unit
+from hitpro_jax.kernels.rows import each_row, fold_rows, local_place, lookup
 from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.kernels.weighting import shared_neighbours, soft_weights
 
@@ -110,12 +111,12 @@ def within_modality(
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
     accepted = (
         thresholds.reaches(table, bar)
-        & (thresholds.camera_rank(table, group.camera) < per_camera)
-        & thresholds.reciprocal(table, count=reciprocity)
+        & (thresholds.camera_rank(table, group.camera, block=block, mesh=mesh) < per_camera)
+        & thresholds.reciprocal(table, count=reciprocity, block=block, mesh=mesh)
     )
     kept = mining.keep_top(table, accepted, count=positives)
     voters = table.index[:, :VOTERS]
-    weight = _weights(kept, weighting, temperature, bar, voters, voters, reliability)
+    weight = _weights(kept, weighting, temperature, bar, voters, voters, reliability, block, mesh)
     return _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
 
 
@@ -186,11 +187,13 @@ def across_modalities(
     smooth = smoothed(prototypes, within, block=block, mesh=mesh)
     table = _across_table(smooth, group, debias, reciprocity, neighbours, block, ban_same_camera, mesh)
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
-    accepted = thresholds.reaches(table, bar) & thresholds.reciprocal(table, count=reciprocity)
+    accepted = thresholds.reaches(table, bar)
+    accepted &= thresholds.reciprocal(table, count=reciprocity, block=block, mesh=mesh)
     if cycle and not direct:
         accepted &= cycle_consistent(table, within.index, block=block, mesh=mesh)
     kept = mining.keep_top(table, accepted, count=positives)
-    weight = _weights(kept, weighting, temperature, bar, table.index[:, :VOTERS], within.index, reliability)
+    voters = table.index[:, :VOTERS]
+    weight = _weights(kept, weighting, temperature, bar, voters, within.index, reliability, block, mesh)
     matched = _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
     if direct:
         return matched
@@ -254,7 +257,7 @@ def smoothed(
     Args:
       prototypes: [P, D] float32.
       within: positives [P, K].
-      block, mesh: see `mining.map_rows`.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       [P, D] float32 unit rows.
@@ -266,13 +269,12 @@ def smoothed(
      [0.   1.  ]]
     """
 
-    def row(anchor: tuple[jax.Array, jax.Array, jax.Array], prototypes: jax.Array) -> jax.Array:
-        prototype, index, weight = anchor
-        weight = jnp.where(index >= 0, weight, 0.0)
-        return unit(prototype + jnp.sum(weight[:, None] * prototypes[index], axis=0))
+    def row(total: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
+        index, weight = anchor
+        place, here = local_place(index, offset, part.shape[0])
+        return total + jnp.sum(jnp.where(here, weight, 0.0)[:, None] * part[place], axis=0)
 
-    rows = (prototypes, within.index, within.weight)
-    return mining.map_rows(row, rows, prototypes, block=block, mesh=mesh)
+    return unit(fold_rows(row, (within.index, within.weight), prototypes, prototypes, block=block, mesh=mesh))
 
 
 def remove_modality_mean(features: jax.Array, group: Group) -> jax.Array:
@@ -312,7 +314,7 @@ def cycle_consistent(
     Args:
       neighbours: stage-2 table [P, M].
       within_index: [P, K] stage-1 positives, -1 for none.
-      block, mesh: see `mining.map_rows`.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       [P, M] bool, False for an empty entry.
@@ -325,15 +327,16 @@ def cycle_consistent(
     size = within_index.shape[0]
     links = jnp.concatenate([jnp.arange(size)[:, None], within_index], axis=1)
 
-    def row(anchor: tuple[jax.Array, jax.Array], back: jax.Array, links: jax.Array) -> jax.Array:
-        index, own = anchor
-        home = back[index]
-        theirs = links[home]
-        meets = jnp.any((theirs[:, :, None] == own) & (own >= 0), axis=(1, 2))
-        return meets & (index >= 0) & (home >= 0)
+    def row(meets: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
+        home, own = anchor
+        place, here = local_place(home, offset, part.shape[0])
+        common = (part[place][:, :, None] == own) & (own >= 0)
+        return meets | (here & jnp.any(common, axis=(1, 2)))
 
-    back = neighbours.index[:, 0]
-    return mining.map_rows(row, (neighbours.index, links), back, links, block=block, mesh=mesh)
+    home = lookup(neighbours.index[:, 0], neighbours.index, block=block, mesh=mesh)
+    home = jnp.where(neighbours.index >= 0, home, -1)
+    apart = jnp.zeros(home.shape, bool)
+    return fold_rows(row, (home, links), apart, links, block=block, mesh=mesh)
 
 
 def propagate(
@@ -353,12 +356,12 @@ def propagate(
       matched: stage-2 matches [P, K2].
       within: stage-1 positives [P, K1].
       camera: [P], read with `ban_same_camera`, which bars k of i's own physical camera here too.
-      block, mesh: see `mining.map_rows`.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       Positives [P, K2], heaviest first (ties: a match before its positives); ignore and threshold unchanged.
 
-    Memory: O(block (K2 + K1 K2)^2).
+    Memory: O(P K1 K2 + block (K2 + K1 K2)^2).
 
     >>> one = no_positives(3, positives=2, ambiguous=1)
     >>> matched = one._replace(index=one.index.at[0, 0].set(1), weight=one.weight.at[0, 0].set(1.))
@@ -367,18 +370,17 @@ def propagate(
     [0.5, 0.5]
     """
     chex.assert_equal_shape_prefix([matched.index, within.index, camera], 1)
-    count = matched.index.shape[1]
+    count, flat = matched.index.shape[1], (len(matched.index), matched.index.shape[1] * within.index.shape[1])
+    there = matched.index >= 0
+    onward, share = lookup((within.index, within.weight), matched.index, block=block, mesh=mesh)
+    onward = jnp.where(there[:, :, None], onward, -1).reshape(flat)
+    ids = jnp.concatenate([matched.index, onward], axis=1)
+    routes = jnp.concatenate([matched.weight, (matched.weight[:, :, None] * share).reshape(flat)], axis=1)
+    allowed = ids >= 0
+    if ban_same_camera:
+        allowed &= lookup(camera, ids, block=block, mesh=mesh) != camera[:, None]
 
-    def row(
-        anchor: tuple[jax.Array, jax.Array, jax.Array], within: Positives, camera: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        index, weight, own_camera = anchor
-        onward = jnp.where(index[:, None] >= 0, within.index[index], -1)
-        ids = jnp.concatenate([index, onward.reshape(-1)])
-        routes = jnp.concatenate([weight, (weight[:, None] * within.weight[index]).reshape(-1)])
-        allowed = ids >= 0
-        if ban_same_camera:
-            allowed &= camera[ids] != own_camera
+    def row(ids: jax.Array, routes: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
         same = ids[:, None] == ids[None, :]
         total = jnp.sum(jnp.where(same, routes, 0.0), axis=1)
         first = jnp.argmax(same, axis=1) == jnp.arange(ids.shape[0])  # one entry a prototype
@@ -386,8 +388,7 @@ def propagate(
         norm = jnp.sum(best)
         return jnp.where(best > 0, ids[place], -1), best / jnp.where(norm > 0, norm, 1.0)
 
-    rows = (matched.index, matched.weight, camera)
-    index, weight = mining.map_rows(row, rows, within, camera, block=block, mesh=mesh)
+    index, weight = each_row(row, (ids, routes, allowed), block=block, mesh=mesh)
     return matched._replace(index=index, weight=weight)
 
 
@@ -456,8 +457,12 @@ def _weights(
     own: jax.Array,
     theirs: jax.Array,
     reliability: jax.Array | None,
+    block: int,
+    mesh: jax.sharding.Mesh | None,
 ) -> jax.Array:
-    votes = shared_neighbours(kept.index, own, theirs) if kind == "vote" else None
+    votes = shared_neighbours(kept.index, own, theirs, block=block, mesh=mesh) if kind == "vote" else None
+    if reliability is not None:
+        reliability = lookup(reliability, kept.index, block=block, mesh=mesh)
     return soft_weights(
         kept.index,
         kept.similarity,

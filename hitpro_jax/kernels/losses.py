@@ -2,11 +2,23 @@
 
 B clips (or frames), P prototypes, K positives, A ambiguous prototypes. All levels read one similarity matrix
 [B, P], so a step costs one matrix product forward and one backward. Ids of -1 stand for none.
+`axis`: the mesh axis that cuts the bank, inside `jax.shard_map` (see `columns`); then [P] and [B, P] are this device's
+part, ids still count over the whole bank, and every device returns the same.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
+
+from hitpro_jax.kernels.columns import (
+    bank_size,
+    largest,
+    log_sum_exp,
+    place_of,
+    sum_columns,
+    take_columns,
+    take_rows,
+)
 
 
 def similarities(features: jax.Array, prototypes: jax.Array) -> jax.Array:
@@ -38,6 +50,7 @@ def intra_camera(
     *,
     temperature: float | jax.Array = 0.05,
     mode: str = "mask",
+    axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Level 1: cross-entropy of a clip against the prototypes of its own view (paper).
 
@@ -56,6 +69,7 @@ def intra_camera(
       ignore: [B, A] ambiguous prototypes of y, -1 for none.
       temperature: tau > 0.
       mode: "mask", "positive" or "none", static.
+      axis: see above, static.
 
     Returns:
       loss [B] float32, 0 where the clip has no term, and has [B] bool.
@@ -72,18 +86,18 @@ def intra_camera(
     _check(similarity, target, ignore)
     size = similarity.shape[1]
     chex.assert_shape([view, valid], (size,))
-    has = (target >= 0) & (target < size)
-    own = members(target[:, None], size)
-    rivals = valid & (view == view[target][:, None]) & ~own
-    ambiguous = rivals & members(ignore, size)
+    has = (target >= 0) & (target < bank_size(size, axis))
+    own = members(target[:, None], size, axis)
+    rivals = valid & (view == take_rows(view, target, axis)[:, None]) & ~own
+    ambiguous = rivals & members(ignore, size, axis)
     if mode == "mask":
         rivals &= ~ambiguous
     positive = own | ambiguous if mode == "positive" else own
 
     logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
-    log_sum = jax.nn.logsumexp(jnp.where(own | rivals | ~has[:, None], logits, -jnp.inf), axis=1)
-    parts = jnp.maximum(jnp.sum(positive, axis=1), 1)
-    aim = jnp.sum(jnp.where(positive, logits, 0.0), axis=1) / parts
+    log_sum = log_sum_exp(jnp.where(own | rivals | ~has[:, None], logits, -jnp.inf), axis)
+    parts = jnp.maximum(sum_columns(positive, axis), 1)
+    aim = sum_columns(jnp.where(positive, logits, 0.0), axis) / parts
     return jnp.where(has, log_sum - aim, 0.0), has
 
 
@@ -98,6 +112,7 @@ def soft_target(
     temperature: float | jax.Array = 0.05,
     alpha: float | jax.Array = 0.5,
     hard_negatives: int = 50,
+    axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper: three levels).
 
@@ -117,11 +132,12 @@ def soft_target(
       temperature: tau > 0.
       alpha: weight of y in [0, 1], may be traced.
       hard_negatives: H, static.
+      axis: see above, static.
 
     Returns:
       loss [B] float32 and has [B] bool. A clip whose tracklet has no positive has no term: 0, no gradient.
 
-    Memory: O(B P). Time: one top-k over [B, P].
+    Memory: O(B P). Time: one top-k over [B, P]. Communication: O(B (K + H)) a device.
 
     >>> one = jnp.ones((1, 1))
     >>> args = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
@@ -134,20 +150,20 @@ def soft_target(
     chex.assert_equal_shape_prefix([similarity, positive_index], 1)
     size = similarity.shape[1]
     positive = (positive_index >= 0) & (positive_weight > 0)
-    has = (target >= 0) & (target < size) & jnp.any(positive, axis=1)
-    taken = members(jnp.concatenate([target[:, None], positive_index, ignore], axis=1), size)
+    has = (target >= 0) & (target < bank_size(size, axis)) & jnp.any(positive, axis=1)
+    taken = members(jnp.concatenate([target[:, None], positive_index, ignore], axis=1), size, axis)
 
     logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
-    own = jnp.take_along_axis(logits, target[:, None], axis=1)
-    aims = jnp.take_along_axis(logits, positive_index, axis=1)
-    negatives = jnp.where(candidate & ~taken, logits, -jnp.inf)
-    hardest, _ = jax.lax.top_k(negatives, min(hard_negatives, size))
+    own = take_columns(logits, target[:, None], axis)
+    aims = take_columns(logits, positive_index, axis)
+    hardest = largest(jnp.where(candidate & ~taken, logits, -jnp.inf), hard_negatives, axis)
     in_sum = jnp.concatenate([(jnp.asarray(alpha) > 0) & jnp.ones_like(has)[:, None], positive], axis=1)
     in_sum |= ~has[:, None]
     entries = jnp.where(in_sum, jnp.concatenate([own, aims], axis=1), -jnp.inf)
     log_sum = jax.nn.logsumexp(jnp.concatenate([entries, hardest], axis=1), axis=1)
     weighted = jnp.sum(jnp.where(positive, positive_weight * aims, 0.0), axis=1)
-    return jnp.where(has, log_sum - alpha * own[:, 0] - (1.0 - alpha) * weighted, 0.0), has
+    loss = jnp.where(has, log_sum - alpha * own[:, 0] - (1.0 - alpha) * weighted, 0.0)
+    return (loss if axis is None else jax.lax.pmean(loss, axis)), has  # pmean: they are equal, but types do not tell
 
 
 def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
@@ -167,15 +183,15 @@ def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(has, loss, 0.0)) / jnp.maximum(jnp.sum(has), 1)
 
 
-def members(index: jax.Array, size: int) -> jax.Array:
-    """Tables of ids as masks: [B, K] ids to [B, size] bool; ids outside [0, size) are left out.
+def members(index: jax.Array, size: int, axis: str | None = None) -> jax.Array:
+    """Tables of ids as masks: [B, K] ids to [B, size] bool; ids outside this device's rows are left out.
 
     >>> members(jnp.array([[2, -1], [0, 0]]), 3).tolist()
     [[False, False, True], [True, False, False]]
     """
     rows = jnp.arange(index.shape[0])[:, None]
-    inside = jnp.where(index >= 0, index, size)  # a negative id would count from the end
-    return jnp.zeros((index.shape[0], size), bool).at[rows, inside].set(True, mode="drop")
+    place, here = place_of(index, size, axis)
+    return jnp.zeros((index.shape[0], size), bool).at[rows, jnp.where(here, place, size)].set(True, mode="drop")
 
 
 def _check(similarity: jax.Array, target: jax.Array, ignore: jax.Array) -> None:

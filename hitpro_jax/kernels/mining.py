@@ -4,13 +4,13 @@ P prototypes, D features, M table columns, V views. A table row is best first, t
 / -inf where a row has fewer than M candidates. Nothing of size P x P is ever held.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from hitpro_jax.kernels.rows import fold_rows
 from hitpro_jax.kernels.segments import segment_mean
 
 
@@ -31,9 +31,8 @@ class Neighbours(NamedTuple):
 
 
 class _Bank(NamedTuple):
-    """What `nearest` reads, of one row or of all."""
+    """What `nearest` reads, of one row or of a part of the bank."""
 
-    position: jax.Array  # [P] int32
     prototype: jax.Array  # [P, D] float32
     level: jax.Array  # [P] float32
     group: Group
@@ -75,7 +74,7 @@ def nearest(
       bias: camera bias of `view_bias`, applied to s before ranking.
       level: [P] local level l of `neighbour_level`; s'_ij = s_ij - (l_i + l_j) / 2.
       ban_same_camera: Choice: bars twins that one physical camera takes in both modalities, as on BUPTCampus.
-      mesh: rows are split over all its devices; every device gets the whole [P, D] once (all-gather).
+      mesh: rows are cut over its devices, and the parts of the bank go round the ring (see `rows.fold_rows`).
 
     Returns:
       Neighbours [P, M]; invalid rows and rows without candidates are empty (-1 / -inf).
@@ -96,19 +95,20 @@ def nearest(
     reach = min(count, size)
     level = jnp.zeros(size, jnp.float32) if level is None else level
 
-    def row(anchor: _Bank, bank: _Bank, bias: ViewBias | None) -> Neighbours:
-        similarity = _similarity(anchor.prototype, bank.prototype)
-        own, other = anchor.group.view, bank.group.view
+    def row(best: Neighbours, anchor: tuple, part: _Bank, offset: jax.Array, bias: ViewBias | None) -> Neighbours:
+        position, own = anchor
+        similarity = _similarity(own.prototype, part.prototype)
         if bias is not None:
-            similarity = (similarity - bias.offset[own][other]) * bias.scale[own][other]
-        similarity = similarity - (anchor.level + bank.level) / 2.0
-        allowed = _candidates(anchor.group, bank.group, relation, ban_same_camera)
-        allowed &= anchor.position != bank.position
-        best, index = jax.lax.top_k(jnp.where(allowed, similarity, -jnp.inf), reach)
-        return Neighbours(jnp.where(best > -jnp.inf, index, -1), best)
+            view, views = own.group.view, part.group.view
+            similarity = (similarity - bias.offset[view][views]) * bias.scale[view][views]
+        similarity = similarity - (own.level + part.level) / 2.0
+        positions = offset + jnp.arange(part.level.shape[0])
+        allowed = _candidates(own.group, part.group, relation, ban_same_camera) & (position != positions)
+        return _merge(best, jnp.where(allowed, similarity, -jnp.inf), offset)
 
-    bank = _Bank(jnp.arange(size), prototypes, level, group)
-    table = map_rows(row, bank, bank, bias, block=block, mesh=mesh)
+    bank = _Bank(prototypes, level, group)
+    none = Neighbours(jnp.full((size, reach), -1), jnp.full((size, reach), -jnp.inf))
+    table = fold_rows(row, (jnp.arange(size), bank), none, bank, bias, block=block, mesh=mesh)
     missing = ((0, 0), (0, count - reach))
     return Neighbours(
         jnp.pad(table.index, missing, constant_values=-1),
@@ -237,43 +237,18 @@ def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int) -> Neighbou
     )
 
 
-def map_rows(
-    function: Callable[..., Any],
-    rows: Any,
-    *shared: Any,
-    block: int,
-    mesh: jax.sharding.Mesh | None = None,
-) -> Any:
-    """Applies a function of one row to every row, `block` rows at a time.
-
-    Args:
-      function: pure; from one row (a pytree without the leading axis) and `shared` to a pytree of arrays.
-        With a mesh it may close over static values alone.
-      rows: pytree of arrays [P, ...].
-      *shared: pytrees of arrays that every row sees whole.
-      block: rows vectorised together, static; it bounds the temporary memory.
-      mesh: if given, rows are split over all its devices (padded to a multiple of them), each of which holds
-        all of `shared`.
-
-    Returns:
-      pytree of arrays [P, ...].
-
-    >>> map_rows(lambda x, y: x * y, jnp.arange(5), 2, block=2).tolist()
-    [0, 2, 4, 6, 8]
-    """
-
-    def local(rows: Any, *shared: Any) -> Any:
-        return jax.lax.map(lambda row: function(row, *shared), rows, batch_size=block)
-
-    if mesh is None:
-        return local(rows, *shared)
-    count = jax.tree.leaves(rows)[0].shape[0]
-    extra = -count % mesh.size
-    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1)), rows)
-    split = jax.sharding.PartitionSpec(mesh.axis_names)
-    specs = (split,) + (jax.sharding.PartitionSpec(),) * len(shared)
-    result = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split)(padded, *shared)
-    return jax.tree.map(lambda x: x[:count], result)
+def _merge(best: Neighbours, similarity: jax.Array, offset: jax.Array | int) -> Neighbours:
+    """The best of one row's entries so far and a part's similarities; -inf is no entry."""
+    reach = best.index.shape[0]
+    fresh, place = jax.lax.top_k(similarity, min(reach, similarity.shape[0]))
+    index = jnp.where(fresh > -jnp.inf, place + offset, -1)
+    if isinstance(offset, int):  # the only part: there is nothing to merge with
+        missing = (0, reach - fresh.shape[0])
+        return Neighbours(jnp.pad(index, missing, constant_values=-1), jnp.pad(fresh, missing, constant_values=-jnp.inf))
+    both = Neighbours(jnp.concatenate([best.index, index]), jnp.concatenate([best.similarity, fresh]))
+    # parts come in another order on every device: ties go to the lower index all the same
+    falling, index = jax.lax.sort((-both.similarity, both.index), num_keys=2)
+    return Neighbours(index[:reach], -falling[:reach])
 
 
 def _similarity(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -308,12 +283,12 @@ def _pair_variance(
     """[V, V] variance of the similarities of each pair of views, from deviations for float32's sake."""
     member = jax.nn.one_hot(view, mean.shape[0], dtype=jnp.float32)  # no view, no member: padding drops out
 
-    def row(anchor: tuple, bank: tuple, mean: jax.Array, member: jax.Array) -> jax.Array:
-        (prototype, own), (prototypes, other) = anchor, bank
+    def row(total: jax.Array, anchor: tuple, part: tuple, offset: jax.Array, mean: jax.Array) -> jax.Array:
+        (prototype, own), (prototypes, other, member) = anchor, part
         deviation = _similarity(prototype, prototypes) - mean[own][other]
-        return jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
+        return total + jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
 
-    bank = (prototypes, view)
-    per_row = map_rows(row, bank, bank, mean, member, block=block, mesh=mesh)
+    bank = (prototypes, view, member)
+    per_row = fold_rows(row, (prototypes, view), jnp.zeros_like(member), bank, mean, block=block, mesh=mesh)
     total, _ = segment_mean(per_row, view, num_segments=mean.shape[0])
     return total / jnp.maximum(sizes, 1.0)[None, :]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hitpro_jax.kernels.mining import Neighbours
+from hitpro_jax.kernels.rows import fold_rows, local_place, lookup
 from hitpro_jax.kernels.segments import segment_mean
 
 
@@ -118,12 +119,15 @@ def reaches(neighbours: Neighbours, bar: jax.Array) -> jax.Array:
     return (neighbours.similarity >= bar[:, None] - 1e-6) & (neighbours.index >= 0)
 
 
-def camera_rank(neighbours: Neighbours, camera: jax.Array) -> jax.Array:
+def camera_rank(
+    neighbours: Neighbours, camera: jax.Array, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> jax.Array:
     """Rank of each entry among the row's entries of the same camera, from O2CAP's per-camera choice.
 
     Args:
       neighbours: table [P, M], best first.
       camera: [P] camera of each prototype.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       [P, M] int32, 0 for the best of its camera; M for an empty entry.
@@ -136,7 +140,7 @@ def camera_rank(neighbours: Neighbours, camera: jax.Array) -> jax.Array:
     chex.assert_rank([neighbours.index, camera], [2, 1])
     width = neighbours.index.shape[1]
     found = neighbours.index >= 0
-    cameras = camera[neighbours.index]  # -1 reads some row; `found` masks it below
+    cameras = lookup(camera, neighbours.index, block=block, mesh=mesh)  # 0 for none; `found` masks it below
     place = jnp.arange(width)
 
     def look(column: int, rank: jax.Array) -> jax.Array:
@@ -146,7 +150,9 @@ def camera_rank(neighbours: Neighbours, camera: jax.Array) -> jax.Array:
     return jnp.where(found, rank, width)
 
 
-def reciprocal(neighbours: Neighbours, *, count: int) -> jax.Array:
+def reciprocal(
+    neighbours: Neighbours, *, count: int, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> jax.Array:
     """Whether row i is among the `count` nearest of its neighbour j in the reverse direction.
 
     DTS rule (d), from k-reciprocal encoding and DAL.
@@ -154,6 +160,7 @@ def reciprocal(neighbours: Neighbours, *, count: int) -> jax.Array:
     Args:
       neighbours: table [P, M] of a symmetric relation.
       count: K_r, static, at most M.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       [P, M] bool, False for an empty entry.
@@ -172,10 +179,11 @@ def reciprocal(neighbours: Neighbours, *, count: int) -> jax.Array:
             f"{neighbours.index.shape[1]}; raise the number of neighbours kept."
         )
     index = neighbours.index
-    own = jnp.arange(index.shape[0])[:, None]
 
-    def look(column: int, hit: jax.Array) -> jax.Array:
-        return hit | (index[:, column][index] == own)
+    def row(hit: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
+        own, ids = anchor
+        place, here = local_place(ids, offset, part.shape[0])
+        return hit | (here & jnp.any(part[place] == own, axis=-1))
 
-    hit = jax.lax.fori_loop(0, count, look, jnp.zeros(index.shape, bool))
-    return hit & (index >= 0)
+    rows, missed = (jnp.arange(index.shape[0]), index), jnp.zeros(index.shape, bool)
+    return fold_rows(row, rows, missed, index[:, :count], block=block, mesh=mesh)

@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hitpro_jax.kernels.rows import fold_rows, local_place
+
 
 def soft_weights(
     index: jax.Array,
@@ -30,7 +32,7 @@ def soft_weights(
       temperature: tau_w > 0, may be traced.
       threshold: [P] the row's bar, for "margin".
       votes: [P, K] counts of `shared_neighbours`, for "vote".
-      reliability: [P] r_j of every prototype, or None.
+      reliability: [P, K] r_j of the positives, or None.
 
     Returns:
       [P, K] float32 in [0, 1]; a row sums to 1, or is 0 if it has no positive.
@@ -46,13 +48,15 @@ def soft_weights(
     found = index >= 0
     raw = _raw_weights(found, similarity, kind, temperature, threshold, votes)
     if reliability is not None:
-        raw = raw * jnp.maximum(reliability, 1e-6)[index]  # a floor, so that no row loses all its weight
+        raw = raw * jnp.maximum(reliability, 1e-6)  # a floor, so that no row loses all its weight
     raw = jnp.where(found, raw, 0.0)
     total = jnp.sum(raw, axis=1, keepdims=True)
     return raw / jnp.where(total > 0, total, 1.0)  # an empty row is 0/1, not 0/0
 
 
-def shared_neighbours(index: jax.Array, own: jax.Array, theirs: jax.Array) -> jax.Array:
+def shared_neighbours(
+    index: jax.Array, own: jax.Array, theirs: jax.Array, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> jax.Array:
     """Votes for each positive: how many of i's neighbours are also neighbours of j.
 
     v_ij = 1 + |own_i intersect theirs_j|. Choice: the 1 is j's own vote, without which a positive that shares
@@ -62,24 +66,25 @@ def shared_neighbours(index: jax.Array, own: jax.Array, theirs: jax.Array) -> ja
       index: [P, K] positives j, -1 for none.
       own: [P, A] neighbours of i, -1 for none.
       theirs: [P, C] neighbours of j, -1 for none.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
       [P, K] float32 >= 1; 0 for an empty entry.
 
-    Memory: O(P K C).
+    Memory: O(P K + block A K C).
 
     >>> index, near = jnp.array([[1], [-1]]), jnp.array([[4, 5], [5, 6]])
     >>> shared_neighbours(index, near, near).tolist()
     [[2.0], [0.0]]
     """
     chex.assert_rank([index, own, theirs], 2)
-    candidates = theirs[index]
+    def row(votes: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
+        index, own = anchor
+        place, here = local_place(index, offset, part.shape[0])
+        common = (part[place][:, :, None] == own) & (own >= 0)
+        return votes + jnp.where(here, jnp.sum(common, axis=(1, 2)), 0)
 
-    def look(column: int, votes: jax.Array) -> jax.Array:
-        mine = own[:, column][:, None, None]
-        return votes + jnp.sum((candidates == mine) & (mine >= 0), axis=-1)
-
-    votes = jax.lax.fori_loop(0, own.shape[1], look, jnp.ones(index.shape, jnp.int32))
+    votes = fold_rows(row, (index, own), jnp.ones(index.shape, jnp.int32), theirs, block=block, mesh=mesh)
     return jnp.where(index >= 0, votes, 0).astype(jnp.float32)
 
 

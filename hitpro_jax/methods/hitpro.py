@@ -2,20 +2,23 @@
 
 A method is built from plain keyword sections and gives pure functions that `steps` compiles:
   empty(size, dim) -> memory;  refresh(memory, parts, part_mask, group, progress) -> memory;
-  loss(memory, encoded, clips, group, progress) -> (loss, terms);  update(memory, features, tracklet) -> memory.
+  loss(memory, encoded, clips, group, progress) -> (loss, terms);  update(memory, features, tracklet) -> memory;
+  layout() -> how the memory is cut over the mesh: every table by its rows, one row a tracklet.
 Person ids appear nowhere: `Group` holds all that a prototype may know of itself.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from hitpro_jax.kernels import alignment, losses
 from hitpro_jax.kernels.alignment import Positives
+from hitpro_jax.kernels.columns import place_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.kernels.prototypes import aggregate_parts
@@ -45,7 +48,7 @@ class HiTPro:
     across: Mapping[str, Any]
     loss_options: Mapping[str, Any]
     num_views: int
-    mesh: Mesh | None  # the row blocks of mining are split over it
+    mesh: Mesh | None  # of one axis, over which the rows of the memory are cut; None: all on one device
 
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
@@ -55,13 +58,19 @@ class HiTPro:
         same_view = jnp.full((size, self.loss_options["same_view"]), -1, jnp.int32)
         return Memory(jnp.zeros((size, dim)), jnp.zeros(size), nothing(self.within), nothing(self.across), same_view)
 
+    def layout(self) -> Memory:
+        """A Memory of PartitionSpecs."""
+        rows, whole = PartitionSpec(self._axis), PartitionSpec()
+        positives = Positives(rows, rows, rows, whole)
+        return Memory(rows, rows, positives, positives, rows)
+
     def refresh(self, memory: Memory, parts: jax.Array, part_mask: jax.Array, group: Group, progress) -> Memory:
         """ICTP and HCPA: prototypes from sub-tracklet features [P, S, D], then both stages of mining.
 
         progress: share of the training that is done, [] float32; it moves the thresholds from strict to loose.
         """
-        bank, reliability = aggregate_parts(
-            parts, part_mask, mode=self.prototypes["mode"], temperature=self.prototypes["temperature"])
+        aggregate = partial(aggregate_parts, mode=self.prototypes["mode"], temperature=self.prototypes["temperature"])
+        bank, reliability = self._split(aggregate, self._rows, self._rows)(parts, part_mask)
         size = bank.shape[0]
         empty = self.empty(size, bank.shape[1])
         rules = _rules(self.within, progress, reliability)
@@ -87,44 +96,68 @@ class HiTPro:
         clips: `tracklet` [B], rows of the bank, and `mask` [B, T].
         Returns (scalar, mapping of scalar terms).
         """
-        o, target = self.loss_options, clips["tracklet"]
-        similarity = losses.similarities(encoded.tracklet, memory.prototypes)
-        twins = memory.same_view[target]
-        same_modality = group.valid & (group.modality == group.modality[target][:, None])
-        other_modality = group.valid & (group.modality != group.modality[target][:, None])
-        soft = {name: o[name] for name in ("temperature", "hard_negatives")}
-        intra = losses.intra_camera(similarity, target, group.view, group.valid, twins,
-                                    temperature=o["temperature"], mode=o["ambiguity"])
-        within = losses.soft_target(
-            similarity, target, memory.within.index[target], memory.within.weight[target], same_modality,
-            jnp.concatenate([memory.within.ignore[target], twins], axis=1), alpha=o["alpha"], **soft)
-        across = losses.soft_target(
-            similarity, target, memory.across.index[target], memory.across.weight[target], other_modality,
-            memory.across.ignore[target], alpha=0.0, **soft)
-        terms = {"intra": losses.mean_over(*intra), "within": losses.mean_over(*within),
-                 "across": losses.mean_over(*across)}
+        frame = encoded.frame if self.loss_options["frame"] > 0.0 else None
+        batch = encoded.tracklet, frame, clips["tracklet"], clips["mask"]
+        terms = self._split(self._terms, (self.layout(), self._rows, *[PartitionSpec()] * 4), PartitionSpec())(
+            memory, group, *batch)
+        o = self.loss_options
         weights = {"intra": o["intra"],
                    "within": o["within"] * ramp(progress, begin=o["within_begin"], length=o["ramp"]),
-                   "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"])}
-        if o["frame"] > 0.0:
-            terms["frame"], weights["frame"] = self._frame_term(memory, encoded, clips, group), o["frame"]
+                   "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"]),
+                   "frame": o["frame"]}
         total = sum(weights[name] * terms[name] for name in terms)
         return total, {**terms, "weight_within": weights["within"], "weight_across": weights["across"]}
 
-    def _frame_term(self, memory: Memory, encoded, clips, group: Group) -> jax.Array:
-        """Level 1 of every frame against its own tracklet's prototype (paper: discriminative frame features)."""
-        batch, frames, dim = encoded.frame.shape
-        target = jnp.repeat(clips["tracklet"], frames)
-        similarity = losses.similarities(encoded.frame.reshape(batch * frames, dim), memory.prototypes)
-        loss, has = losses.intra_camera(
-            similarity, target, group.view, group.valid, memory.same_view[target],
-            temperature=self.loss_options["temperature"], mode=self.loss_options["ambiguity"])
-        return losses.mean_over(loss, has & clips["mask"].reshape(-1))
+    def _terms(self, memory: Memory, group: Group, features, frames, target, mask) -> dict[str, jax.Array]:
+        """The levels of the loss, from this device's rows of memory and group and from all clips."""
+        o, axis = self.loss_options, self._axis
+        similarity = losses.similarities(features, memory.prototypes)
+        same_view, modality, within, across = (
+            jax.tree.map(partial(take_rows, ids=target, axis=axis), table)
+            for table in (memory.same_view, group.modality, memory.within[:3], memory.across[:3]))
+        same_modality = group.valid & (group.modality == modality[:, None])
+        other_modality = group.valid & (group.modality != modality[:, None])
+        soft = {"temperature": o["temperature"], "hard_negatives": o["hard_negatives"], "axis": axis}
+        level = partial(losses.intra_camera, view=group.view, valid=group.valid, temperature=o["temperature"],
+                        mode=o["ambiguity"], axis=axis)
+        terms = {
+            "intra": losses.mean_over(*level(similarity, target, ignore=same_view)),
+            "within": losses.mean_over(*losses.soft_target(
+                similarity, target, within[0], within[1], same_modality,
+                jnp.concatenate([within[2], same_view], axis=1), alpha=o["alpha"], **soft)),
+            "across": losses.mean_over(*losses.soft_target(
+                similarity, target, *across[:2], other_modality, across[2], alpha=0.0, **soft))}
+        if frames is not None:  # level 1 of every frame against its own tracklet (paper: discriminative frame features)
+            length = frames.shape[1]
+            similarity = losses.similarities(frames.reshape(-1, frames.shape[-1]), memory.prototypes)
+            loss, has = level(similarity, jnp.repeat(target, length), ignore=jnp.repeat(same_view, length, axis=0))
+            terms["frame"] = losses.mean_over(loss, has & mask.reshape(-1))
+        return terms
 
     def update(self, memory: Memory, features: jax.Array, tracklet: jax.Array) -> Memory:
         """Moves the prototypes of the batch's tracklets towards their clips' features [B, D]."""
-        bank = momentum_update(memory.prototypes, features, tracklet, momentum=self.prototypes["momentum"])
-        return memory._replace(prototypes=bank)
+        def move(bank, features, tracklet):
+            place, here = place_of(tracklet, len(bank), self._axis)
+            return momentum_update(
+                bank, features, jnp.where(here, place, -1), momentum=self.prototypes["momentum"])
+
+        specs = (self._rows, PartitionSpec(), PartitionSpec())
+        return memory._replace(
+            prototypes=self._split(move, specs, self._rows)(memory.prototypes, features, tracklet))
+
+    @property
+    def _axis(self) -> str | None:
+        return self.mesh.axis_names[0] if self.mesh else None
+
+    @property
+    def _rows(self) -> PartitionSpec:
+        return PartitionSpec(self._axis)
+
+    def _split(self, function, in_specs, out_specs):
+        """A function of each device's own rows."""
+        if self.mesh is None:
+            return function
+        return jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
 
 
 def _rules(options: Mapping[str, Any], progress, reliability: jax.Array) -> dict[str, Any]:

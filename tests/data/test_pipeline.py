@@ -260,18 +260,27 @@ def test_part_clips_show_every_part_that_has_a_frame(network):
                 assert clip[:, 0, 0, 0].tolist() == [value(3, 3 * part + k) for k in range(3)]
 
 
-def test_ordered_passes_split_over_processes(network):
+@pytest.mark.parametrize("rows", [None, 12])
+def test_ordered_passes_split_over_processes(network, rows):
+    """Each process reads the tracklets of its own rows of the bank, all in equally many batches of one modality."""
     root, tracklets = network
     reader = pipeline.FrameReader(root, SIZE)
-    given = {"parts": 2, "clip_length": 2, "batch_size": 6}
-    parts = [
-        list(pipeline.part_clips(reader, tracklets, **given, process_index=i, process_count=2))
-        for i in range(2)
-    ]
-    joined = [
-        {field: np.concatenate([a[field], b[field]]) for field in a} for a, b in zip(*parts, strict=True)
-    ]
-    assert_same(joined, list(pipeline.part_clips(reader, tracklets, **given)))
+    given = {"parts": 2, "clip_length": 2}
+    parts = [list(pipeline.part_clips(reader, tracklets, **given, batch_size=6, rows=rows, process_index=i,
+                                      process_count=2)) for i in range(2)]
+    share = pipeline.share_of(rows or len(tracklets), 2)
+    for first, batches in zip((0, share), parts, strict=True):
+        for batch, other in zip(batches, parts[0], strict=True):
+            assert len(batch["tracklet"]) == 3 and set(batch["modality"]) == set(other["modality"])
+            real = batch["tracklet"][batch["tracklet"] >= 0]
+            assert ((first <= real) & (real < first + share)).all()
+
+    def clips(batches):
+        return {(int(b["tracklet"][i]), int(b["part"][i])): b["frames"][i].tobytes()
+                for b in batches for i in range(len(b["part"])) if b["part"][i] >= 0}
+
+    whole = clips(pipeline.part_clips(reader, tracklets, **given, batch_size=5))
+    assert clips(parts[0]) | clips(parts[1]) == whole and not clips(parts[0]).keys() & clips(parts[1]).keys()
 
 
 def test_one_modality_and_no_tracklet_at_all(network):

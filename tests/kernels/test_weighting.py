@@ -30,7 +30,8 @@ def test_equals_naive(kind, with_reliability):
     threshold = rng.uniform(0.0, 0.2, 9).astype(np.float32)
     votes = np.where(index >= 0, rng.integers(1, 6, index.shape), 0).astype(np.float32)
     reliability = rng.uniform(0.3, 1.0, 9).astype(np.float32) if with_reliability else None
-    weight = weigh(index, similarity, kind=kind, threshold=threshold, votes=votes, reliability=reliability)
+    weight = weigh(index, similarity, kind=kind, threshold=threshold, votes=votes,
+                   reliability=None if reliability is None else reliability[index])
     for i in range(9):
         places = {int(j): k for k, j in enumerate(index[i]) if j >= 0}
         dense = {(i, j): float(similarity[i, k]) for j, k in places.items()}
@@ -47,7 +48,7 @@ def test_empty_rows_weigh_nothing(kind, shape):
     bar = jnp.full(shape[0], jnp.inf)
     with jax.debug_nans(True):
         weight = weigh(
-            *none, kind=kind, threshold=bar, votes=jnp.zeros(shape), reliability=jnp.ones(shape[0])
+            *none, kind=kind, threshold=bar, votes=jnp.zeros(shape), reliability=jnp.ones(shape)
         )
     assert weight.shape == shape
     assert not np.any(weight)
@@ -58,7 +59,7 @@ def test_unreliable_positives_weigh_less_but_never_vanish_together():
         jnp.array([[1, 2], [0, -1], [0, -1]]),
         jnp.array([[0.5, 0.5], [0.5, -jnp.inf], [0.5, -jnp.inf]]),
     )
-    weight = weigh(index, similarity, reliability=jnp.array([0.0, 0.2, 0.6]))
+    weight = weigh(index, similarity, reliability=jnp.array([0.0, 0.2, 0.6])[index])
     np.testing.assert_allclose(weight, [[0.25, 0.75], [1.0, 0.0], [1.0, 0.0]], atol=1e-6)
 
 

@@ -14,6 +14,7 @@ from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
 from hitpro_jax.data import pipeline, records
 from hitpro_jax.data.datasets import Protocol, open_dataset
 from hitpro_jax.data.records import Dataset, Record
+from hitpro_jax.distributed import first_process_first
 from hitpro_jax.embedding import Embed, embed_all, make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.scoring import score
@@ -27,7 +28,8 @@ HEADLINE = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
     """Loads the data set, checks that its files are there, and tells what was found."""
-    dataset, protocol = open_dataset(config.data.to_dict())
+    with first_process_first():  # what it draws or crops is there for the others
+        dataset, protocol = open_dataset(config.data.to_dict())
     dataset = records.verify_files(
         dataset, min_frames=config.data.min_frames, allow_missing=config.data.allow_missing,
         progress=lambda folders, total: tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False))

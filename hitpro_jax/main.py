@@ -5,7 +5,6 @@
 """
 
 import sys
-import traceback
 import zlib
 from pathlib import Path
 
@@ -16,15 +15,23 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fi
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; the same folder continues the same run "
                               "(default: one below runs/ that belongs to the config)")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train, or score the newest checkpoint")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where neither Slurm nor a TPU pod "
+                                  "tells the processes of each other; with --processes and --process")
+PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "number of this process from 0, with --coordinator", lower_bound=0)
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
-    from hitpro_jax import evaluate, train
+    from hitpro_jax import distributed, evaluate, train
     from hitpro_jax.writers import Writer
 
+    try:
+        distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     config = CONFIG.value
     with Writer(WORKDIR.value or default_workdir(config)) as writer:
         writer.say(f"workdir: {writer.path}")
@@ -36,9 +43,10 @@ def main(argv: list[str]) -> None:
             writer.result(result)
             writer.table(result)
             writer.say(f"result: {writer.path / 'result.json'}")
+        except distributed.Preempted as stop:
+            writer.say(str(stop))
         except (ValueError, FileNotFoundError, FloatingPointError) as error:
-            writer.trace(traceback.format_exc())
-            writer.say(f"error: {error}")
+            writer.error(error)
             sys.exit(1)
 
 

@@ -18,6 +18,7 @@ from hitpro_jax import diagnostics, evaluate, optim
 from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import RGB, Tracklet, anonymise, views
+from hitpro_jax.distributed import Preempted, Preemption
 from hitpro_jax.embedding import embed_all, layout_of
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods.hitpro import HiTPro
@@ -62,6 +63,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     Raises:
       ValueError: faulty data, or a checkpoint of another config.
       FloatingPointError: the loss is not finite; the message names the step.
+      Preempted: SIGTERM came; the state is saved.
     """
     mesh = make_mesh()
     writer.say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
@@ -80,7 +82,8 @@ def train(config: ConfigDict, writer: Writer) -> dict:
 
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
     record = json.loads(config.to_json_best_effort())
-    with Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer:
+    with Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer, \
+            Preemption() as preemption:
         meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
         state, step = restore(checkpointer, state, trainer, meta)
         writer.config(record)
@@ -98,7 +101,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
                 checkpointer.save(step, state, meta)
             if step == last:
                 break
-            state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta))
+            state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta), preemption)
             step, fresh = (epoch + 1) * per_epoch, True
     result = result or scores(state)  # none: killed between the last save and here, or finished before
     return {"protocol": protocol.name, "step": last, **evaluate.headline(result)}
@@ -212,7 +215,7 @@ class Observer(NamedTuple):
         return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids)
 
 
-def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable) -> TrainState:
+def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, preemption: Preemption) -> TrainState:
     """Optimiser steps from `step` to the end of its epoch; metrics are fetched while the next step runs."""
     options, pending, first = trainer.config.train, None, True
     for batch in epoch_batches(trainer, state, step):
@@ -226,10 +229,14 @@ def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable) -> 
             log_step(trainer, *pending)
         step += 1
         pending = step, metrics
-        if due(step, options.save_steps) and step % options.steps_per_epoch:
+        asked = preemption.reached(step)
+        within = step % options.steps_per_epoch  # at its end the epoch's evaluation, refresh and save come first
+        if within and (asked or due(step, options.save_steps)):
             log_step(trainer, *pending)
             pending = None
             save(step, state)
+            if asked:
+                raise Preempted(f"asked to stop (SIGTERM): saved step {step}; the same command goes on from there")
     if pending:
         log_step(trainer, *pending)
     return state

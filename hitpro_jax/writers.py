@@ -10,8 +10,10 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def _on_first_process(method: Callable) -> Callable:
 
 
 class Writer:
-    """Files of a run in `workdir`, written by process 0 alone; on other processes every method does nothing.
+    """Files of a run in `workdir`, written by process 0 alone; on other processes only `error` does anything.
 
     Args:
       workdir: folder of the run, made if it is missing.
@@ -75,10 +77,13 @@ class Writer:
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
         _append(self.path / "log.txt", f"{text}\n")
 
-    @_on_first_process
-    def trace(self, text: str):
-        """Appends a traceback to log.txt alone: the terminal gets one sentence."""
-        _append(self.path / "log.txt", text)
+    def error(self, error: Exception):
+        """Tells an error in one sentence, on whichever process it came up; the traceback goes to log.txt alone."""
+        if not self._active:
+            print(f"error on process {jax.process_index()}: {error}", file=sys.stderr, flush=True)
+            return
+        _append(self.path / "log.txt", "".join(traceback.format_exception(error)))
+        self.say(f"error: {error}")
 
     @_on_first_process
     def config(self, config: Mapping):

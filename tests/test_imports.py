@@ -13,7 +13,7 @@ PACKAGE = "hitpro_jax"
 
 # From the bottom up; a room imports rooms below it, and itself. What is not listed stands just under main.
 LAYERS = [
-    {"types"}, {"data", "kernels", "models"}, {"sharding", "checkpoint", "optim", "writers"},
+    {"types"}, {"data", "kernels", "models"}, {"sharding", "distributed", "checkpoint", "optim", "writers"},
     {"embedding", "scoring", "methods"}, {"steps"},
     {"diagnostics", "evaluate"}, {"train"}, {"main"},
 ]

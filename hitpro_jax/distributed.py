@@ -1,0 +1,78 @@
+"""Many processes, one program: how they find each other, take turns on the disk, and leave when they are asked to."""
+
+import contextlib
+import glob
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Preempted(Exception):
+    """The run was asked to leave and has saved its state."""
+
+
+def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Joins the run's other processes, if there are any: before anything else touches a device.
+
+    Args:
+      coordinator: host:port of process 0; None: on a TPU VM and in a Slurm step of several tasks JAX finds the
+        processes by itself, elsewhere there is this one alone.
+      processes, process: how many there are, and which is this; with a coordinator.
+
+    Raises:
+      ValueError: a coordinator without the two numbers.
+    """
+    if coordinator:
+        if processes is None or process is None:
+            raise ValueError("--coordinator is given without --processes and --process: give all three")
+        jax.distributed.initialize(coordinator, processes, process)
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or _on_tpu_vm():
+        jax.distributed.initialize()
+
+
+def _on_tpu_vm() -> bool:
+    wanted = os.environ.get("JAX_PLATFORMS", "tpu")
+    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+    return "tpu" in wanted and importlib.util.find_spec("libtpu") is not None and bool(chips)
+
+
+@contextlib.contextmanager
+def first_process_first() -> Iterator[None]:
+    """Process 0 goes through the block before the others do, so that they find the files it has made."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("process 0 first")
+    try:
+        yield
+    finally:
+        if jax.process_index() == 0 and jax.process_count() > 1:
+            multihost_utils.sync_global_devices("process 0 first")
+
+
+class Preemption:
+    """Notices SIGTERM, by which clusters announce that a machine is about to be taken away.
+
+    Within its `with`, a single process no longer dies of it; many processes leave the watching to JAX, which makes
+    all of them agree on the step at which they stop.
+    """
+
+    def __enter__(self):
+        self._asked = False
+        self._alone = jax.process_count() == 1
+        if self._alone:
+            self._before = signal.signal(signal.SIGTERM, self._notice)
+        return self
+
+    def __exit__(self, *exception):
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _notice(self, *_):
+        self._asked = True
+
+    def reached(self, step: int) -> bool:
+        """Whether to save and leave after this step; every process calls it after every step and gets the same."""
+        return self._asked if self._alone else multihost_utils.reached_preemption_sync_point(step)

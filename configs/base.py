@@ -8,12 +8,14 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of initial weights, order, frame choice and augmentation
 
     config.data = data = ConfigDict()
-    data.name = "hitsz_vcm"  # hitsz_vcm | synthetic | mot
+    data.name = "hitsz_vcm"  # hitsz_vcm | buptcampus | synthetic | mot
+    data.protocol = ""  # BUPTCampus: full | full_no_camera | auxnet; "" where a data set has but one
     data.root = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
     data.image_size = (288, 144)  # height, width
     data.min_frames = 12  # shorter tracklets are dropped (HITSZ-VCM's rule)
     data.repair = False  # HITSZ-VCM: leave out the frames of rows that run over a person's or modality's border
-    data.check_counts = True  # HITSZ-VCM: refuse a copy of the real set whose counts are not the published ones
+    data.auxiliary = False  # BUPTCampus: train on the auxiliary list too
+    data.check_counts = True  # refuse a copy of the real set whose counts are not the published ones
     data.allow_missing = False  # True: leave out frames that are missing or do not decode
     data.cache = False  # keep decoded frames in memory; for small sets
     data.num_workers = 0  # reading processes; 0: threads of this process

@@ -34,6 +34,7 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
             rivals = candidates(stage, modality, camera, pids)
             figures |= {f"align/{stage}/{name}": value for name, value in quality(index, pids, rivals).items()}
     if pids is not None:
+        figures["align/across/twin_share"] = twin_share(memory.across.index[:size], camera, pids)
         rivals = candidates("same_view", modality, camera, pids)
         figures |= {f"align/same_view/{name}": value
                     for name, value in quality(memory.same_view[:size], pids, rivals).items()}
@@ -84,6 +85,20 @@ def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) ->
         found["recall"] = _ratio(true.sum(), possible.sum())
         found["recall_any"] = _ratio((true.any(1) & (possible > 0)).sum(), (possible > 0).sum())
     return found
+
+
+def twin_share(index: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> float:
+    """Share of cross-modality positives that are of the own person and the own camera.
+
+    On BUPTCampus these two show the same moments pixel by pixel, so that a high share says that alignment rests on the
+    background rather than on the person.
+
+    >>> twin_share(np.array([[1, 2], [0, -1], [0, -1]]), camera=np.array([5, 5, 6]), pids=np.array([3, 3, 3]))
+    0.5
+    """
+    there = index >= 0
+    twin = there & (pids[index] == pids[:, None]) & (camera[index] == camera[:, None])
+    return _ratio(twin.sum(), there.sum())
 
 
 def view_similarities(bank: np.ndarray, modality: np.ndarray, camera: np.ndarray, view: np.ndarray) -> dict[str, float]:

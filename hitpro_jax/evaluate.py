@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,8 +12,9 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
-from hitpro_jax.data import pipeline, records
-from hitpro_jax.data.datasets import Protocol, open_dataset
+from hitpro_jax.data import pipeline, records, sampling
+from hitpro_jax.data.datasets import open_dataset
+from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.distributed import first_process_first
 from hitpro_jax.embedding import Embed, embed_all, make_embed
@@ -22,12 +24,15 @@ from hitpro_jax.sharding import make_mesh, replicated
 from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
-__all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "score"]
+__all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "result_of", "score"]
 HEADLINE = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
 def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
-    """Loads the data set, checks that its files are there, and tells what was found."""
+    """Loads the data set, checks that its files are there, and tells what was found.
+
+    The protocol is the one in force, with the config's frames and size; where they are not its own, that is told.
+    """
     with first_process_first():  # what it draws or crops is there for the others
         dataset, protocol = open_dataset(config.data.to_dict())
     dataset = records.verify_files(
@@ -39,6 +44,14 @@ def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, 
         if not getattr(dataset, split):
             raise ValueError(f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
                              "data.min_frames and data.allow_missing")
+    for key, pair in protocol.directions.items():
+        if not all(len(protocol.rows(dataset, selection)) for selection in pair):
+            raise ValueError(f"protocol {protocol.name} finds no query or no gallery row for {key} in {dataset.root}: "
+                             "complete its lists, or choose another data.protocol")
+    frames, size = config.eval.frames, tuple(config.data.image_size)
+    if note := protocol.departure(frames, size):
+        say(note)
+    protocol = replace(protocol, frames=frames, image_size=size)
     reader = pipeline.FrameReader(dataset.root, tuple(config.data.image_size), cache=config.data.cache,
                                   allow_missing=config.data.allow_missing)
     return dataset, protocol, reader
@@ -49,19 +62,22 @@ def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol
     """Scores of every direction of the protocol, as `score` gives them, by the direction's key."""
     splits = {}
     for split in ("query", "gallery"):
-        splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh)
+        splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
+                                    protocol.choose_frames)
     scores = {}
-    for key, (query, gallery) in protocol.directions.items():
-        (q, q_pid, q_cam), (g, g_pid, g_cam) = splits[query], splits[gallery]
+    for key, pair in protocol.directions.items():
+        (q, q_pid, q_cam), (g, g_pid, g_cam) = (
+            [column[protocol.rows(dataset, chosen)] for column in splits[chosen.split]] for chosen in pair)
         scores[key] = score(q, g, q_pid, g_pid, q_cam, g_cam, camera_rule=protocol.camera_rule)
     return scores
 
 
 def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
-                options: ConfigDict, mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                options: ConfigDict, mesh: Mesh, choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features [N, D], person ids [N] and camera ids [N] of a split."""
     batches = pipeline.test_clips(
-        reader, tracklets, clip_length=options.frames, batch_size=options.batch_size,
+        reader, tracklets, clip_length=options.frames, batch_size=options.batch_size, frames=choose_frames,
         process_index=jax.process_index(), process_count=jax.process_count())
     features, _ = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
@@ -74,6 +90,11 @@ def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
     return {key: {name: float(values[name]) for name in HEADLINE} for key, values in scores.items()}
 
 
+def result_of(protocol: Protocol, step: int, scores: dict[str, dict]) -> dict:
+    """What result.json holds: {"protocol", "setting", "step", direction: figures in percent, ...}."""
+    return {"protocol": protocol.name, "setting": protocol.setting, "step": step, **headline(scores)}
+
+
 def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) -> None:
     """One line of metrics.jsonl and one on the terminal."""
     figures = headline(scores)
@@ -81,7 +102,7 @@ def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) 
                           for name, value in values.items()})
     text = "; ".join(f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f} ({scores[key]['valid'].sum()} queries)"
                      for key, v in figures.items())
-    writer.say(f"step {step}, {protocol.name}: {text}")
+    writer.say(f"step {step}, {protocol.name} ({protocol.setting}): {text}")
 
 
 def encoder_of(config: ConfigDict) -> dict:
@@ -110,7 +131,7 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
                          "give the config it was trained with")
     with writer.waiting("embedding query and gallery"):
         scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh)
-    result = {"protocol": protocol.name, "step": step, **headline(scores)}
+    result = result_of(protocol, step, scores)
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)
         (writer.path / "eval" / f"{step}.json").write_text(json.dumps(result, indent=2) + "\n")

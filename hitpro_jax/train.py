@@ -104,7 +104,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta), preemption)
             step, fresh = (epoch + 1) * per_epoch, True
     result = result or scores(state)  # none: killed between the last save and here, or finished before
-    return {"protocol": protocol.name, "step": last, **evaluate.headline(result)}
+    return evaluate.result_of(protocol, last, result)
 
 
 def due(count: int, every: int) -> bool:

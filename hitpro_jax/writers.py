@@ -27,7 +27,9 @@ from rich.text import Text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 SECRET = re.compile(r"(-{1,2}\S*(?:token|password|secret)\S*?=).*", re.IGNORECASE)
-DIRECTIONS = {"i2v": "infrared to visible", "v2i": "visible to infrared", "halves": "first half to second half"}
+DIRECTIONS = {"i2v": "infrared to visible", "v2i": "visible to infrared", "halves": "first half to second half",
+              "ir2rgb": "infrared to visible", "rgb2ir": "visible to infrared", "rgb2rgb": "visible to visible",
+              "ir2ir": "infrared to infrared", "all": "both to both"}
 WINDOW = 50  # calls over which the speed is averaged
 
 
@@ -152,13 +154,14 @@ class Writer:
 
     @_on_first_process
     def result(self, result: Mapping):
-        """Writes result.json: {"protocol", "step", "i2v": {"rank1", ..., "mAP", "mINP"}, "v2i"}, in percent."""
+        """Writes result.json: {"protocol", "setting", "step", "i2v": {"rank1", ..., "mAP", "mINP"}, ...}, in percent."""
         _write_json(self.path / "result.json", result)
 
     @_on_first_process
     def table(self, result: Mapping):
         """Shows the directions of a result, in percent, as a table; log.txt gets the same."""
-        table = Table(title=f"{result['protocol']}, step {result['step']}")
+        setting = f" ({result['setting']})" if "setting" in result else ""
+        table = Table(title=f"{result['protocol']}{setting}, step {result['step']}")
         rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
         table.add_column("%")
         for name in next(iter(rows.values())):

@@ -1,12 +1,30 @@
-"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs."""
+"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs. And the data that tests share."""
 
 import os
+import tarfile
 from pathlib import Path
 
+import pytest
+
+TESTS = Path(__file__).resolve().parent
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 from absl import flags
 
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only app.run parses
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory):
+    """Folder with HITSZ-VCM/ and BUPTCampus/, made up: shared, so a test that changes one copies it first."""
+    folder = tmp_path_factory.mktemp("twins")
+    with tarfile.open(TESTS / "twins" / "twins.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def goldens():
+    return TESTS / "goldens"

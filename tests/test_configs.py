@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 from configs import base
 from hitpro_jax import main, optim, train
+from hitpro_jax.data import protocols
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.models.encoder import Encoded, make_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
-OWN_DATA = {"hitsz_vcm": set(), "synthetic": {"preset", "seed", "camera_seed", "jobs"}, "mot": {"cameras"}}
+OWN_DATA = {"hitsz_vcm": set(), "buptcampus": set(), "synthetic": {"preset", "seed", "camera_seed", "jobs"}, "mot": {"cameras"}}
 
 
 def load(name: str) -> ConfigDict:
@@ -36,7 +37,7 @@ def fields(config: ConfigDict, prefix: str = "") -> dict:
 
 
 def test_there_are_configs():
-    assert {"base", "vcm", "synthetic", "own_video"} <= set(NAMES)
+    assert {"base", "vcm", "buptcampus", "synthetic", "own_video"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,7 +102,7 @@ def test_every_documented_switch_is_accepted(field, value):
     trace(config)
 
 
-@pytest.mark.parametrize("field", sorted({field for field, _ in documented()} - {"data.name", "encoder.dtype"}))
+@pytest.mark.parametrize("field", sorted({field for field, _ in documented()} - {"data.name", "data.protocol", "encoder.dtype"}))
 def test_an_unknown_switch_is_refused(field):
     config = load("synthetic")
     config.update_from_flattened_dict({field: "nonsense"})
@@ -139,6 +140,20 @@ def test_levels_of_the_loss_start_in_turn_and_thresholds_loosen(name):
 def test_fields_free_to_change_exist():
     known = set().union(*(fields(load(name)) for name in NAMES))
     assert set(train.FREE) <= known
+
+
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS["buptcampus"], ids=lambda protocol: protocol.name)
+def test_buptcampus_config_sets_what_its_protocol_prescribes(protocol, command_line):
+    config = command_line(f"--config={ROOT}/configs/buptcampus.py:{protocol.name}")
+    assert protocols.choose(config.data.name, config.data.protocol) is protocol
+    assert protocol.departure(config.eval.frames, tuple(config.data.image_size)) is None
+    assert config.across.ban_same_camera and config.data.min_frames == 1 and not config.data.auxiliary
+    assert main.default_workdir(config).name.startswith("buptcampus-")
+
+
+def test_buptcampus_config_without_a_word_is_full_and_an_unknown_word_is_left_to_be_refused(command_line):
+    assert load("buptcampus").data.protocol == "full"
+    assert command_line(f"--config={ROOT}/configs/buptcampus.py:ful").data.protocol == "ful"
 
 
 @pytest.fixture

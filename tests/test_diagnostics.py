@@ -81,6 +81,20 @@ def test_figures_of_a_stage_equal_naive(known, stage):
         assert figures[f"align/{stage}/threshold_{name}"] == pytest.approx(float(value))
 
 
+def test_share_of_twins_equals_naive(known):
+    modality, camera, view, pids = known
+    now = memory(1)
+    pairs = [(i, j) for i, j in listed(now.across.index) if modality[i] != modality[j]]
+    only = np.full_like(now.across.index, -1)  # as mining gives it: no positive of the own modality
+    for i, j in pairs:
+        only[i, np.argmin(only[i])] = j
+    now = now._replace(across=now.across._replace(index=only))
+    twins = [(i, j) for i, j in pairs if pids[i] == pids[j] and camera[i] == camera[j]]
+    figures = diagnostics.describe(now, None, modality, camera, view, pids)
+    assert 0 < len(twins) < sum(pids[i] == pids[j] for i, j in pairs)
+    assert figures["align/across/twin_share"] == pytest.approx(len(twins) / len(pairs))
+
+
 def test_figures_of_the_bank_equal_naive(known):
     modality, camera, view, pids = known
     now, before = memory(1), memory(2)
@@ -112,8 +126,9 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     now, before = memory(1), memory(2)
     labelled = diagnostics.describe(now, before, *columns, pids)
     plain = diagnostics.describe(now, before, *columns, None)
-    assert plain == {k: v for k, v in labelled.items() if "precision" not in k and "recall" not in k}
-    assert len(plain) == len(labelled) - 9
+    judged = ("precision", "recall", "twin_share")
+    assert plain == {k: v for k, v in labelled.items() if not any(word in k for word in judged)}
+    assert len(plain) == len(labelled) - 10
     assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
 
 

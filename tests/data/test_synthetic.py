@@ -291,12 +291,13 @@ def test_presets():
 def test_a_config_opens_it(tmp_path, monkeypatch):
     monkeypatch.setitem(synthetic.PRESETS, "tiny", BARE)
     options = {"name": "synthetic", "root": str(tmp_path / "w"), "preset": "tiny", "seed": 4, "camera_seed": 5,
-               "jobs": 1, "image_size": (24, 12), "min_frames": 2}
+               "jobs": 1, "image_size": (24, 12), "min_frames": 2, "protocol": ""}
     data, protocol = datasets.open_dataset(options)
     written = json.loads((tmp_path / "w" / "world.json").read_text())
     assert (written["seed"], written["camera_seed"], written["image_size"]) == (4, 5, [24, 12])
     assert protocol.camera_rule and len(data.train) == 4
-    assert protocol.directions == {"i2v": ("query", "gallery"), "v2i": ("gallery", "query")}
+    sides = {key: [side.split for side in pair] for key, pair in protocol.directions.items()}
+    assert sides == {"i2v": ["query", "gallery"], "v2i": ["gallery", "query"]}
     with pytest.raises(ValueError, match="unknown data.preset 'huge'"):
         datasets.open_dataset({**options, "preset": "huge"})
     with pytest.raises(ValueError, match="unknown data.name 'market'"):

@@ -1,0 +1,113 @@
+"""How data sets are scored: which rows query which, by which frames, and what is left out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hitpro_jax.data import mot, sampling
+from hitpro_jax.data.records import IR, RGB, Dataset
+
+
+class Selection(NamedTuple):
+    """Rows of a split: all, or those of one modality."""
+
+    split: str  # query | gallery
+    modality: int | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a data set is scored.
+
+    Attributes:
+      name: stands in every result.
+      camera_rule: gallery rows of the query's person and camera are left out.
+      directions: key in result.json to (query, gallery). The two are disjoint lists of tracklets, so that no row
+        meets itself; what is left in common is a camera, which the camera rule is about.
+      frames: of each tracklet; None where the protocol does not say.
+      image_size: height and width in pixels, or None.
+      choose_frames: (number of frames, `frames`) -> their places.
+      rgb_multiple: the last RGB rows of each split are left out, down to a multiple of this.
+    """
+
+    name: str
+    camera_rule: bool
+    directions: Mapping[str, tuple[Selection, Selection]]
+    frames: int | None = None
+    image_size: tuple[int, int] | None = None
+    choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames
+    rgb_multiple: int = 1
+
+    def rows(self, dataset: Dataset, selection: Selection) -> np.ndarray:
+        """Places of the selected rows in their split, int [R], ascending."""
+        modality = np.array([record.modality for record in getattr(dataset, selection.split)], int)
+        kept = np.full(len(modality), selection.modality is None) | (modality == selection.modality)
+        rgb = np.flatnonzero(modality == RGB)
+        kept[rgb[len(rgb) // self.rgb_multiple * self.rgb_multiple:]] = False
+        return np.flatnonzero(kept)
+
+    @property
+    def setting(self) -> str:
+        """What a figure depends on besides the model, for people.
+
+        >>> AUXNET.setting
+        '10 frames of 256x128, no camera rule, RGB rows cut to a multiple of 64'
+        """
+        height, width = self.image_size
+        cut = f", RGB rows cut to a multiple of {self.rgb_multiple}" if self.rgb_multiple > 1 else ""
+        return f"{self.frames} frames of {height}x{width}, {'' if self.camera_rule else 'no '}camera rule{cut}"
+
+    def departure(self, frames: int, image_size: tuple[int, int]) -> str | None:
+        """A line for a run that scores with other frames or another size than the protocol's; None where it does not.
+
+        >>> print(AUXNET.departure(10, (256, 128)))
+        None
+        """
+        own = (self.frames or frames, self.image_size or image_size)
+        if own == (frames, image_size):
+            return None
+        told = [f"{number} frames of {height}x{width}" for number, (height, width) in (own, (frames, image_size))]
+        return f"note: protocol {self.name} has {told[0]}, this run scores {told[1]}: not to be compared with others"
+
+
+_QUERY, _GALLERY = Selection("query"), Selection("gallery")
+# "RGB and IR of both lists" and its parts; the first two are what is published most.
+_PAIRINGS = {
+    "ir2rgb": (Selection("query", IR), Selection("gallery", RGB)),
+    "rgb2ir": (Selection("query", RGB), Selection("gallery", IR)),
+    "rgb2rgb": (Selection("query", RGB), Selection("gallery", RGB)),
+    "ir2ir": (Selection("query", IR), Selection("gallery", IR)),
+    "all": (_QUERY, _GALLERY),
+}
+
+HITSZ_VCM = Protocol("hitsz_vcm", True, {"i2v": (_QUERY, _GALLERY), "v2i": (_GALLERY, _QUERY)}, 6, (288, 144))
+SYNTHETIC = replace(HITSZ_VCM, frames=None, image_size=None)  # pictures as large as the config has them drawn
+HALVES = Protocol(mot.PROTOCOL, False, {"halves": (_QUERY, _GALLERY)})
+
+FULL = Protocol("full", True, _PAIRINGS, 6, (288, 144))  # from M3-ReID
+FULL_NO_CAMERA = Protocol("full_no_camera", False, _PAIRINGS, 10, (256, 128), sampling.uniform_frames)
+# From the data set's own code (AuxNet), whose sampler fills whole batches of 64 RGB tracklets and drops the rest: 512 of
+# 540 queries and 2,368 of 2,422 gallery rows, so that 14 of the 536 infrared queries have no match left.
+AUXNET = replace(FULL_NO_CAMERA, name="auxnet", rgb_multiple=64)
+
+PROTOCOLS = {"hitsz_vcm": (HITSZ_VCM,), "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET), "synthetic": (SYNTHETIC,),
+             "mot": (HALVES,)}
+"""Of each data set, by its name in `data.name`."""
+
+
+def choose(dataset: str, name: str) -> Protocol:
+    """The protocol `name` of a data set; "" is that of a data set that has but one.
+
+    Raises:
+      ValueError: unknown data set or protocol.
+    """
+    if dataset not in PROTOCOLS:
+        raise ValueError(f"unknown data.name {dataset!r}; choose one of {', '.join(PROTOCOLS)}")
+    known = {protocol.name: protocol for protocol in PROTOCOLS[dataset]}
+    if not name and len(known) == 1:
+        return PROTOCOLS[dataset][0]
+    if name not in known:
+        raise ValueError(f"unknown data.protocol {name!r} of {dataset}; choose one of {', '.join(known)}")
+    return known[name]

@@ -127,22 +127,41 @@ def test_no_checkpoint_is_told(world, tmp_path):
         evaluate.evaluate_checkpoint(tiny_config(world), writer)
 
 
+def renumbered(world: str, root: Path) -> str:
+    """The same world with every training person under the next one's number: on disk, in frame names, in track rows."""
+    shutil.copytree(world, root)
+    numbers = sorted(folder.name for folder in (root / "Train").iterdir())
+    following = dict(zip(numbers, numbers[1:] + numbers[:1], strict=True))
+    (root / "Train").rename(root / "before")
+    (root / "Train").mkdir()
+    for old, new in following.items():
+        (root / "before" / old).rename(root / "Train" / new)
+    names, rows = root / "info" / "train_name.txt", root / "info" / "track_train_info.txt"
+    names.write_text("".join(f"{following[line[:4]]}{line[4:]}\n" for line in names.read_text().splitlines()))
+    fields = [line.split() for line in rows.read_text().splitlines()]
+    rows.write_text("".join(f"{m} {a} {b} {int(following[f'{int(p):04d}'])} {c}\n" for m, a, b, p, c in fields))
+    return str(root)
+
+
 def test_person_ids_change_no_trained_number(finished, world, tmp_path, monkeypatch):
-    """All training ids replaced by others: every array of the last checkpoint stays the same to the bit."""
+    """All training ids replaced, those in paths too: every array of the last checkpoint stays the same to the bit."""
     opened = evaluate.open_data
+    known = opened(tiny_config(world), print)[0].train
 
     def scrambled(config, say):
         dataset, *rest = opened(config, say)
         train_records = tuple(replace(r, pid=(7 * i) % 5) for i, r in enumerate(dataset.train))
         assert {r.pid for r in train_records} != {r.pid for r in dataset.train}
+        assert not any(new.frames[0].split("/")[1] == old.frames[0].split("/")[1]
+                       for new, old in zip(dataset.train, known, strict=True))
         return Dataset(dataset.name, dataset.root, train_records, dataset.query, dataset.gallery, dataset.counts), *rest
 
     monkeypatch.setattr(evaluate, "open_data", scrambled)
-    result = run(tiny_config(world), tmp_path)
-    assert checksums(tmp_path) == checksums(finished[0])
+    result = run(tiny_config(renumbered(world, tmp_path / "world")), tmp_path / "run")
+    assert checksums(tmp_path / "run") == checksums(finished[0])
     assert result == finished[1]
     judged = [[value for m in lines(w) for name, value in m.items() if "recall" in name or "precision" in name]
-              for w in (tmp_path, finished[0])]
+              for w in (tmp_path / "run", finished[0])]
     assert judged[0] != judged[1]  # the diagnostics did see other ids
 
 

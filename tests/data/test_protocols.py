@@ -10,6 +10,7 @@ import pytest
 from hitpro_jax import evaluate
 from hitpro_jax.data import protocols
 from hitpro_jax.data.records import IR, RGB, Dataset, Record
+from hitpro_jax.sharding import make_mesh
 from tests.reference.scoring import naive_scores
 
 PAIRINGS = {"ir2rgb": (IR, RGB), "rgb2ir": (RGB, IR), "rgb2rgb": (RGB, RGB), "ir2ir": (IR, IR), "all": (None, None)}
@@ -141,6 +142,32 @@ def test_scores_of_every_pairing_equal_naive(name, monkeypatch):
         for figure in ("mAP", "mINP"):
             assert found[key][figure] / 100 == pytest.approx(expected[figure], abs=1e-6), key
         np.testing.assert_array_equal(found[key]["valid"], expected["valid"])
+
+
+class Numbers:
+    """Reads frame "17" as a picture of one pixel that is 17."""
+
+    image_size = (1, 1)
+
+    def clip(self, paths):
+        values = np.array([int(path) for path in paths], np.uint8)
+        return np.broadcast_to(values[:, None, None, None], (len(paths), 1, 1, 3)), np.ones(len(paths), bool)
+
+
+@pytest.mark.parametrize("name", ["full", "full_no_camera"])
+def test_tracklets_are_embedded_by_the_frames_of_the_protocol(name):
+    protocol, lengths = chosen(name), (1, 9, 37, 100)
+    tracklets = tuple(Record(tuple(map(str, range(n))), modality, 1, 0) for n in lengths for modality in (IR, RGB))
+    dataset, seen = made(tracklets, tracklets), []
+
+    def embed(variables, frames, mask, layout):
+        seen.append(np.asarray(frames)[:, :, 0, 0, 0])
+        return np.ones((len(frames), 2), np.float32)
+
+    options = SimpleNamespace(frames=protocol.frames, batch_size=4)
+    evaluate.evaluate(embed, {}, dataset, replace(protocol, camera_rule=False), Numbers(), options, make_mesh())
+    expected = [protocol.choose_frames(n, protocol.frames).tolist() for n in lengths]
+    assert [batch.tolist() for batch in seen] == [expected] * 4  # RGB and infrared, of query and of gallery
 
 
 def test_the_setting_tells_frames_size_and_camera_rule():

@@ -12,8 +12,8 @@
 A model is scored at the size that it was trained at, so the protocol is chosen before training; the same rows by other
 frames or at another size (--config.data.protocol, --config.eval.frames) are scored as well, and said to be.
 
-Hardware: one GPU; time and memory not yet measured. Result: not yet run, because the data set is licensed and was not at
-hand.
+Hardware: one GPU; time and memory not yet measured.
+Result: not yet run, because the data set is licensed and was not at hand.
 """
 
 from ml_collections import ConfigDict

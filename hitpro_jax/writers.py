@@ -154,7 +154,7 @@ class Writer:
 
     @_on_first_process
     def result(self, result: Mapping):
-        """Writes result.json: {"protocol", "setting", "step", "i2v": {"rank1", ..., "mAP", "mINP"}, ...}, in percent."""
+        """Writes result.json: {"protocol", "setting", "step", "i2v": {"rank1", ..., "mINP"}, ...}, in percent."""
         _write_json(self.path / "result.json", result)
 
     @_on_first_process

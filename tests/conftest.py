@@ -1,4 +1,4 @@
-"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs. And the data that tests share."""
+"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs; and shared data."""
 
 import os
 import tarfile

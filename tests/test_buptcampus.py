@@ -121,7 +121,7 @@ def test_training_tracklets_carry_no_id_and_no_common_order(tmp_path):
 
 
 def opaque(root: Path, copy: Path) -> str:
-    """The twin with the frames of all tracklets under numbers drawn by lot, so that no path tells of a person or row."""
+    """The twin with the frames of all tracklets under numbers drawn by lot: no path tells of a person or a row."""
     shutil.copytree(root, copy)
     tree = json.loads((copy / "data_paths.json").read_text())
     lists = [tids[tid] for people in tree.values() for cameras in people.values() for tids in cameras.values()

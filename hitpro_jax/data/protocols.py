@@ -88,8 +88,8 @@ HALVES = Protocol(mot.PROTOCOL, False, {"halves": (_QUERY, _GALLERY)})
 
 FULL = Protocol("full", True, _PAIRINGS, 6, (288, 144))  # from M3-ReID
 FULL_NO_CAMERA = Protocol("full_no_camera", False, _PAIRINGS, 10, (256, 128), sampling.uniform_frames)
-# From the data set's own code (AuxNet), whose sampler fills whole batches of 64 RGB tracklets and drops the rest: 512 of
-# 540 queries and 2,368 of 2,422 gallery rows, so that 14 of the 536 infrared queries have no match left.
+# From the data set's own code (AuxNet), whose sampler fills whole batches of 64 RGB tracklets and drops the rest: left
+# are 512 of 540 queries and 2,368 of 2,422 gallery rows, so that 14 of the 536 infrared queries have no match.
 AUXNET = replace(FULL_NO_CAMERA, name="auxnet", rgb_multiple=64)
 
 PROTOCOLS = {"hitsz_vcm": (HITSZ_VCM,), "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET), "synthetic": (SYNTHETIC,),

@@ -111,7 +111,7 @@ def test_rows_are_those_of_the_official_sampler(goldens, split, multiple):
     protocol = replace(chosen("auxnet"), rgb_multiple=multiple)
     rows = protocol.rows(made(tracklets, tracklets), protocols.Selection(split)).tolist()
     expected = sorted(golden[f"sampler_{split}_bs{multiple}"])
-    if split == "query" and multiple == 3:  # whole batches: the official slice [:-0] then drops every RGB row; ours none
+    if split == "query" and multiple == 3:  # whole batches: the official slice [:-0] drops every RGB row, ours none
         assert expected == [1, 3] and rows == [0, 1, 2, 3, 4]
         return
     assert rows == expected
@@ -121,8 +121,9 @@ def test_rows_are_those_of_the_official_sampler(goldens, split, multiple):
 def test_scores_of_every_pairing_equal_naive(name, monkeypatch):
     rng = np.random.default_rng(5)
     query, gallery = (
-        records(rng.permutation(np.repeat([RGB, IR], sizes)), rng.integers(0, 9, sum(sizes)), rng.integers(0, 3, sum(sizes)))
-        for sizes in ((11, 9), (31, 29)))
+        records(rng.permutation(np.repeat([RGB, IR], (rgb, infrared))), *(
+            rng.integers(0, most, rgb + infrared) for most in (9, 3)))
+        for rgb, infrared in ((11, 9), (31, 29)))
     dataset, protocol = made(query, gallery), chosen(name)
     if name == "auxnet":
         protocol = replace(protocol, rgb_multiple=4)

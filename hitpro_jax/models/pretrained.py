@@ -1,8 +1,18 @@
-"""Weights in one safe file: reads and writes safetensors, never pickles.
+"""Weights in one safe file: reads and writes safetensors, never pickles; converts public weights into such a file.
 
-A file holds `params/...` and `batch_stats/...` leaves in half precision under their "/"-joined Flax names.
+  python -m hitpro_jax.models.pretrained SOURCE OUT [--image_size=288,144] [--family=...] [--half]
+
+SOURCE: torchvision's ResNet-50, or a ViT-B/16 of timm, DeiT, CLIP or TransReID-SSL, as .pth (needs torch) or
+.safetensors; see `models/convert.py`, or `--help`.
+
+A file holds `params/...` and `batch_stats/...` leaves under their "/"-joined Flax names. Two parts start without it: the
+temporal aggregator stays as it is, and a missing infrared stem is a copy of the visible one (as in AGW). Whatever else
+a file has not got, it says itself: the names stand in its metadata under `lacks`.
 """
 
+import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +20,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-STEM_OF = {"stem_ir": "stem_rgb"}  # a missing infrared stem starts as a copy of the visible one, as in AGW
+ROOT = Path(__file__).parents[2]  # the folder that hitpro_jax lies in
+AGGREGATOR = "params/aggregator/"
 
 
 def save(path: str | Path, variables: dict, metadata: dict[str, str]) -> Path:
@@ -19,40 +30,87 @@ def save(path: str | Path, variables: dict, metadata: dict[str, str]) -> Path:
     Left out: the infrared stem (it starts as a copy of the visible one) and the temporal aggregator.
     """
     flat = flatten_dict(variables, sep="/")
-    kept = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()
-            if "stem_ir" not in name and "aggregator" not in name}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(kept, path, metadata)
-    return Path(path)
+    return write(path, {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()
+                        if "/stem_ir/" not in name and not name.startswith(AGGREGATOR)}, metadata)
 
 
-def load_into(variables: dict, path: str | Path) -> dict:
-    """Returns `variables` with every leaf of the file put in its place; the temporal aggregator stays as it is.
+def write(path: str | Path, leaves: Mapping[str, np.ndarray], metadata: dict[str, str]) -> Path:
+    """Writes leaves by their "/"-joined names, whole or not at all; returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".tmp")
+    save_file({name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}, scratch, metadata)
+    os.replace(scratch, path)
+    return path
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All tensors of a safetensors file by name, and its metadata.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: a name or a shape of the file does not fit, or a leaf of backbone or neck is not in the file; all of
-        them are listed.
+      ValueError: the file is damaged or of another format.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}: set init.weights to a safetensors file, or to '' for none")
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()
-            found = {name: file.get_tensor(name) for name in names}
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch or make it again") from error
+
+
+def find(path: str | Path) -> Path:
+    """The file itself, or, for a relative path that is not there, the one beside the package.
+
+    Raises:
+      FileNotFoundError: neither is there.
+    """
+    for place in (Path(path), ROOT / path):
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"no weights at {path}: set init.weights to a safetensors file, or to '' for none")
+
+
+def load_into(variables: dict, path: str | Path, say: Callable[[str], None] = lambda line: None) -> dict:
+    """Returns `variables` with every leaf of the file put in its place, as float32.
+
+    say: gets one line that names the file and the parts that start as they were.
+    Raises:
+      FileNotFoundError: there is no such file, here or beside the package.
+      ValueError: a name or a shape of the file does not fit, or a leaf of backbone or neck is not in the file though
+        the file does not say that it lacks it; all of them are listed.
+    """
+    place = find(path)
+    found, metadata = read(place)
     wanted = flatten_dict(variables, sep="/")
     for name in wanted:
-        source = name.replace("stem_ir", STEM_OF["stem_ir"])
+        source = name.replace("/stem_ir/", "/stem_rgb/")
         if name not in found and source in found:
             found[name] = found[source]
-    unknown = sorted(set(found) - set(wanted))
-    missing = sorted(n for n in wanted if n not in found and "aggregator" not in n)
-    misfit = sorted(f"{n} {found[n].shape} instead of {wanted[n].shape}" for n in set(found) & set(wanted)
-                    if found[n].shape != wanted[n].shape)
-    if unknown or missing or misfit:
-        raise ValueError(f"{path} does not fit this encoder. Not in the encoder: {unknown}. "
-                         f"Not in the file: {missing}. Other shape: {misfit}.")
+    lacks = set(json.loads(metadata.get("lacks", "[]")))
+    lacks |= {name.replace("/stem_rgb/", "/stem_ir/") for name in lacks}
+    absent = {name for name in wanted if name not in found}
+    require_fit(place, found, wanted, may_lack={n for n in absent if n in lacks or n.startswith(AGGREGATOR)})
+    kept = sorted({name.split("/")[1] for name in absent if "/backbone/" not in name}
+                  | {name for name in absent if "/backbone/" in name})
+    say(f"weights: {place}; not in it, so as initialised: {', '.join(kept) or 'nothing'}")
     merged = {name: found[name].astype(np.float32) if name in found else leaf for name, leaf in wanted.items()}
     return unflatten_dict(merged, sep="/")
+
+
+def require_fit(path: str | Path, found: Mapping, wanted: Mapping, may_lack: set[str]) -> None:
+    """Raises a ValueError that lists every name and shape in which two mappings of leaves differ."""
+    unknown = sorted(set(found) - set(wanted))
+    missing = sorted(set(wanted) - set(found) - may_lack)
+    misfit = sorted(f"{n} {found[n].shape} instead of {wanted[n].shape}" for n in set(found) & set(wanted)
+                    if found[n].shape != wanted[n].shape)
+    remedy = " Positions belong to one data.image_size: convert the source again with --image_size=HEIGHT,WIDTH."
+    if unknown or missing or misfit:
+        raise ValueError(f"{path} does not fit this encoder. Not in the encoder: {unknown}. "
+                         f"Not in the file: {missing}. Other shape: {misfit}."
+                         + remedy * any("/positions " in name for name in misfit))
+
+
+if __name__ == "__main__":
+    from hitpro_jax.models import convert  # it imports this module
+
+    convert.main()

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from hitpro_jax.models.norms import BatchNorm, groups_of
+
 RGB_ONLY, IR_ONLY, INTERLEAVED = "rgb", "ir", "interleaved"
 Dtype = Any
 
@@ -96,11 +98,11 @@ class Stem(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Frames [B * T, H, W, 3] float, clip by clip, to feature maps [B * T, h, w, C].
+    """Frames [B * T, H, W, 3] float, clip by clip, to frame features [B * T, D] float32, GeM-pooled maps.
 
     `layout` tells (statically) which clips are which modality: all `rgb`, all `ir`, or `interleaved` (rgb, ir, ..);
     `length` is T. Interleaving keeps every stem's BatchNorm statistics pure, and splitting it costs no communication
-    when the batch is sharded over devices, since pairs stay together.
+    when the batch is sharded over devices, since pairs stay together. norm_group: see `norms.groups_of`.
     """
 
     block: type[nn.Module]
@@ -112,24 +114,35 @@ class ResNet(nn.Module):
     stem_pool: bool
     as_product: bool = False
     remat: bool = False
+    norm_group: int = 0
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, layout: str, length: int, train: bool) -> jax.Array:
+        starts = self.is_initializing()
+        grouped = train and not starts
+        groups = groups_of(len(x) // length, self.norm_group, layout == INTERLEAVED) if grouped else 1
         conv = partial(Conv, as_product=self.as_product, dtype=self.dtype)
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        norm = partial(BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
+                       groups=groups)
         stem = partial(Stem, self.stem_width, self.stem_kernel, self.stem_pool, conv, norm)
-        x = _through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length,
-                           self.is_initializing())
+        x = through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length, starts)
         block = nn.remat(self.block) if self.remat else self.block
         for stage, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True), 1):
             for index in range(depth):
                 x = block(width, stride if index == 0 else 1, conv, norm, name=f"layer{stage}_{index}")(x)
-        return x
+        return gem(x)
 
 
-def _through_stems(rgb: nn.Module, ir: nn.Module, x: jax.Array, layout: str, length: int,
-                   initializing: bool) -> jax.Array:
+def gem(maps: jax.Array, p: float = 3.0) -> jax.Array:
+    """GeM pooling of [B, h, w, C] with a fixed p = 3 in float32 (from AGW)."""
+    maps = jnp.maximum(maps.astype(jnp.float32), 1e-6)
+    return jnp.mean(maps ** p, axis=(1, 2)) ** (1.0 / p)
+
+
+def through_stems(rgb: nn.Module, ir: nn.Module, x: jax.Array, layout: str, length: int,
+                  initializing: bool) -> jax.Array:
+    """Sends every clip's frames [B * T, ..] through the stem of its modality, see ResNet."""
     if initializing:  # both stems must exist whatever the first batch holds
         return rgb(x) + ir(x)
     if layout == RGB_ONLY:

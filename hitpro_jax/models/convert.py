@@ -1,0 +1,375 @@
+"""Public weights to the project's own file: `python -m hitpro_jax.models.pretrained SOURCE OUT`.
+
+Where SOURCE comes from, with internet:
+
+  python -c "import torch, torchvision as v; \
+      torch.save(v.models.resnet50(weights='IMAGENET1K_V2').state_dict(), 'resnet50.pth')"
+  python -c "import timm; from safetensors.torch import save_file as s; \
+      s(timm.create_model('deit_base_patch16_224.fb_in1k', pretrained=True).state_dict(), 'deit_b16.safetensors')"
+  hf download openai/clip-vit-base-patch16 pytorch_model.bin          # CLIP in Hugging Face's names
+  python -c "import clip, torch; torch.save(clip.load('ViT-B/16', 'cpu')[0].state_dict(), 'clip_b16.pth')"
+
+and LUPerson's ViT-B/16 from the TransReID-SSL project's page. A family is known by its names:
+
+| family        | names as in                   | encoder.backbone | pixels were normalised with            |
+|---------------|-------------------------------|------------------|----------------------------------------|
+| torchvision   | torchvision's resnet50        | resnet50         | ImageNet's mean and deviation          |
+| timm          | timm, DeiT, DINO, TransReID   | vit_b16          | ImageNet's (DeiT, DINO); see below     |
+| transreid_ssl | TransReID-SSL with ICS stem   | vit_b16_ics      | ImageNet's                             |
+| clip          | OpenAI's CLIP, CLIP-ReID      | vit_b16_clip     | CLIP's                                 |
+| clip_hf       | transformers' CLIP            | vit_b16_clip     | CLIP's                                 |
+
+Other pixel statistics (0.5 for timm's `augreg` and for TransReID's own) are given with `--mean --std`. The encoder
+knows ImageNet's alone; a difference is folded into the patch embedding, which is exact, as it is affine per channel
+and a patch embedding pads nothing. `vit_b16_clip` has OpenAI's quick GELU; LAION's weights of the same names were trained
+with the plain one and do not belong there. Position embeddings are resized for `--image_size`.
+
+Left out by name: classifiers and other heads, CLIP's text tower and final projection, torch's batch counters. A neck is
+in no such file, so OUT says that it lacks one. Every other name that does not fit stops the conversion; to go on, give
+it with `--partial`, as the message lists it.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from hitpro_jax.models import pretrained
+from hitpro_jax.models.encoder import MEAN, STD, Encoder, make_encoder, shapes_of
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+Tensors = dict[str, np.ndarray]
+
+_RESNET = ((r"(conv1|bn1)", r"stem_rgb/\1"),
+           (r"layer(\d)\.(\d+)\.(conv\d|bn\d)", r"layer\1_\2/\3"),
+           (r"layer(\d)\.(\d+)\.downsample\.0", r"layer\1_\2/conv_short"),
+           (r"layer(\d)\.(\d+)\.downsample\.1", r"layer\1_\2/bn_short"))
+_TIMM_BLOCKS = ((r"cls_token", "token"), (r"pos_embed", "positions"), (r"norm", "norm"),
+                (r"blocks\.(\d+)\.(norm\d)", r"layer\1/\2"),
+                (r"blocks\.(\d+)\.(?:attn|mlp)\.(qkv|proj|fc\d)", r"layer\1/\2"))
+_TIMM = ((r"patch_embed\.proj", "stem_rgb"), *_TIMM_BLOCKS)
+_ICS = ((r"patch_embed\.proj", "stem_rgb/patches"), *_TIMM_BLOCKS,
+        (r"patch_embed\.conv\.0", "stem_rgb/conv1"), (r"patch_embed\.conv\.3", "stem_rgb/conv2"),
+        (r"patch_embed\.conv\.6", "stem_rgb/conv3"), (r"patch_embed\.conv\.7", "stem_rgb/norm3"),
+        (r"patch_embed\.conv\.1\.IN", "stem_rgb/norm1/instance"), (r"patch_embed\.conv\.1\.BN", "stem_rgb/norm1/batch"),
+        (r"patch_embed\.conv\.4\.IN", "stem_rgb/norm2/instance"), (r"patch_embed\.conv\.4\.BN", "stem_rgb/norm2/batch"))
+_BLOCK = r"transformer\.resblocks\.(\d+)\."
+_CLIP = ((r"class_embedding", "token"), (r"positional_embedding", "positions"), (r"conv1", "stem_rgb"),
+         (r"ln_pre", "norm_pre"), (r"ln_post", "norm"), (_BLOCK + r"ln_(\d)", r"layer\1/norm\2"),
+         (_BLOCK + r"attn\.in_proj", r"layer\1/qkv"), (_BLOCK + r"attn\.out_proj", r"layer\1/proj"),
+         (_BLOCK + r"mlp\.c_fc", r"layer\1/fc1"), (_BLOCK + r"mlp\.c_proj", r"layer\1/fc2"))
+_LAYER = r"encoder\.layers\.(\d+)\."
+_CLIP_HF = ((r"embeddings\.class_embedding", "token"), (r"embeddings\.position_embedding", "positions"),
+            (r"embeddings\.patch_embedding", "stem_rgb"), (r"pre_layrnorm", "norm_pre"), (r"post_layernorm", "norm"),
+            (_LAYER + r"layer_norm(\d)", r"layer\1/norm\2"), (_LAYER + r"self_attn\.qkv", r"layer\1/qkv"),
+            (_LAYER + r"self_attn\.out_proj", r"layer\1/proj"), (_LAYER + r"mlp\.(fc\d)", r"layer\1/\2"))
+
+
+class Family(NamedTuple):
+    """marker: a name that tells the family. rules: module path in the source (regular expression) to ours."""
+
+    marker: str
+    backbone: str
+    rules: tuple[tuple[str, str], ...]
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+
+FAMILIES = {  # looked through in this order: transreid_ssl has timm's marker too
+    "torchvision": Family("layer1.0.conv1.weight", "resnet50", _RESNET),
+    "transreid_ssl": Family("patch_embed.conv.0.weight", "vit_b16_ics", _ICS),
+    "timm": Family("blocks.0.attn.qkv.weight", "vit_b16", _TIMM),
+    "clip": Family("transformer.resblocks.0.attn.in_proj.weight", "vit_b16_clip", _CLIP, CLIP_MEAN, CLIP_STD),
+    "clip_hf": Family("encoder.layers.0.self_attn.qkv.weight", "vit_b16_clip", _CLIP_HF, CLIP_MEAN, CLIP_STD),
+}
+WRAPPERS = r"^(?:module\.|backbone\.|base\.|model\.)+"
+TOWER = r"^(?:visual|vision_model|image_encoder)\."
+# What no encoder of ours has a place for.
+HEADS = re.compile(r"(?:fc|head|head_dist|pre_logits|(?:classifier|bottleneck)(?:_proj)?)\..*|proj"
+                   r"|.*num_batches_tracked|embeddings\.position_ids")
+TEXT = re.compile(r"(?:transformer|text_model|text_encoder|prompt_learner|token_embedding|ln_final|text_projection"
+                  r"|visual_projection)\b.*|positional_embedding|logit_scale|input_resolution|context_length|vocab_size")
+
+
+class Source(NamedTuple):
+    """Tensors of the image encoder under the source's bare names, and the names that were left out by rule."""
+
+    family: str
+    tensors: Tensors
+    left_out: list[str]
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Tensors by name of a .safetensors file, or of a torch file, which is read with `weights_only`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file cannot be read safely, or torch is needed and not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give a .pth or .safetensors file of public weights")
+    if path.suffix == ".safetensors":
+        return pretrained.read(path)[0]
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(f"{path} is a torch file, and torch is not installed: install it (pip install torch), or give "
+                         "the weights as .safetensors") from error
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # options that DINO stores beside its weights
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what the file makes it raise
+        raise ValueError(f"{path} does not hold tensors alone ({type(error).__name__}), and nothing else is read: load "
+                         "the model where it comes from and torch.save its state_dict()") from error
+    found = _state_dict(content, path)
+    if strangers := [name for name, value in found.items() if not isinstance(value, torch.Tensor)]:
+        raise ValueError(f"{path} holds other things than tensors: {strangers}; torch.save the state_dict() alone")
+    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in found.items()}
+
+
+def _state_dict(content: Any, path: Path) -> Mapping[str, Any]:
+    """The innermost mapping of tensors: training programs keep it beside their optimiser's state."""
+    while isinstance(content, Mapping):
+        inner = [content[key] for key in ("teacher", "state_dict", "model") if isinstance(content.get(key), Mapping)]
+        if not inner:
+            return content
+        content = inner[0]
+    raise ValueError(f"{path} holds a {type(content).__name__} instead of a state_dict: torch.save the model's "
+                     "state_dict()")
+
+
+def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str = "") -> Source:
+    """Strips wrappers' prefixes, leaves heads and text towers out, joins split projections, finds the family.
+
+    Raises:
+      ValueError: two names become one, or the names are those of no known family.
+    """
+    bare, tower = {}, any(re.match(TOWER, re.sub(WRAPPERS, "", name)) for name in tensors)
+    left_out = []
+    for full, value in tensors.items():
+        name = re.sub(WRAPPERS, "", full)
+        outside = tower and not re.match(TOWER, name)
+        name = re.sub(TOWER, "", name)
+        if HEADS.fullmatch(name) or (outside and TEXT.fullmatch(name)):
+            left_out.append(full)
+        elif name in bare:
+            raise ValueError(f"{path} holds {name} twice under different prefixes: give the weights of one model")
+        else:
+            bare[f"outside:{full}" if outside else name] = value
+    bare = _joined({re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): value for name, value in bare.items()})
+    family = family or next((key for key, known in FAMILIES.items() if known.marker in bare), "")
+    if family not in FAMILIES:
+        known = ", ".join(f"{key} (has {value.marker})" for key, value in FAMILIES.items())
+        raise ValueError(f"the names in {path} are of no known family, they begin with {sorted(bare)[:3]}; known: "
+                         f"{known}")
+    return Source(family, bare, sorted(left_out))
+
+
+def _joined(tensors: Tensors) -> Tensors:
+    """transformers' q, k and v projections as one; its table of positions as a plain tensor."""
+    out = {}
+    for name, value in tensors.items():
+        trio = [re.sub(r"\.[qkv]_proj\.", f".{part}_proj.", name) for part in "qkv"]
+        if len(set(trio)) == 3 and all(part in tensors for part in trio):
+            out[trio[0].replace(".q_proj.", ".qkv.")] = np.concatenate([tensors[part] for part in trio])
+        else:
+            out[name.replace("position_embedding.weight", "position_embedding")] = value
+    return out
+
+
+def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, path: str | Path, mean=None, std=None,
+            source_size: tuple[int, int] | None = None, partial: frozenset[str] = frozenset()) -> tuple[Tensors, list]:
+    """A source's tensors as leaves of our backbone, float32, and the names that the encoder has beyond them.
+
+    image_size: height and width that positions are resized for. mean, std: of the source's pixels; None: the family's.
+    source_size: image size of the source's positions; None: a square, or twice as high as wide. partial: names that
+    may be missing or left over.
+    Raises:
+      ValueError: names or shapes do not fit; all of them are listed.
+    """
+    family = FAMILIES[source.family]
+    leaves = {}
+    for name, value in source.tensors.items():
+        ours = translate(name, value, family.rules)
+        leaves[ours or name] = _oriented(ours or name, np.asarray(value, np.float32))
+    patch = getattr(encoder.backbone, "patch", 0)
+    if "params/backbone/positions" in leaves:
+        leaves["params/backbone/positions"] = resize_positions(
+            leaves["params/backbone/positions"], _grid_of(source_size, patch), _grid_of(image_size, patch))
+    fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
+    wanted = {name: leaf for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
+              if "/stem_ir/" not in name and not name.startswith(pretrained.AGGREGATOR)}
+    lacks = [name for name in wanted if name not in leaves and ("/neck/" in name or name in partial)]
+    named = {name for name in partial if name in leaves and name not in wanted}
+    if idle := partial - named - set(lacks):
+        raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
+    leaves = {name: leaf for name, leaf in leaves.items() if name not in named}
+    pretrained.require_fit(path, leaves, wanted, may_lack=set(lacks))
+    return leaves, sorted(lacks)
+
+
+def translate(name: str, value: np.ndarray, rules: tuple[tuple[str, str], ...]) -> str | None:
+    """Our name of a source's tensor; None where no rule fits.
+
+    >>> translate("layer1.0.downsample.1.running_var", np.ones(4), _RESNET)
+    'batch_stats/backbone/layer1_0/bn_short/var'
+    """
+    module, _, leaf = name.rpartition(".")
+    if leaf not in ("weight", "bias", "running_mean", "running_var"):
+        module, leaf = name, ""
+    for pattern, target in rules:
+        if match := re.fullmatch(pattern, module):
+            kind = "batch_stats" if leaf.startswith("running") else "params"
+            last = {"weight": "/scale" if value.ndim == 1 else "/kernel", "bias": "/bias", "running_mean": "/mean",
+                    "running_var": "/var", "": ""}[leaf]
+            return f"{kind}/backbone/{match.expand(target)}{last}"
+    return None
+
+
+def _oriented(name: str, value: np.ndarray) -> np.ndarray:
+    """torch's OIHW and [out, in] as Flax's HWIO and [in, out]; token [D] and positions [1 + n, D] without batch."""
+    if name.endswith("/kernel"):
+        return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    if name.endswith("/token"):
+        return value.reshape(-1)
+    return value.reshape(value.shape[-2:]) if name.endswith("/positions") else value
+
+
+def fold_pixels(leaves: Tensors, mean: np.ndarray, std: np.ndarray) -> None:
+    """Changes the patch embedding so that it takes ImageNet-normalised pixels instead of (x - mean) / std.
+
+    With n = (x - MEAN) / STD, (x - mean) / std = n * STD / std + (MEAN - mean) / std: the factor goes into the kernel
+    and the shift into the bias, which CLIP's has not got before.
+    Raises:
+      ValueError: the statistics differ, but the first convolution pads with zeros.
+    """
+    gain, shift = np.array(STD) / std, (np.array(MEAN) - mean) / std
+    kernel = leaves.get("params/backbone/stem_rgb/kernel")
+    if kernel is None:
+        if np.any(gain != 1) or np.any(shift):
+            raise ValueError("--mean and --std must be ImageNet's here: the first convolution pads with zeros, so other "
+                             "statistics cannot be folded into it")
+        return
+    bias = leaves.get("params/backbone/stem_rgb/bias", 0.0) + np.einsum("hwio,i->o", kernel.astype(np.float64), shift)
+    leaves["params/backbone/stem_rgb/kernel"] = (kernel * gain[:, None]).astype(np.float32)
+    leaves["params/backbone/stem_rgb/bias"] = bias.astype(np.float32)
+
+
+def _grid_of(size: tuple[int, int] | None, patch: int) -> tuple[int, int] | None:
+    return (size[0] // patch, size[1] // patch) if size else None
+
+
+def resize_positions(positions: np.ndarray, old: tuple[int, int] | None, new: tuple[int, int]) -> np.ndarray:
+    """[1 + h * w, D] from one grid of patches to another: bicubic, the class token's row as it is.
+
+    old: None guesses a square, or else twice as high as wide.
+    Raises:
+      ValueError: the number of rows is that of no such grid.
+    """
+    count, width = positions.shape[0] - 1, positions.shape[1]
+    guesses = [old] if old else [(math.isqrt(count),) * 2, (2 * math.isqrt(count // 2), math.isqrt(count // 2))]
+    grid = next((guess for guess in guesses if guess[0] * guess[1] == count), None)
+    if grid is None:
+        raise ValueError(f"{count} positions beside the class token's are no grid of {' or '.join(map(str, guesses))} "
+                         "patches: give the image size of the source with --source_size=HEIGHT,WIDTH")
+    if grid == new:
+        return positions
+    rows, columns = _bicubic(grid[0], new[0]), _bicubic(grid[1], new[1])
+    cells = np.einsum("ai,bj,ijd->abd", rows, columns, positions[1:].reshape(*grid, width), optimize=True)
+    return np.concatenate([positions[:1], cells.reshape(-1, width).astype(np.float32)])
+
+
+def _bicubic(old: int, new: int) -> np.ndarray:
+    """Weights [new, old] of cubic convolution with a = -0.75 and repeated borders, no antialiasing.
+
+    As torch's `interpolate(mode="bicubic")`, with which DeiT, DINO and TransReID resize positions.
+    """
+    place = (np.arange(new) + 0.5) * old / new - 0.5
+    weights, a = np.zeros((new, old)), -0.75
+    for tap in range(-1, 3):
+        t = np.abs(place - np.floor(place) - tap)
+        near = (a + 2) * t ** 3 - (a + 3) * t ** 2 + 1
+        far = a * (t ** 3 - 5 * t ** 2 + 8 * t - 4)
+        column = np.clip(np.floor(place).astype(int) + tap, 0, old - 1)
+        np.add.at(weights, (np.arange(new), column), np.where(t <= 1, near, far))
+    return weights
+
+
+def main(arguments: list[str] | None = None, say: Callable[[str], None] = print) -> None:
+    """The command: converts, writes, and prints what was left out, the checksums and the fields to set."""
+    options = _parser().parse_args(arguments)
+    try:
+        for line in run(options):
+            say(line)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(options: argparse.Namespace):
+    """Does what the command line says; yields the lines to print."""
+    if Path(options.source).resolve() == Path(options.out).resolve():
+        raise ValueError(f"SOURCE and OUT are both {options.out}: give the written file another name")
+    source = recognise(read(options.source), options.source, options.family)
+    backbone = FAMILIES[source.family].backbone
+    yield f"read: {options.source}, sha256 {_sha256(options.source)}; names of {source.family}"
+    yield f"left out by name: {', '.join(source.left_out) or 'nothing'}"
+    leaves, lacks = convert(
+        source, make_encoder(backbone, "mean"), options.image_size, path=options.source, mean=options.mean,
+        std=options.std, source_size=options.source_size, partial=frozenset(options.partial))
+    mean, std = options.mean or FAMILIES[source.family].mean, options.std or FAMILIES[source.family].std
+    yield f"pixels of the source: mean {_listed(mean)}, deviation {_listed(std)}; --mean and --std set others"
+    yield f"not in the source, so as initialised: {', '.join(lacks)}; stem_ir starts as a copy of stem_rgb"
+    dtype = np.float16 if options.half else np.float32
+    pretrained.write(options.out, {name: leaf.astype(dtype) for name, leaf in leaves.items()}, {
+        "source": Path(options.source).name, "source_sha256": _sha256(options.source), "family": source.family,
+        "backbone": backbone, "image_size": _listed(options.image_size), "lacks": json.dumps(lacks)})
+    count = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))
+    yield f"wrote: {options.out}, {count:,} parameters in {np.dtype(dtype)}, sha256 {_sha256(options.out)}"
+    yield (f"use: --config.encoder.backbone={backbone} --config.init.weights={options.out} "
+           f"--config.data.image_size={_listed(options.image_size)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hitpro_jax.models.pretrained", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SOURCE", help=".pth, .pt or .bin (needs torch), or .safetensors")
+    parser.add_argument("out", metavar="OUT", help="safetensors file to write")
+    parser.add_argument("--image_size", type=_numbers(int, 2), default=(288, 144), metavar="H,W",
+                        help="of the runs that will use it (default: 288,144)")
+    parser.add_argument("--source_size", type=_numbers(int, 2), metavar="H,W",
+                        help="of the source's positions (default: a square, or twice as high as wide)")
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="", help="default: told by the names")
+    parser.add_argument("--mean", type=_numbers(float, 3), metavar="R,G,B", help="of the source's pixels, of 1")
+    parser.add_argument("--std", type=_numbers(float, 3), metavar="R,G,B", help="likewise")
+    parser.add_argument("--partial", type=lambda text: text.split(","), default=(), metavar="NAME,...",
+                        help="names that may be missing or left over, as the error lists them")
+    parser.add_argument("--half", action="store_true", help="write half precision")
+    return parser
+
+
+def _numbers(kind: type, count: int) -> Callable[[str], tuple]:
+    def parse(text: str) -> tuple:
+        values = tuple(kind(word) for word in text.split(","))
+        if len(values) != count or min(values) <= 0:
+            raise argparse.ArgumentTypeError(f"expected {count} positive numbers with commas between, not {text!r}")
+        return values
+    return parse
+
+
+def _listed(values: tuple) -> str:
+    return ",".join(map(str, values))
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

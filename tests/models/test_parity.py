@@ -1,0 +1,151 @@
+"""Converted public weights give the activations of PyTorch's own modules.
+
+Weights in the public names are made here, written as safetensors, converted and loaded as a user would; the activations
+to meet are in tests/goldens/models, made by tests/goldens/make_model_goldens.py.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from hitpro_jax.models import convert, pretrained, resnet, vit
+from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables, make_encoder
+from hitpro_jax.models.temporal import MeanPool
+from tests.reference import public_weights as public
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
+SIZE, SMALL = (288, 144), (64, 32)
+TOLERANCE = 1e-4  # largest difference over largest value, float32
+
+
+def under(prefix: str, shapes: public.Shapes) -> dict[str, np.ndarray]:
+    """A state dict whose values are drawn by the bare names, below a prefix."""
+    return {prefix + name: value for name, value in public.state_dict(shapes).items()}
+
+
+def text_tower() -> dict[str, np.ndarray]:
+    names = ("positional_embedding", "transformer.resblocks.0.ln_1.weight", "token_embedding.weight", "logit_scale")
+    return {name: np.ones((2, 2), np.float32) for name in names}
+
+
+CASES = {  # golden, tensors, backbone, image size, options
+    "torchvision": ("torchvision_1111", lambda: under("", public.torchvision((1, 1, 1, 1))),
+                    resnet.resnet50().clone(depths=(1, 1, 1, 1)), SMALL, {}),
+    "timm": ("timm_2", lambda: under("", public.timm(768, 2)), vit.ViT(768, 2, 12), SIZE,
+             {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}),
+    "transreid": ("timm_2", lambda: under("module.base.", public.timm(768, 2)), vit.ViT(768, 2, 12), SIZE,
+                  {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}),
+    "transreid_ssl": ("transreid_ssl_2", lambda: under("backbone.", public.transreid_ssl(768, 2)),
+                      vit.ViT(768, 2, 12, conv_stem=True), SIZE, {}),
+    "clip": ("clip_2", lambda: under("visual.", public.clip(768, 2)) | text_tower(),
+             vit.vit_b16_clip().clone(depth=2), SIZE, {}),
+    "clip_hf": ("clip_hf_2", lambda: under("vision_model.", public.clip_hf(768, 2)) | {
+        "text_model.final_layer_norm.weight": np.ones(3, np.float32), "logit_scale": np.ones((), np.float32)},
+        vit.vit_b16_clip().clone(depth=2), SIZE, {}),
+}
+
+
+def loaded(tmp_path, tensors, encoder, size, options) -> dict:
+    """The backbone's variables, by way of two files."""
+    save_file(tensors, tmp_path / "public.safetensors")
+    source = convert.recognise(convert.read(tmp_path / "public.safetensors"), "public.safetensors")
+    leaves, lacks = convert.convert(source, encoder, size, path="public.safetensors", **options)
+    pretrained.write(tmp_path / "ours.safetensors", leaves, {"lacks": json.dumps(lacks)})
+    return backbone_of(pretrained.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
+
+
+def backbone_of(variables: dict) -> dict:
+    return {kind: tree["backbone"] for kind, tree in variables.items() if "backbone" in tree}
+
+
+def activations(backbone, variables, size, layout, early):
+    """Features and one early part's output of the four frames, as two clips of two frames."""
+    x = (jnp.asarray(public.frames(size), jnp.float32) / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+    features, state = jax.jit(lambda x: backbone.apply(
+        variables, x, layout, 2, False, capture_intermediates=lambda module, _: module.name == early,
+        mutable=["intermediates"]))(x)
+    seen = state["intermediates"][early]["__call__"][0]
+    return {"features": features, "early": seen.mean(tuple(range(1, seen.ndim - 1)))}
+
+
+def require_parity(golden, found):
+    with np.load(GOLDENS / f"{golden}.npz") as expected:
+        assert set(expected.files) == set(found)
+        for name in expected.files:
+            assert found[name].shape == expected[name].shape and found[name].dtype == np.float32
+            assert np.abs(expected[name]).max() > 0.5 and expected[name].std(0).max() > 0.01
+            error = np.abs(found[name] - expected[name]).max() / np.abs(expected[name]).max()
+            assert error <= TOLERANCE, (name, error)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_activations_equal_torch(family, tmp_path):
+    golden, tensors, backbone, size, options = CASES[family]
+    variables = loaded(tmp_path, tensors(), Encoder(backbone, MeanPool()), size, options)
+    early = "layer1_0" if golden.startswith("torchvision") else "layer0"
+    layouts = (resnet.RGB_ONLY, resnet.IR_ONLY, resnet.INTERLEAVED) if family in ("torchvision", "timm") else ("ir",)
+    for layout in layouts:
+        require_parity(golden, activations(backbone, variables, size, layout, early))
+
+
+@pytest.mark.parametrize("golden, tensors, name, size, early", [
+    ("torchvision_resnet50", lambda: under("", public.torchvision((3, 4, 6, 3))), "resnet50", SMALL, "layer1_2"),
+    pytest.param("timm_b16", lambda: under("", public.timm(768, 12)), "vit_b16", SIZE, "layer0",
+                 marks=pytest.mark.slow),
+    pytest.param("clip_b16", lambda: under("visual.", public.clip(768, 12)) | text_tower(), "vit_b16_clip", SIZE,
+                 "layer0", marks=pytest.mark.slow),
+])
+def test_the_command_on_whole_models(golden, tensors, name, size, early, tmp_path):
+    save_file(tensors(), tmp_path / "public.safetensors")
+    lines = []
+    convert.main([str(tmp_path / "public.safetensors"), str(tmp_path / "ours.safetensors"),
+                  f"--image_size={size[0]},{size[1]}"], lines.append)
+    assert f"--config.encoder.backbone={name}" in lines[-1]
+    encoder = make_encoder(name, "attention")
+    variables = backbone_of(pretrained.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
+    require_parity(golden, activations(encoder.backbone, variables, size, resnet.INTERLEAVED, early))
+
+
+def test_modalities_part_at_the_stem_of_a_vit():
+    """Frames reach the stem of their modality, and every stem its own frames alone."""
+    backbone = vit.ViT(16, 1, 2, patch=4)
+    variables = jax.tree.map(np.copy, init_variables(Encoder(backbone, MeanPool()), (8, 8), 0))
+    variables = backbone_of(variables)
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    apply = partial(backbone.apply, variables)
+    both = np.asarray(apply(x, resnet.INTERLEAVED, 2, False)).reshape(2, 2, 2, -1)
+    for index, layout in enumerate((resnet.RGB_ONLY, resnet.IR_ONLY)):
+        frames = x.reshape(2, 2, 2, 8, 8, 3)[:, index].reshape(4, 8, 8, 3)
+        alone = apply(frames, layout, 2, False)
+        np.testing.assert_allclose(both[:, index].reshape(4, -1), alone, atol=1e-5)
+        other = apply(frames, (resnet.IR_ONLY, resnet.RGB_ONLY)[index], 2, False)
+        assert np.abs(alone - other).max() > 0.05
+
+
+def test_a_vit_of_another_patch_size_is_refused():
+    with pytest.raises(ValueError, match="do not fall into patches of 16 x 16"):
+        init_variables(make_encoder("vit_b16", "mean"), (100, 48), 0)
+
+
+def test_remat_and_half_precision_of_a_vit():
+    backbone = vit.ViT(16, 2, 2, patch=4)
+    variables = backbone_of(init_variables(Encoder(backbone, MeanPool()), (8, 8), 0))
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+
+    def gradient(module):
+        return jax.grad(lambda p: (module.apply({"params": p}, x, "rgb", 1, True)[:, :8] ** 2).sum())
+
+    plain, again = gradient(backbone), gradient(backbone.clone(remat=True))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+                 *jax.jit(lambda p: (plain(p), again(p)))(variables["params"]))
+    programs = [str(jax.make_jaxpr(function)(variables["params"])) for function in (plain, again)]
+    assert ["checkpoint" in program or "remat" in program for program in programs] == [False, True]
+    exact = backbone.apply(variables, x, "rgb", 1, False)
+    half = backbone.clone(dtype=jnp.bfloat16).apply(variables, x, "rgb", 1, False)
+    assert half.dtype == jnp.float32 and 1e-4 < np.abs(exact - half).max() < 0.15

@@ -21,17 +21,18 @@ def get_config() -> ConfigDict:
     data.num_workers = 0  # reading processes; 0: threads of this process
 
     config.encoder = encoder = ConfigDict()
-    encoder.backbone = "resnet50"  # resnet50 | resnet_small
+    encoder.backbone = "resnet50"  # resnet50 | resnet_small | vit_b16 | vit_b16_clip | vit_b16_ics
     encoder.aggregator = "attention"  # attention | mean | gem
-    encoder.dtype = "float32"  # of the backbone's arithmetic: float32 | bfloat16
+    encoder.dtype = "float32"  # of the backbone's products: float32 | bfloat16; sums and norms stay float32
     encoder.as_product = False  # convolutions as matrix products: faster on CPUs
     encoder.remat = False  # recompute activations in the backward pass: less memory, a third more time
+    encoder.norm_group = 0  # clips over which BatchNorm takes its statistics; 0: the whole batch of all devices
 
     config.mesh = ConfigDict()
     config.mesh.cut_parameters = False  # cut parameters and optimiser state over the devices instead of copying them
 
     config.init = ConfigDict()
-    config.init.weights = ""  # safetensors file of pretrained weights; "": random
+    config.init.weights = ""  # safetensors file (README, "Pretrained weights"), also looked for beside the package; "": random
 
     config.batch = batch = ConfigDict()
     batch.tracklets_per_modality = 16

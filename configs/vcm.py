@@ -3,6 +3,9 @@
   python -m hitpro_jax.main --config=configs/vcm.py --config.data.root=/path/to/HITSZ-VCM \
       --config.init.weights=/path/to/resnet50.safetensors
 
+Give pretrained weights (README, "Pretrained weights"): without --config.init.weights the encoder starts from random ones,
+which no published result of the field does. ViT-B/16: --config.encoder.backbone=vit_b16 with its own weights.
+
 Result: not yet run, because the data set is licensed and was not at hand.
 """
 

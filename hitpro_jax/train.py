@@ -72,7 +72,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     data = unlabelled(tracklets, mesh)
     for line in missing_levels(data):
         writer.say(line)
-    steps, state, where = build(config, data, mesh)
+    steps, state, where = build(config, data, mesh, writer.say)
     trainer = Trainer(config, data, reader, steps, where, mesh, writer)
     observe = Observer(data, pids if (pids >= 0).all() else None)
 
@@ -136,12 +136,18 @@ def missing_levels(data: Unlabelled) -> list[str]:
     return lines
 
 
-def build(config: ConfigDict, data: Unlabelled, mesh: Mesh) -> tuple[Steps, TrainState, TrainState]:
-    """Encoder, optimiser, method and their compiled steps; the state at step 0, on the host, and its shardings."""
+def build(config: ConfigDict, data: Unlabelled, mesh: Mesh,
+          say: Callable[[str], None] = print) -> tuple[Steps, TrainState, TrainState]:
+    """Encoder, optimiser, method and their compiled steps; the state at step 0, on the host, and its shardings.
+
+    Says where the weights come from.
+    """
     encoder = make_encoder(**config.encoder)
     variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
     if config.init.weights:
-        variables = load_into(variables, config.init.weights)
+        variables = load_into(variables, config.init.weights, say)
+    else:
+        say(f"note: {config.encoder.backbone} starts from random weights; people use pretrained ones: set init.weights")
     last = config.train.epochs * config.train.steps_per_epoch
     optimiser = optim.make_optimiser(
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,

@@ -65,6 +65,13 @@ def faults(root: Path) -> list[str]:
     ]
 
 
+def test_torch_is_imported_where_it_is_needed_alone():
+    """It is no dependency: nothing may need it before a .pth file is read."""
+    places = [path for path in (ROOT / PACKAGE).rglob("*.py") if "torch" in {name for _, name in imports(path)}]
+    assert places == [ROOT / PACKAGE / "models" / "convert.py"]
+    assert not [line for line in places[0].read_text().splitlines() if line.startswith(("import torch", "from torch"))]
+
+
 def test_every_import_is_allowed():
     assert faults(ROOT) == []
 
@@ -125,4 +132,5 @@ def test_requirements_txt_is_the_project_with_cuda12():
 def test_outside_imports_are_the_declared_dependencies():
     names = {name.split(".")[0] for folder in (PACKAGE, "configs") for path in (ROOT / folder).rglob("*.py")
              for _, name in imports(path)} - set(sys.stdlib_module_names) - {PACKAGE, "configs"}
-    assert {DISTRIBUTIONS.get(name, name) for name in names} == {bare(r) for r in project()["dependencies"]}
+    declared = project()["dependencies"] + project()["optional-dependencies"]["convert"]
+    assert {DISTRIBUTIONS.get(name, name) for name in names} == {bare(r) for r in declared}

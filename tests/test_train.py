@@ -18,6 +18,8 @@ from configs import own_video, synthetic
 from hitpro_jax import evaluate, train
 from hitpro_jax.data import synthetic as worlds
 from hitpro_jax.data.records import Dataset
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
 
 REPO = Path(__file__).parent.parent
@@ -256,3 +258,15 @@ def test_memory_of_mining_stays_far_below_n_by_n(world):
     compiled = jax.jit(method.refresh).lower(memory, *parts, group, shaped((), np.float32)).compile()
     analysis = compiled.memory_analysis()
     assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * rows * rows * 4
+
+
+def test_where_the_weights_come_from_is_said():
+    """Random weights of a large encoder are the commonest reason for a run that learns nothing."""
+    rows = np.arange(4, dtype=np.int32)
+    data = train.Unlabelled((), rows % 2, rows, rows, Group(rows % 2, rows, rows, rows >= 0))
+    config, lines = synthetic.get_config(), []
+    train.build(config, data, make_mesh(), lines.append)
+    assert len(lines) == 1 and lines[0].startswith("weights: ") and "resnet_small.safetensors" in lines[0]
+    config.init.weights = ""
+    train.build(config, data, make_mesh(), lines.append)
+    assert lines[1].startswith("note: resnet_small starts from random weights") and len(lines) == 2

@@ -2,7 +2,7 @@
 
   python -m tests.goldens.make_model_goldens            # needs torch torchvision timm transformers open_clip_torch
 
-Made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31, transformers 5.23.0 and open_clip_torch 3.x on a CPU. Each
+Made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31, transformers 5.23.0 and open_clip_torch 3.3.0 on a CPU. Each
 file holds `features`, one row per frame of `public_weights.frames`: GeM (p = 3) of the last maps for the ResNets (last
 stride 1), the normalised class token for the ViTs, their positions resized by torch; and `early`, the mean over places
 after the first stage or block.
@@ -25,6 +25,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5,) * 3, (0.5,) * 3
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZE, SMALL = (288, 144), (64, 32)  # pixels: height, width
+NARROW, BASE = (128, 2, 4), (768, 12, 12)  # width, depth, heads
 
 
 def pixels(size: tuple[int, int], statistics: tuple) -> torch.Tensor:
@@ -67,10 +68,11 @@ def torchvision_resnet(depths: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"features": gem.numpy(), "early": early.mean((2, 3)).numpy()}
 
 
-def timm_vit(depth: int, statistics: tuple, shapes: public.Shapes, embed: type) -> dict[str, np.ndarray]:
+def timm_vit(width: int, depth: int, heads: int, statistics: tuple = IMAGENET, shapes=public.timm,
+             embed: type = timm.models.vision_transformer.PatchEmbed) -> dict[str, np.ndarray]:
     model = timm.models.vision_transformer.VisionTransformer(
-        img_size=SIZE, embed_dim=768, depth=depth, num_heads=12, num_classes=10, embed_layer=embed)
-    load(model, shapes, "pos_embed")
+        img_size=SIZE, embed_dim=width, depth=depth, num_heads=heads, num_classes=10, embed_layer=embed)
+    load(model, shapes(width, depth), "pos_embed")
     _, early = run(model, model.blocks[0], pixels(SIZE, statistics))
     _, tokens = run(model, model.norm, pixels(SIZE, statistics))
     return {"features": tokens[:, 0].numpy(), "early": early.mean(1).numpy()}
@@ -102,25 +104,25 @@ class ConvolutionalStem(nn.Module):
         return self.proj(self.conv(x)).flatten(2).transpose(1, 2)
 
 
-def open_clip_vit(depth: int) -> dict[str, np.ndarray]:
+def open_clip_vit(width: int, depth: int, heads: int) -> dict[str, np.ndarray]:
     model = open_clip.transformer.VisionTransformer(
-        image_size=SIZE, patch_size=16, width=768, layers=depth, heads=12, mlp_ratio=4.0, output_dim=8,
+        image_size=SIZE, patch_size=16, width=width, layers=depth, heads=heads, mlp_ratio=4.0, output_dim=8,
         act_layer=open_clip.transformer.QuickGELU)
-    load(model, public.clip(768, depth), "positional_embedding")
+    load(model, public.clip(width, depth), "positional_embedding")
     _, early = run(model, model.transformer.resblocks[0], pixels(SIZE, CLIP))
     _, tokens = run(model, model.ln_post, pixels(SIZE, CLIP))
     return {"features": (tokens[:, 0] if tokens.ndim == 3 else tokens).numpy(), "early": early.mean(1).numpy()}
 
 
-def transformers_vit(depth: int) -> dict[str, np.ndarray]:
-    config = transformers.CLIPVisionConfig(  # 24 x 12 pixels a side make 288 patches; positions are resized by hand
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=depth, num_attention_heads=12, patch_size=16)
+def transformers_vit(width: int, depth: int, heads: int) -> dict[str, np.ndarray]:
+    config = transformers.CLIPVisionConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth,
+                                           num_attention_heads=heads, patch_size=16)
     model = transformers.CLIPVisionModel(config)
     tokens = SIZE[0] * SIZE[1] // 256 + 1
-    model.embeddings.position_embedding = nn.Embedding(tokens, 768)
+    model.embeddings.position_embedding = nn.Embedding(tokens, width)
     model.embeddings.position_ids = torch.arange(tokens)[None]
     model.embeddings.image_size = SIZE[0]
-    load(model, public.clip_hf(768, depth), "embeddings.position_embedding.weight")
+    load(model, public.clip_hf(width, depth), "embeddings.position_embedding.weight")
     x = pixels(SIZE, CLIP)
     with torch.no_grad():  # its forward wants squares, so the embedding is put together from its own parts
         patches = model.embeddings.patch_embedding(x).flatten(2).transpose(1, 2)
@@ -135,16 +137,15 @@ def transformers_vit(depth: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    patches = timm.models.vision_transformer.PatchEmbed
     goldens = {
         "torchvision_1111": torchvision_resnet((1, 1, 1, 1)),
         "torchvision_resnet50": torchvision_resnet((3, 4, 6, 3)),
-        "timm_2": timm_vit(2, HALF, public.timm(768, 2), patches),
-        "timm_b16": timm_vit(12, IMAGENET, public.timm(768, 12), patches),
-        "transreid_ssl_2": timm_vit(2, IMAGENET, public.transreid_ssl(768, 2), ConvolutionalStem),
-        "clip_2": open_clip_vit(2),
-        "clip_b16": open_clip_vit(12),
-        "clip_hf_2": transformers_vit(2),
+        "timm_narrow": timm_vit(*NARROW, HALF),
+        "timm_b16": timm_vit(*BASE),
+        "transreid_ssl_narrow": timm_vit(*NARROW, shapes=public.transreid_ssl, embed=ConvolutionalStem),
+        "clip_narrow": open_clip_vit(*NARROW),
+        "clip_b16": open_clip_vit(*BASE),
+        "clip_hf_narrow": transformers_vit(*NARROW),
     }
     for name, arrays in goldens.items():
         np.savez_compressed(Path(__file__).parent / "models" / f"{name}.npz", **arrays)

@@ -23,7 +23,7 @@ class Pixels(nn.Module):
 
     @nn.compact
     def __call__(self, x, layout, length, train):
-        return x
+        return resnet.gem(x)
 
 
 def batch(clips: int = 4, length: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

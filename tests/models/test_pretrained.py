@@ -105,6 +105,21 @@ def test_a_missing_file_is_named(tmp_path):
         pretrained.load_into({}, tmp_path / "nothing.safetensors")
 
 
+def test_a_relative_file_is_found_beside_the_package_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = "hitpro_jax/models/weights/resnet_small.safetensors"
+    assert pretrained.find(named).samefile(SHIPPED)
+    (tmp_path / named).parent.mkdir(parents=True)
+    (tmp_path / named).touch()
+    assert pretrained.find(named).resolve() == tmp_path / named  # the working directory comes first
+
+
+def test_the_parts_that_start_as_they_were_are_said(tmp_path):
+    lines = []
+    pretrained.load_into(initial(2), pretrained.save(tmp_path / "w.safetensors", initial(1), {}), lines.append)
+    assert lines == [f"weights: {tmp_path / 'w.safetensors'}; not in it, so as initialised: aggregator"]
+
+
 def test_the_shipped_weights():
     assert SHIPPED.is_file(), "make them: python -m experiments.pretrain_small"
     assert SHIPPED.stat().st_size <= 2_000_000

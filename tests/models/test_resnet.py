@@ -62,7 +62,7 @@ def test_convolution_equals_loops():
 
 @pytest.fixture(scope="module")
 def tiny():
-    """An evaluation-mode function (variables, x, layout, length) -> maps, and random variables for it."""
+    """An evaluation-mode function (variables, x, layout, length) -> features, and random variables for it."""
     module = TINY()
     variables = variables_of(module, pictures(2), resnet.INTERLEAVED, 1, True)
     return jax.jit(partial(module.apply, train=False), static_argnums=(2, 3)), variables
@@ -78,9 +78,9 @@ def without(variables: dict, stem: str) -> dict:
 def test_one_modality_reads_its_own_stem_alone(tiny, layout, own, other):
     apply, variables = tiny
     x = pictures(6)
-    maps = apply(variables, x, layout, 1)
-    assert np.isfinite(maps).all()
-    np.testing.assert_array_equal(maps, apply(without(variables, other), x, layout, 1))
+    features = apply(variables, x, layout, 1)
+    assert np.isfinite(features).all()
+    np.testing.assert_array_equal(features, apply(without(variables, other), x, layout, 1))
     assert not np.isfinite(apply(without(variables, own), x, layout, 1)).any()
 
 
@@ -121,8 +121,8 @@ def test_remat_gives_the_same_gradients_and_parameters():
 
     def gradient_of(module):
         def loss(params):
-            maps, _ = module.apply({**variables, "params": params}, x, "rgb", 1, True, mutable=["batch_stats"])
-            return (maps ** 2).sum()
+            features, _ = module.apply({**variables, "params": params}, x, "rgb", 1, True, mutable=["batch_stats"])
+            return (features ** 2).sum()
 
         return jax.grad(loss)
 
@@ -141,8 +141,12 @@ def count(tree: dict) -> int:
 def test_resnet50_is_the_published_network():
     module = resnet.resnet50()
     x = jax.ShapeDtypeStruct((2, 288, 144, 3), jnp.float32)
-    maps, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True), x)
-    assert maps.shape == (2, 18, 9, 2048)
+    features, variables = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True), x)
+    assert features.shape == (2, 2048) and features.dtype == jnp.float32
+    _, state = jax.eval_shape(lambda x: module.apply(
+        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True), x)
+    assert state["intermediates"]["layer4_2"]["__call__"][0].shape == (2, 18, 9, 2048)  # the last stride is 1
     params = dict(variables["params"])
     stem = params.pop("stem_ir")
     assert count(params) == 23_508_032  # torchvision's resnet50 without its classifier
@@ -154,13 +158,18 @@ def test_resnet50_is_the_published_network():
 def test_small_backbone_is_small():
     module = resnet.resnet_small()
     x = jax.ShapeDtypeStruct((2, 64, 32, 3), jnp.float32)
-    maps, variables = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True), x)
-    assert maps.shape == (2, 4, 2, 192) and 0.85e6 < count(variables["params"]) < 0.95e6
+    features, variables = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True), x)
+    assert features.shape == (2, 192) and 0.85e6 < count(variables["params"]) < 0.95e6
 
 
 def test_bfloat16_arithmetic_keeps_float32_parameters():
     module = TINY(dtype=jnp.bfloat16)
     x = pictures(2)
-    maps, variables = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True))
-    assert maps.dtype == jnp.bfloat16
+    features, variables = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True))
+    _, state = jax.eval_shape(lambda: module.apply(
+        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True))
+    assert state["intermediates"]["layer1_0"]["__call__"][0].dtype == jnp.bfloat16
+    assert features.dtype == jnp.float32  # pooling sums in float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

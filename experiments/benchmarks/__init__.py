@@ -1,0 +1,1 @@
+"""Measurements of speed and memory; figures stand in the docstrings."""

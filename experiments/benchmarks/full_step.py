@@ -1,0 +1,81 @@
+"""Memory of one whole training step at the shapes of configs/vcm.py, on whatever device JAX finds.
+
+  python -m experiments.benchmarks.full_step --backbone=resnet50 --remat
+  python -m experiments.benchmarks.full_step --backbone=vit_b16 --remat --execute
+
+Compiles the step that training compiles (encoder, three levels of the loss, optimiser, memory; batch and image size
+from the config, a bank of 11,264 tracklets, as large as HITSZ-VCM's training set) and prints the compiler's own account
+of its memory; --execute also runs it once on random frames and prints time and the process's peak.
+"""
+
+import resource
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from configs import vcm
+from hitpro_jax import optim, train
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.models.resnet import INTERLEAVED
+from hitpro_jax.sharding import make_mesh
+from hitpro_jax.steps import initial_state, make_steps
+
+BACKBONE = flags.DEFINE_string("backbone", "resnet50", "a name of encoder.backbone")
+DTYPE = flags.DEFINE_string("dtype", None, "of the arithmetic (default: the config's)")
+REMAT = flags.DEFINE_bool("remat", False, "recompute activations in the backward pass")
+EXECUTE = flags.DEFINE_bool("execute", False, "run the step once, too")
+BANK, GIB = 11_264, 2 ** 30  # tracklets, bytes
+
+
+def build():
+    """The compiled steps, and the arguments of one training step as NumPy arrays."""
+    config = vcm.get_config()
+    config.encoder.backbone, config.encoder.remat = BACKBONE.value, REMAT.value
+    config.encoder.dtype = DTYPE.value or config.encoder.dtype
+    batch, size = config.batch, tuple(config.data.image_size)
+    rng = np.random.default_rng(0)
+    clips = 2 * batch.tracklets_per_modality * batch.clips_per_tracklet
+    frames = rng.integers(0, 256, (clips, batch.clip_length, *size, 3), np.uint8)
+    tracklet = np.arange(clips, dtype=np.int32) // 2 * 2 + np.arange(clips, dtype=np.int32) % 2
+    rows = np.arange(BANK, dtype=np.int32)
+    group = Group(rows % 2, rows // 2 % 6, rows % 12, np.ones(BANK, bool))
+    mesh, encoder = make_mesh(), make_encoder(**config.encoder)
+    variables = init_variables(encoder, size, 0)
+    total = config.train.epochs * config.train.steps_per_epoch
+    optimiser = optim.make_optimiser(
+        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
+        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=total)
+    method = train.make_method(config, num_views=12, mesh=mesh)
+    memory = method.empty(BANK, variables["params"]["neck"]["scale"].shape[0])
+    arguments = initial_state(variables, optimiser, memory), {
+        "frames": frames, "mask": np.ones(frames.shape[:2], bool), "tracklet": tracklet}, group
+    print(f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {clips} clips x "
+          f"{batch.clip_length} frames of {size[0]} x {size[1]} = {clips * batch.clip_length} frames", flush=True)
+    return make_steps(encoder, optimiser, method, total, mesh), arguments
+
+
+def main(_) -> None:
+    steps, arguments = build()
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), arguments)
+    start = time.monotonic()
+    compiled = steps.train.lower(*shapes, INTERLEAVED).compile()
+    seconds, account = time.monotonic() - start, compiled.memory_analysis()
+    whole = account.temp_size_in_bytes + account.argument_size_in_bytes + account.output_size_in_bytes
+    print(f"compiled in {seconds:.0f} s; temporaries {account.temp_size_in_bytes / GIB:.2f} GiB, arguments "
+          f"{account.argument_size_in_bytes / GIB:.2f} GiB, outputs {account.output_size_in_bytes / GIB:.2f} GiB "
+          f"({account.alias_size_in_bytes / GIB:.2f} GiB of them in the arguments' place): at most "
+          f"{(whole - account.alias_size_in_bytes) / GIB:.2f} GiB", flush=True)
+    if EXECUTE.value:
+        start = time.monotonic()
+        _, metrics = compiled(*arguments)
+        loss = float(metrics["loss"])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        print(f"one step: loss {loss:.4f}, {time.monotonic() - start:.0f} s, peak of the process {peak:.1f} GiB")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,222 @@
+"""Conversion of public weights: what is left out, what stops it, sizes of positions, pixels, files and the command."""
+
+import hashlib
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from hitpro_jax.models import convert, naming, pretrained, vit
+from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables
+from hitpro_jax.models.temporal import AttentionPool, MeanPool
+from tests.reference import public_weights as public
+
+SIZE = (32, 16)  # 2 x 1 patches
+NARROW = Encoder(vit.ViT(8, 1, 2), MeanPool())
+
+
+def tensors(**changes) -> dict[str, np.ndarray]:
+    found = public.state_dict(public.timm(8, 1, positions=10)) | changes
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def converted(found: dict, **options) -> tuple[dict, list]:
+    return convert.convert(naming.recognise(found, "w.pth"), NARROW, SIZE, path="w.pth", **options)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "base.", "module.backbone.", "model."])
+def test_wrappers_are_stripped(prefix):
+    leaves, lacks = converted({prefix + name: value for name, value in tensors().items()})
+    expected, _ = converted(tensors())
+    assert lacks == ["batch_stats/neck/mean", "batch_stats/neck/var", "params/neck/scale"]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(leaves[name], value)
+
+
+def test_heads_and_text_are_left_out_and_listed():
+    found = naming.recognise({f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()} | {
+        "positional_embedding": np.ones(3), "transformer.resblocks.0.attn.in_proj_weight": np.ones(3),
+        "module.logit_scale": np.ones(())}, "w.pth")
+    assert found.family == "clip"
+    assert found.left_out == ["module.logit_scale", "positional_embedding",
+                              "transformer.resblocks.0.attn.in_proj_weight", "visual.proj"]
+    assert found.tensors["positional_embedding"].shape == (197, 8)
+    assert naming.recognise(tensors(), "w.pth").left_out == ["head.bias", "head.weight"]
+
+
+def test_a_name_beside_the_tower_that_no_rule_knows_stops_it():
+    found = {f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()}
+    source = naming.recognise(found | {"audio.weight": np.ones(3)}, "w.pth")
+    with pytest.raises(ValueError, match=r"Not in the encoder: \['outside:audio.weight'\]"):
+        convert.convert(source, Encoder(vit.vit_b16_clip().clone(width=8, depth=1, heads=2), MeanPool()), SIZE,
+                        path="w.pth")
+
+
+def test_every_misfit_is_listed_in_both_directions():
+    found = tensors(**{"dist_token": np.ones((1, 1, 8)), "blocks.0.ls1.gamma": np.ones(8), "norm.bias": None,
+                       "blocks.0.mlp.fc1.weight": np.ones((5, 8), np.float32)})
+    with pytest.raises(ValueError) as caught:
+        converted(found)
+    unknown, missing, shape = re.search(r"w\.pth .*Not in the encoder: (.*)\. Not in the file: (.*)\. Other shape: (.*)\.$",
+                                        str(caught.value)).groups()
+    assert unknown == "['blocks.0.ls1.gamma', 'dist_token']"
+    assert missing == "['params/backbone/norm/bias']"
+    assert shape == "['params/backbone/layer0/fc1/kernel (8, 5) instead of (8, 32)']"
+
+
+def test_what_is_named_may_be_missing_or_left_over(tmp_path):
+    found = tensors(**{"blocks.0.ls1.gamma": np.ones(8), "norm.bias": None})
+    named = frozenset({"blocks.0.ls1.gamma", "params/backbone/norm/bias"})
+    leaves, lacks = converted(found, partial=named)
+    assert "params/backbone/norm/bias" in lacks and not named & leaves.keys()
+    pretrained.write(tmp_path / "w.safetensors", leaves, {"lacks": json.dumps(lacks)})
+    lines = []
+    loaded = pretrained.load_into(init_variables(NARROW, SIZE, 0), tmp_path / "w.safetensors", lines.append)
+    assert not loaded["params"]["backbone"]["norm"]["bias"].any()
+    assert len(lines) == 1 and lines[0].endswith("not in it, so as initialised: neck, params/backbone/norm/bias")
+    for name in named:
+        with pytest.raises(ValueError, match=name):
+            converted(found, partial=named - {name})
+    with pytest.raises(ValueError, match=r"neither w.pth nor the encoder has alone: \['nothing'\]"):
+        converted(found, partial=named | {"nothing"})
+
+
+def test_names_of_no_known_family_are_told():
+    with pytest.raises(ValueError, match=r"w.pth are of no known family.*\['a', 'b'\].*torchvision"):
+        naming.recognise({"a": np.ones(1), "b": np.ones(1)}, "w.pth")
+
+
+def test_two_models_in_one_file_are_refused():
+    with pytest.raises(ValueError, match="holds norm.bias twice"):
+        naming.recognise(tensors() | {"module.norm.bias": np.ones(8)}, "w.pth")
+
+
+@pytest.mark.parametrize("count, grid", [(9, (3, 3)), (8, (4, 2)), (1, (1, 1))])
+def test_the_grid_of_positions_is_a_square_or_twice_as_high(count, grid):
+    positions = np.random.default_rng(0).normal(size=(count + 1, 4)).astype(np.float32)
+    np.testing.assert_array_equal(convert.resize_positions(positions, None, grid), positions)
+    np.testing.assert_array_equal(convert.resize_positions(positions, None, (5, 4)),
+                                  convert.resize_positions(positions, grid, (5, 4)))
+    assert convert.resize_positions(positions, None, (5, 4)).shape == (21, 4)
+
+
+def test_another_grid_of_positions_must_be_given():
+    positions = np.ones((13, 4), np.float32)
+    with pytest.raises(ValueError, match="12 positions.*--source_size"):
+        convert.resize_positions(positions, None, (5, 4))
+    assert convert.resize_positions(positions, (3, 4), (5, 4)).shape == (21, 4)
+
+
+def test_resized_positions_keep_token_constants_and_slopes():
+    rows, columns = np.mgrid[:8, :6].astype(np.float32)
+    cells = np.stack([np.ones_like(rows), rows, columns], -1).reshape(-1, 3)
+    positions = np.concatenate([[[7.0, 8.0, 9.0]], cells]).astype(np.float32)
+    new = convert.resize_positions(positions, (8, 6), (16, 12))
+    np.testing.assert_array_equal(new[0], [7, 8, 9])
+    grid = new[1:].reshape(16, 12, 3)
+    np.testing.assert_allclose(grid[..., 0], 1.0, atol=1e-6)
+    inside = grid[4:-4, 4:-4]  # away from the repeated border, a plane stays a plane: place (i + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(inside[..., 1], np.broadcast_to((np.arange(4, 12)[:, None] - 0.5) / 2, (8, 4)), atol=0.05)
+    np.testing.assert_allclose(inside[..., 2], np.broadcast_to((np.arange(4, 8)[None] - 0.5) / 2, (8, 4)), atol=0.05)
+
+
+def test_pixels_are_folded_exactly():
+    mean, std = (0.2, 0.5, 0.7), (0.5, 0.25, 0.1)
+    image = np.random.default_rng(0).uniform(size=(16, 16, 3))
+    plain, folded = (converted(tensors(), **options)[0] for options in ({}, {"mean": mean, "std": std}))
+
+    def embed(leaves, pixels):
+        kernel, bias = (leaves[f"params/backbone/stem_rgb/{name}"] for name in ("kernel", "bias"))
+        return np.einsum("hwi,hwio->o", pixels, kernel) + bias
+
+    ours, theirs = embed(folded, (image - MEAN) / STD), embed(plain, (image - mean) / std)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.abs(theirs - embed(plain, (image - MEAN) / STD)).max() > 0.5
+
+
+def test_pixels_of_a_padded_convolution_cannot_be_folded():
+    with pytest.raises(ValueError, match="must be ImageNet's here: the first convolution pads"):
+        convert.fold_pixels({"params/backbone/stem_rgb/conv1/kernel": np.ones((7, 7, 3, 1))}, np.full(3, 0.5),
+                            np.array(STD))
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
+    """A file in timm's names of a model that stands in for ViT-B/16, and the lines of a command on it."""
+    monkeypatch.setattr(convert, "make_encoder", lambda backbone, aggregator: NARROW)
+    save_file(tensors(), tmp_path / "vit.safetensors")
+
+    def command(*options):
+        lines = []
+        convert.main([str(tmp_path / "vit.safetensors"), str(tmp_path / "out.safetensors"), "--image_size=32,16",
+                      *options], lines.append)
+        return lines
+    return tmp_path, command
+
+
+def test_the_command_writes_one_safe_file_and_tells_all(whole):
+    path, command = whole
+    lines = command()
+    text = "\n".join(lines)
+    digest = {name: hashlib.sha256((path / f"{name}.safetensors").read_bytes()).hexdigest() for name in ("vit", "out")}
+    assert f"sha256 {digest['vit']}; names of timm" in lines[0] and f"sha256 {digest['out']}" in text
+    assert "left out by name: head.bias, head.weight" in lines and "stem_ir starts as a copy of stem_rgb" in text
+    assert lines[-1] == (f"use: --config.encoder.backbone=vit_b16 --config.init.weights={path / 'out.safetensors'} "
+                         "--config.data.image_size=32,16")
+    found = load_file(path / "out.safetensors")
+    assert {leaf.dtype for leaf in found.values()} == {np.dtype("float32")}
+    assert f"{sum(leaf.size for leaf in found.values()):,} parameters in float32" in text
+    with safe_open(path / "out.safetensors", framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata["source_sha256"] == digest["vit"] and metadata["image_size"] == "32,16"
+    assert sorted(p.name for p in path.iterdir()) == ["out.safetensors", "vit.safetensors"]
+    assert "float16" in command("--half")[-2]
+    assert {leaf.dtype for leaf in load_file(path / "out.safetensors").values()} == {np.dtype("float16")}
+
+
+def test_a_run_at_another_size_is_told_the_remedy(whole):
+    path, command = whole
+    command()
+    with pytest.raises(ValueError, match=r"positions \(3, 8\) instead of \(5, 8\).*convert the source again with"):
+        pretrained.load_into(init_variables(NARROW, (32, 32), 0), path / "out.safetensors")
+
+
+def test_the_neck_and_the_aggregator_start_as_they_are(whole):
+    path, command = whole
+    command()
+    start = init_variables(Encoder(NARROW.backbone, AttentionPool(2)), SIZE, 0)
+    lines = []
+    loaded = pretrained.load_into(start, path / "out.safetensors", lines.append)
+    assert lines == [f"weights: {path / 'out.safetensors'}; not in it, so as initialised: aggregator, neck"]
+    np.testing.assert_array_equal(loaded["params"]["aggregator"]["qkv"]["kernel"],
+                                  start["params"]["aggregator"]["qkv"]["kernel"])
+    stems = loaded["params"]["backbone"]
+    np.testing.assert_array_equal(stems["stem_ir"]["kernel"], stems["stem_rgb"]["kernel"])
+
+
+@pytest.mark.parametrize("words, message", [
+    (["nothing.pth", "out"], "error: no file nothing.pth"),
+    (["same.safetensors", "same.safetensors"], "SOURCE and OUT are both"),
+])
+def test_the_command_ends_with_one_sentence(words, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        convert.main(words)
+
+
+@pytest.mark.parametrize("option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--family=vgg"])
+def test_bad_options_are_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        convert.main(["a", "b", option])
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
+def test_without_torch_a_torch_file_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="w.pth is a torch file, and torch is not installed"):
+        convert.read(tmp_path / "w.pth")

@@ -1,0 +1,49 @@
+"""Reading .pth files; only where torch is installed (pip install -e .[convert]), which CI and users need not have."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from hitpro_jax.models import convert
+
+torch = pytest.importorskip("torch")
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("content", [
+    STATE, {"state_dict": STATE, "epoch": 3}, {"model": STATE, "optimizer": {"lr": 0.1}},
+    {"student": {}, "teacher": STATE, "args": argparse.Namespace(lr=0.1)}, {"model": {"state_dict": STATE}},
+    {"a.weight": STATE["a.weight"].bfloat16(), "b": STATE["b"]}],
+    ids=["bare", "state_dict", "model", "teacher and options", "nested", "bfloat16"])
+def test_tensors_are_found(content, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    found = convert.read(tmp_path / "w.pth")
+    assert found.keys() == STATE.keys() and found["a.weight"].dtype == np.float32
+    np.testing.assert_array_equal(found["a.weight"], np.arange(6.0).reshape(2, 3))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+@pytest.mark.parametrize("content", [{"a": Evil()}, torch.nn.Linear(2, 2)], ids=["code", "whole module"])
+def test_what_is_not_tensors_is_never_unpickled(content, tmp_path, capsys):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="w.pth does not hold tensors alone.*torch.save its state_dict"):
+        convert.read(tmp_path / "w.pth")
+    assert "this must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content, message", [([1, 2], "holds a list instead"), ({"a": 3}, r"other things.*\['a'\]")])
+def test_other_contents_are_told(content, message, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        convert.read(tmp_path / "w.pth")
+
+
+def test_a_scripted_model_is_told_the_remedy(tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "clip.pt")
+    with pytest.raises(ValueError, match="torch.save its state_dict"):
+        convert.read(tmp_path / "clip.pt")

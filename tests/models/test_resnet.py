@@ -144,8 +144,8 @@ def test_resnet50_is_the_published_network():
     features, variables = jax.eval_shape(
         lambda x: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True), x)
     assert features.shape == (2, 2048) and features.dtype == jnp.float32
-    _, state = jax.eval_shape(lambda x: module.apply(
-        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True), x)
+    _, state = jax.eval_shape(lambda variables, x: module.apply(
+        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True), variables, x)
     assert state["intermediates"]["layer4_2"]["__call__"][0].shape == (2, 18, 9, 2048)  # the last stride is 1
     params = dict(variables["params"])
     stem = params.pop("stem_ir")
@@ -168,8 +168,8 @@ def test_bfloat16_arithmetic_keeps_float32_parameters():
     x = pictures(2)
     features, variables = jax.eval_shape(
         lambda: module.init_with_output(jax.random.key(0), x, "interleaved", 1, True))
-    _, state = jax.eval_shape(lambda: module.apply(
-        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True))
+    _, state = jax.eval_shape(lambda variables: module.apply(
+        variables, x, "rgb", 1, False, mutable=["intermediates"], capture_intermediates=True), variables)
     assert state["intermediates"]["layer1_0"]["__call__"][0].dtype == jnp.bfloat16
     assert features.dtype == jnp.float32  # pooling sums in float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hitpro_jax.models.norms import BatchNorm, groups_of
+from hitpro_jax.models.remat import remat
 
 RGB_ONLY, IR_ONLY, INTERLEAVED = "rgb", "ir", "interleaved"
 Dtype = Any
@@ -127,7 +128,7 @@ class ResNet(nn.Module):
                        groups=groups)
         stem = partial(Stem, self.stem_width, self.stem_kernel, self.stem_pool, conv, norm)
         x = through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length, starts)
-        block = nn.remat(self.block) if self.remat else self.block
+        block = remat(self.block) if self.remat else self.block
         for stage, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True), 1):
             for index in range(depth):
                 x = block(width, stride if index == 0 else 1, conv, norm, name=f"layer{stage}_{index}")(x)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hitpro_jax.models.norms import BatchNorm, groups_of
+from hitpro_jax.models.remat import remat
 from hitpro_jax.models.resnet import INTERLEAVED, Conv, Dtype, through_stems
 
 
@@ -127,7 +128,7 @@ class ViT(nn.Module):
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=jnp.float32)
         if self.ln_pre:
             x = norm(name="norm_pre")(x)
-        block = nn.remat(Block) if self.remat else Block
+        block = remat(Block) if self.remat else Block
         for index in range(self.depth):
             x = block(self.heads, self.epsilon, self.quick_gelu, self.dtype, name=f"layer{index}")(x)
         return norm(name="norm")(x[:, 0])

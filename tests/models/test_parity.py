@@ -5,7 +5,6 @@ to meet are in tests/goldens/models, made by tests/goldens/make_model_goldens.py
 """
 
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -111,42 +110,3 @@ def test_the_command_on_whole_models(golden, tensors, name, size, early, tmp_pat
     encoder = make_encoder(name, "attention")
     variables = backbone_of(pretrained.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
     require_parity(golden, activations(encoder.backbone, variables, size, resnet.INTERLEAVED, early))
-
-
-def test_modalities_part_at_the_stem_of_a_vit():
-    """Frames reach the stem of their modality, and every stem its own frames alone."""
-    backbone = vit.ViT(16, 1, 2, patch=4)
-    variables = jax.tree.map(np.copy, init_variables(Encoder(backbone, MeanPool()), (8, 8), 0))
-    variables = backbone_of(variables)
-    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
-    apply = jax.jit(partial(backbone.apply, variables), static_argnums=(1, 2, 3))
-    both = np.asarray(apply(x, resnet.INTERLEAVED, 2, False)).reshape(2, 2, 2, -1)
-    for index, layout in enumerate((resnet.RGB_ONLY, resnet.IR_ONLY)):
-        frames = x.reshape(2, 2, 2, 8, 8, 3)[:, index].reshape(4, 8, 8, 3)
-        alone = apply(frames, layout, 2, False)
-        np.testing.assert_allclose(both[:, index].reshape(4, -1), alone, atol=1e-5)
-        other = apply(frames, (resnet.IR_ONLY, resnet.RGB_ONLY)[index], 2, False)
-        assert np.abs(alone - other).max() > 0.05
-
-
-def test_a_vit_of_another_patch_size_is_refused():
-    with pytest.raises(ValueError, match="do not fall into patches of 16 x 16"):
-        init_variables(make_encoder("vit_b16", "mean"), (100, 48), 0)
-
-
-def test_remat_and_half_precision_of_a_vit():
-    backbone = vit.ViT(16, 2, 2, patch=4)
-    variables = backbone_of(init_variables(Encoder(backbone, MeanPool()), (8, 8), 0))
-    x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
-
-    def gradient(module):
-        return jax.grad(lambda p: (module.apply({"params": p}, x, "rgb", 1, True)[:, :8] ** 2).sum())
-
-    plain, again = gradient(backbone), gradient(backbone.clone(remat=True))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-                 *jax.jit(lambda p: (plain(p), again(p)))(variables["params"]))
-    programs = [str(jax.make_jaxpr(function)(variables["params"])) for function in (plain, again)]
-    assert ["checkpoint" in program or "remat" in program for program in programs] == [False, True]
-    exact, half = jax.jit(lambda x: [module.apply(variables, x, "rgb", 1, False)
-                                     for module in (backbone, backbone.clone(dtype=jnp.bfloat16))])(x)
-    assert half.dtype == jnp.float32 and 1e-4 < np.abs(exact - half).max() < 0.15

@@ -1,7 +1,6 @@
 """Convolutions as products, one stem per modality, and the shape of ResNet-50."""
 
 import math
-import re
 from functools import partial
 
 import jax
@@ -121,17 +120,17 @@ def test_remat_gives_the_same_gradients_and_parameters():
 
     def gradient_of(module):
         def loss(params):
-            features, _ = module.apply({**variables, "params": params}, x, "rgb", 1, True, mutable=["batch_stats"])
-            return (features ** 2).sum()
+            features, new = module.apply({**variables, "params": params}, x, "rgb", 1, True, mutable=["batch_stats"])
+            return (features ** 2).sum(), new["batch_stats"]
 
-        return jax.grad(loss)
+        return jax.grad(loss, has_aux=True)
 
     variables = variables_of(TINY(), x, "rgb", 1, True)
     plain, again = gradient_of(TINY()), gradient_of(TINY(remat=True))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
                  *jax.jit(lambda params: (plain(params), again(params)))(variables["params"]))
     programs = [str(jax.make_jaxpr(function)(variables["params"])) for function in (plain, again)]
-    assert [bool(re.search(r"(remat2?|checkpoint)\[", program)) for program in programs] == [False, True]
+    assert ["cond[" in program for program in programs] == [False, True]
 
 
 def count(tree: dict) -> int:

@@ -8,7 +8,8 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of initial weights, order, frame choice and augmentation
 
     config.data = data = ConfigDict()
-    data.name = "hitsz_vcm"  # hitsz_vcm | buptcampus | synthetic | mot
+    # hitsz_vcm | buptcampus | synthetic | mot | folder | mars | sysu_mm01 | regdb | llcm
+    data.name = "hitsz_vcm"
     data.protocol = ""  # BUPTCampus: full | full_no_camera | auxnet; "" where a data set has but one
     data.root = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
     data.image_size = (288, 144)  # height, width
@@ -19,6 +20,13 @@ def get_config() -> ConfigDict:
     data.allow_missing = False  # True: leave out frames that are missing or do not decode
     data.cache = False  # keep decoded frames in memory; for small sets
     data.num_workers = 0  # reading processes; 0: threads of this process
+    data.packed = ""  # folder of a packed cache, made by --mode=pack; "": read the images themselves
+    data.packed_quality = 0  # of its frames: 0 keeps pixels as they are, 1 to 100 stores JPEG
+    data.jobs = 0  # processes that draw or pack pictures; 0: one per core
+    data.csv = "tracklets.csv"  # folder: the table below data.root
+    data.trial = 1  # regdb: split, 1 to 10; sysu_mm01 and llcm: draw of the gallery
+    data.gallery = "all"  # sysu_mm01: all or indoor
+    data.query = "ir"  # llcm: modality of the queries, ir or rgb
 
     config.encoder = encoder = ConfigDict()
     encoder.backbone = "resnet50"  # resnet50 | resnet_small | vit_b16 | vit_b16_clip | vit_b16_ics

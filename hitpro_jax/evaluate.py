@@ -1,7 +1,7 @@
 """Evaluation: embed query and gallery, score every direction of the protocol, tell and write the result."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import jax
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
-from hitpro_jax.data import pipeline, records, sampling
+from hitpro_jax.data import packed, pipeline, records, sampling
 from hitpro_jax.data.datasets import open_dataset
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
@@ -28,19 +28,18 @@ __all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "r
 HEADLINE = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
-def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
+def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol]:
     """Loads the data set, checks that its files are there, and tells what was found.
 
     The protocol is the one in force, with the config's frames and size; where they are not its own, that is told.
     """
     with first_process_first():  # what it draws or crops is there for the others
         dataset, protocol = open_dataset(config.data.to_dict())
-    dataset = records.verify_files(
-        dataset, min_frames=config.data.min_frames, allow_missing=config.data.allow_missing,
-        progress=lambda folders, total: tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False))
+    dataset = records.verify_files(dataset, min_frames=config.data.min_frames,
+                                   allow_missing=config.data.allow_missing, progress=_checking)
     for line in records.report(dataset):
         say(line)
-    for split in records.SPLITS:
+    for split in records.SPLITS if protocol.directions else ("train",):
         if not getattr(dataset, split):
             raise ValueError(f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
                              "data.min_frames and data.allow_missing")
@@ -51,17 +50,31 @@ def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, 
     frames, size = config.eval.frames, tuple(config.data.image_size)
     if note := protocol.departure(frames, size):
         say(note)
-    protocol = replace(protocol, frames=frames, image_size=size)
-    reader = pipeline.FrameReader(dataset.root, tuple(config.data.image_size), cache=config.data.cache,
-                                  allow_missing=config.data.allow_missing)
-    return dataset, protocol, reader
+    return dataset, replace(protocol, frames=frames, image_size=size)
+
+
+def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
+    """As `checked_data`, with the reader of its frames."""
+    data, (dataset, protocol) = config.data, checked_data(config, say)
+    if not protocol.directions:
+        say("note: the data set has no labelled query and gallery, so nothing is scored; going on without")
+    if data.packed_quality and not data.packed:
+        raise ValueError("data.packed_quality is set but data.packed is not: name the folder of the packed cache")
+    frames = packed.open_frames(data.packed, dataset, tuple(data.image_size), data.packed_quality,
+                                _checking) if data.packed else None
+    return dataset, protocol, pipeline.FrameReader(
+        dataset.root, tuple(data.image_size), cache=data.cache, allow_missing=data.allow_missing, packed=frames)
+
+
+def _checking(folders: Iterable, total: int) -> Iterable:
+    return tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False)
 
 
 def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol, reader: pipeline.FrameReader,
              options: ConfigDict, mesh: Mesh) -> dict[str, dict]:
-    """Scores of every direction of the protocol, as `score` gives them, by the direction's key."""
+    """Scores of every direction of the protocol, as `score` gives them, by the direction's key; none, no scores."""
     splits = {}
-    for split in ("query", "gallery"):
+    for split in ("query", "gallery") if protocol.directions else ():
         splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
                                     protocol.choose_frames)
     scores = {}
@@ -96,7 +109,9 @@ def result_of(protocol: Protocol, step: int, scores: dict[str, dict]) -> dict:
 
 
 def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) -> None:
-    """One line of metrics.jsonl and one on the terminal."""
+    """One line of metrics.jsonl and one on the terminal; nothing where nothing was scored."""
+    if not scores:
+        return
     figures = headline(scores)
     writer.metrics(step, {f"eval/{key}/{name}": value for key, values in figures.items()
                           for name, value in values.items()})
@@ -114,10 +129,12 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
     """Scores the workdir's newest checkpoint and writes eval/<step>.json; returns what was written.
 
     Raises:
-      ValueError: there is no checkpoint, or it belongs to another encoder.
+      ValueError: there is no checkpoint, or it belongs to another encoder, or the data set has no labelled test set.
     """
     mesh = make_mesh()
     dataset, protocol, reader = open_data(config, writer.say)
+    if not protocol.directions:
+        raise ValueError(f"{dataset.root} has no labelled query and gallery to score: add them, or use --mode=train")
     encoder = make_encoder(**config.encoder)
     variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
     wanted = TrainState(step=np.int32(0), opt_state=None, memory=None, **variables)

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict, config_flags
 CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fields with --config.name=value")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; the same folder continues the same run "
                               "(default: one below runs/ that belongs to the config)")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train, or score the newest checkpoint")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "pack"], "train, score the newest checkpoint, or make "
+                         "the packed cache data.packed")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where neither Slurm nor a TPU pod "
                                   "tells the processes of each other; with --processes and --process")
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
-    from hitpro_jax import distributed, evaluate, train
+    from hitpro_jax import distributed, evaluate, pack, train
     from hitpro_jax.writers import Writer
 
     try:
@@ -39,13 +40,16 @@ def main(argv: list[str]) -> None:
             if MODE.value == "eval":
                 evaluate.evaluate_checkpoint(config, writer)
                 return
+            if MODE.value == "pack":
+                pack.pack(config, writer.say)
+                return
             result = train.train(config, writer)
             writer.result(result)
             writer.table(result)
             writer.say(f"result: {writer.path / 'result.json'}")
         except distributed.Preempted as stop:
             writer.say(str(stop))
-        except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError) as error:
             writer.error(error)
             sys.exit(1)
 

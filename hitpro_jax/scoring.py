@@ -25,7 +25,7 @@ def score(
     query_camids: ArrayLike,
     gallery_camids: ArrayLike,
     *,
-    camera_rule: bool = True,
+    camera_rule: bool | str = True,
     ranking: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Cosine retrieval scores by the protocol of HITSZ-VCM: CMC to rank 20, mAP and mINP.
@@ -47,7 +47,8 @@ def score(
       gallery_pids: [G] integers.
       query_camids: [Q] integers, camera ids, shared by both modalities.
       gallery_camids: [G] integers.
-      camera_rule: False keeps every gallery row.
+      camera_rule: True as above; "place" takes all gallery rows of the query's camera away, whoever they show
+        (SYSU-MM01); False keeps every gallery row.
       ranking: [Q, G] gallery indices, best first, to be scored in place of the order of the features.
 
     Returns:
@@ -120,6 +121,8 @@ def _labels(query_pids, gallery_pids, query_camids, gallery_camids, camera_rule)
         values, inverse = np.unique(pairs, axis=0, return_inverse=True)
         query_junk, gallery_junk = np.split(inverse.reshape(-1).astype(np.int32), [len(query_pids)])
         num_matches = num_matches - np.bincount(gallery_junk, minlength=len(values))[query_junk]
+    if camera_rule == "place":
+        query_junk, gallery_junk = query_camids.astype(np.int32), gallery_camids.astype(np.int32)
     return _Labels(by_person, start, stop, query_junk, gallery_junk, num_matches)
 
 

@@ -30,8 +30,8 @@ from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
 # Fields in which a run may differ from the checkpoint that it continues, because they change no number.
-FREE = ("data.root", "data.cache", "data.num_workers", "data.jobs", "train.log_every", "train.save_every",
-        "train.save_steps")
+FREE = ("data.root", "data.cache", "data.packed", "data.num_workers", "data.jobs", "train.log_every",
+        "train.save_every", "train.save_steps")
 BANK_BLOCK = 256  # rows
 
 

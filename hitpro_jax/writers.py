@@ -29,7 +29,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 SECRET = re.compile(r"(-{1,2}\S*(?:token|password|secret)\S*?=).*", re.IGNORECASE)
 DIRECTIONS = {"i2v": "infrared to visible", "v2i": "visible to infrared", "halves": "first half to second half",
               "ir2rgb": "infrared to visible", "rgb2ir": "visible to infrared", "rgb2rgb": "visible to visible",
-              "ir2ir": "infrared to infrared", "all": "both to both"}
+              "ir2ir": "infrared to infrared", "all": "query to gallery"}
 WINDOW = 50  # calls over which the speed is averaged
 
 
@@ -159,10 +159,13 @@ class Writer:
 
     @_on_first_process
     def table(self, result: Mapping):
-        """Shows the directions of a result, in percent, as a table; log.txt gets the same."""
+        """Shows the directions of a result, in percent, as a table; log.txt gets the same. None: it says so."""
         setting = f" ({result['setting']})" if "setting" in result else ""
         table = Table(title=f"{result['protocol']}{setting}, step {result['step']}")
         rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
+        if not rows:
+            self.say(f"step {result['step']}: nothing to score, the data set has no labelled query and gallery")
+            return
         table.add_column("%")
         for name in next(iter(rows.values())):
             table.add_column(name, justify="right")

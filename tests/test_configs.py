@@ -20,8 +20,8 @@ from hitpro_jax.models.encoder import Encoded, make_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
-OWN_DATA = {"hitsz_vcm": set(), "buptcampus": set(),
-            "synthetic": {"preset", "seed", "camera_seed", "jobs"}, "mot": {"cameras"}}
+OWN_DATA = {"hitsz_vcm": set(), "buptcampus": set(), "synthetic": {"preset", "seed", "camera_seed"},
+            "mot": {"cameras"}, "folder": set()}
 
 
 def load(name: str) -> ConfigDict:

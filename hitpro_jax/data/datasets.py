@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hitpro_jax.data import buptcampus, hitsz_vcm, mot, protocols, synthetic
+from hitpro_jax.data import buptcampus, folder, hitsz_vcm, image_sets, mars, mot, protocols, synthetic
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset
 
@@ -29,10 +29,29 @@ def open_dataset(options: Mapping[str, Any]) -> tuple[Dataset, Protocol]:
         root = options["root"] or f"data/synthetic-{options['preset']}-{world.seed}-{world.camera_seed}"
         synthetic.ensure(root, world, jobs=options["jobs"])
         return hitsz_vcm.load(root, min_frames=options["min_frames"]), protocol
-    cameras = [mot.Camera(**camera) for camera in options["cameras"].values()]
-    dataset = mot.load(cameras, Path(options["root"] or "data/own_video"))
-    long = tuple(record for record in dataset.train if len(record.frames) >= options["min_frames"])
-    return replace(dataset, train=long), protocol
+    if name == "mot":
+        cameras = [mot.Camera(**camera) for camera in options["cameras"].values()]
+        dataset = mot.load(cameras, Path(options["root"] or "data/own_video"))
+        long = tuple(record for record in dataset.train if len(record.frames) >= options["min_frames"])
+        return replace(dataset, train=long), protocol
+    if name == "folder":
+        dataset = folder.load(_root(options, "the tracklets"), options["csv"], min_frames=options["min_frames"])
+        return dataset, protocols.of_folder(dataset)
+    if name == "mars":
+        return mars.load(_root(options, "MARS")), protocol
+    return _image_set(name, options, protocol)
+
+
+def _image_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tuple[Dataset, Protocol]:
+    """One of the sets that are scored by trials, which the protocol's name then tells."""
+    trial = options["trial"]
+    if name == "sysu_mm01":
+        dataset = image_sets.load_sysu_mm01(_root(options, "SYSU-MM01"), gallery=options["gallery"], trial=trial)
+        return dataset, replace(protocol, name=f"sysu_mm01 {options['gallery']} trial {trial}")
+    if name == "regdb":
+        return image_sets.load_regdb(_root(options, "RegDB"), trial=trial), replace(protocol, name=f"regdb trial {trial}")
+    dataset = image_sets.load_llcm(_root(options, "LLCM"), query=options["query"], trial=trial)
+    return dataset, replace(protocols.LLCM[options["query"]], name=f"llcm trial {trial}")
 
 
 def _root(options: Mapping[str, Any], title: str) -> str:

@@ -17,7 +17,8 @@ import grain
 import numpy as np
 from absl import flags, logging
 
-from hitpro_jax.data import sampling, transforms
+from hitpro_jax.data import images, sampling, transforms
+from hitpro_jax.data.packed import PackedFrames
 from hitpro_jax.data.records import IR, RGB, FrameError, Tracklet
 
 Batch = dict[str, np.ndarray]
@@ -36,6 +37,7 @@ class FrameReader:
       cache: keep every scaled frame in memory, for small sets. Threads share it; worker processes start with
         an empty one of their own, so it pays with `num_workers=0` only.
       allow_missing: leave out a frame that does not decode instead of raising an error.
+      packed: where frames are read, already scaled, instead of from their files.
       unreadable: the paths left out by this process so far.
     """
 
@@ -43,6 +45,7 @@ class FrameReader:
     image_size: tuple[int, int]
     cache: bool = False
     allow_missing: bool = False
+    packed: PackedFrames | None = None
     unreadable: set[str] = dataclasses.field(default_factory=set, init=False)
     _kept: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
@@ -50,11 +53,12 @@ class FrameReader:
         """Returns the frame, or None if it cannot be read and `allow_missing` is set.
 
         Raises:
-          FrameError: if the file does not exist or does not decode as an image; the message names it.
+          FrameError: if the file does not exist, does not decode as an image, is cut short or is far too large, or if
+            the packed cache is damaged; the message names the file.
         """
         frame = self._kept.get(path)
         if frame is None and path not in self.unreadable:
-            frame = self._decode(path)
+            frame = self._read(path)
             if self.cache and frame is not None:
                 self._kept[path] = frame
         return frame
@@ -68,27 +72,19 @@ class FrameReader:
                 frames[place], mask[place] = frame, True
         return frames, mask
 
-    def _decode(self, path: str) -> np.ndarray | None:
+    def _read(self, path: str) -> np.ndarray | None:
         full = os.path.join(self.root, path)
         try:
-            with open(full, "rb") as file:
-                data = np.frombuffer(file.read(), np.uint8)
-            image, fault = (
-                cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None,
-                "does not decode as an image",
-            )
-        except FileNotFoundError:
-            image, fault = None, "does not exist"
-        if image is not None:
-            return cv2.cvtColor(transforms.resize(image, *self.image_size), cv2.COLOR_BGR2RGB)
-        if not self.allow_missing:
-            raise FrameError(
-                f"frame {full} {fault}: restore it, or set data.allow_missing to leave such frames out",
-                [path],
-            )
-        self.unreadable.add(path)
-        logging.warning("left out frame %s, which %s (%d so far)", full, fault, len(self.unreadable))
-        return None
+            return self.packed.read(path) if self.packed else images.read(full, self.image_size)
+        except images.Unreadable as fault:
+            if not self.allow_missing:
+                raise FrameError(
+                    f"frame {full} {fault}: restore it, or set data.allow_missing to leave such frames out",
+                    [path],
+                ) from None
+            self.unreadable.add(path)
+            logging.warning("left out frame %s, which %s (%d so far)", full, fault, len(self.unreadable))
+            return None
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_kept": {}}

@@ -23,7 +23,7 @@ class Protocol:
 
     Attributes:
       name: stands in every result.
-      camera_rule: gallery rows of the query's person and camera are left out.
+      camera_rule: of `scoring.score`; True: gallery rows of the query's person and camera are left out.
       directions: key in result.json to (query, gallery). The two are disjoint lists of tracklets, so that no row
         meets itself; what is left in common is a camera, which the camera rule is about.
       frames: of each tracklet; None where the protocol does not say.
@@ -33,7 +33,7 @@ class Protocol:
     """
 
     name: str
-    camera_rule: bool
+    camera_rule: bool | str
     directions: Mapping[str, tuple[Selection, Selection]]
     frames: int | None = None
     image_size: tuple[int, int] | None = None
@@ -92,8 +92,16 @@ FULL_NO_CAMERA = Protocol("full_no_camera", False, _PAIRINGS, 10, (256, 128), sa
 # are 512 of 540 queries and 2,368 of 2,422 gallery rows, so that 14 of the 536 infrared queries have no match.
 AUXNET = replace(FULL_NO_CAMERA, name="auxnet", rgb_multiple=64)
 
+NOTHING = Protocol("none", False, {})  # no labelled query and gallery
+OWN = Protocol("folder", True, {"all": (_QUERY, _GALLERY)})
+MARS = Protocol("mars", True, {"all": (_QUERY, _GALLERY)})
+SYSU_MM01 = Protocol("sysu_mm01", "place", {"i2v": (_QUERY, _GALLERY)})
+REGDB = Protocol("regdb", False, HITSZ_VCM.directions)
+LLCM = {"ir": Protocol("llcm", True, {"i2v": (_QUERY, _GALLERY)}), "rgb": Protocol("llcm", True, {"v2i": (_QUERY, _GALLERY)})}
+
 PROTOCOLS = {"hitsz_vcm": (HITSZ_VCM,), "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET), "synthetic": (SYNTHETIC,),
-             "mot": (HALVES,)}
+             "mot": (HALVES,), "folder": (OWN,), "mars": (MARS,), "sysu_mm01": (SYSU_MM01,), "regdb": (REGDB,),
+             "llcm": (LLCM["ir"],)}
 """Of each data set, by its name in `data.name`."""
 
 
@@ -111,3 +119,20 @@ def choose(dataset: str, name: str) -> Protocol:
     if name not in known:
         raise ValueError(f"unknown data.protocol {name!r} of {dataset}; choose one of {', '.join(known)}")
     return known[name]
+
+
+def of_folder(dataset: Dataset) -> Protocol:
+    """Own tracklets: every pairing of modalities that has rows, or none where nothing is labelled.
+
+    The keys are those of HITSZ-VCM (`i2v`, `v2i`) where each list is of one modality.
+    """
+    query, gallery = ({record.modality for record in split} for split in (dataset.query, dataset.gallery))
+    if not query | gallery:
+        return NOTHING
+    if (query, gallery) == ({IR}, {RGB}):
+        return replace(OWN, directions=HITSZ_VCM.directions)
+    if len(query | gallery) == 1:
+        return OWN
+    there = {key: pair for key, pair in _PAIRINGS.items()
+             if all(pick.modality in (None, *kinds) for pick, kinds in zip(pair, (query, gallery), strict=True))}
+    return replace(OWN, directions=there)

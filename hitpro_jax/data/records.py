@@ -139,7 +139,7 @@ def verify_files(
     Raises:
       FrameError: frames are missing or empty and allow_missing is False; `paths` lists them all.
     """
-    present = _present_frames(dataset, workers, progress)
+    present = stamps(dataset, workers=workers, progress=progress)
     missing = {
         split: [frame for frame in _frames(dataset, split) if frame not in present] for split in SPLITS
     }
@@ -157,24 +157,39 @@ def _frames(dataset, split):
     return [frame for record in getattr(dataset, split) for frame in record.frames]
 
 
-def _present_frames(dataset, workers, progress):
-    """The set of all files under the listed folders that are not empty, as paths relative to the root."""
+def stamps(
+    dataset: Dataset,
+    *,
+    workers: int = 16,
+    progress: Callable[[Iterable, int], Iterable] | None = None,
+) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time of change in ns of every file, unless empty, in the folders of the listed frames.
+
+    Args: as `verify_files`; the keys are paths relative to the root.
+
+    Raises:
+      FrameError: a folder exists but cannot be read.
+    """
     folders = sorted({frame.rpartition("/")[0] for split in SPLITS for frame in _frames(dataset, split)})
-    present = set()
+    found = {}
     with ThreadPoolExecutor(workers) as pool:
         listings = pool.map(lambda folder: _files(dataset.root, folder), folders)
         for files in progress(listings, len(folders)) if progress else listings:
-            present.update(files)
-    return present
+            found.update(files)
+    return found
 
 
 def _files(root, folder):
+    path = os.path.join(root, folder)
     try:
-        with os.scandir(os.path.join(root, folder)) as entries:
-            names = [entry.name for entry in entries if entry.is_file() and entry.stat().st_size]
+        with os.scandir(path) as entries:
+            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [f"{folder}/{name}" if folder else name for name in names]
+        return {}
+    except OSError as error:
+        raise FrameError(f"folder {path} cannot be read ({error.strerror}): check its permissions") from None
+    prefix = f"{folder}/" if folder else ""
+    return {prefix + name: (status.st_size, status.st_mtime_ns) for name, status in files if status.st_size}
 
 
 def _missing_message(dataset, missing):

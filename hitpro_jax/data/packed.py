@@ -1,0 +1,271 @@
+"""Packed cache: every listed frame decoded and scaled once into ArrayRecord files, so that training only reads them.
+
+A cache is a folder of
+  manifest.json       version, image size, quality, number of frames, CRC32 of frames.json, name and size of each shard
+  frames.json         path of each frame to size and time of change of its file, and its place in the shards, -1: none
+  <n>.array_record    the frames, uint8 [H, W, 3] in RGB order, or their JPEG
+ArrayRecord keeps a hash with every record and checks it whenever the record is read. Choice: this format, because
+Grain reads it and a data set becomes some hundred files instead of half a million, which is what network disks want.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import cv2
+import grain
+import numpy as np
+from array_record.python import array_record_module
+
+from hitpro_jax.data import images
+from hitpro_jax.data.records import SPLITS, Dataset, FrameError, stamps
+
+VERSION = 1
+SHARD = 1024  # frames of one file: 127 MB of 288 x 144 pixels
+ABSENT = -1  # place of a frame that does not decode
+AGAIN = "run the same command with --mode=pack"
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedFrames:
+    """Frames by the paths under which their data set lists them.
+
+    Attributes:
+      folder: the cache.
+      image_size: (H, W) in pixels.
+      quality: of the JPEG; 0: frames are kept as they are.
+      places: path to the frame's place in the shards.
+      shards: paths of the ArrayRecord files.
+    """
+
+    folder: str
+    image_size: tuple[int, int]
+    quality: int
+    places: Mapping[str, int]
+    shards: tuple[str, ...]
+
+    @functools.cached_property
+    def _source(self) -> grain.sources.ArrayRecordDataSource:
+        return grain.sources.ArrayRecordDataSource(self.shards)
+
+    def read(self, path: str) -> np.ndarray:
+        """Returns the frame, uint8 [H, W, 3] in RGB order, read-only.
+
+        Raises:
+          images.Unreadable: the frame's file did not decode when the cache was made.
+          FrameError: the cache is damaged.
+        """
+        place = self.places[path]
+        if place == ABSENT:
+            raise images.Unreadable("does not decode as an image")
+        try:
+            data = self._source[place]
+        except (RuntimeError, IndexError, OSError):  # what ArrayRecord raises at a wrong hash or a missing end
+            raise FrameError(f"packed cache {self.folder} is damaged at frame {path}: {AGAIN}", [path]) from None
+        if self.quality:
+            return images.decode(data, self.image_size)
+        return np.frombuffer(data, np.uint8).reshape(*self.image_size, 3)
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_source"}
+
+
+def open_frames(
+    folder: str, dataset: Dataset, image_size: tuple[int, int], quality: int, progress: Progress | None = None
+) -> PackedFrames:
+    """Opens a cache after a look at the names, sizes and times of all source files, but at no pixel.
+
+    Args:
+      folder: as given to `make`; image_size, quality: as wanted now.
+      dataset: whose frames will be read; the cache may hold more.
+      progress: of `records.stamps`.
+
+    Raises:
+      ValueError: there is no cache, or it was made of other files or in another way; the message says which.
+    """
+    frames, fault = _open(folder, image_size, quality, stamps(dataset, progress=progress), _paths(dataset))
+    if fault:
+        raise ValueError(f"{fault}: {AGAIN}")
+    return frames
+
+
+def make(
+    folder: str,
+    dataset: Dataset,
+    image_size: tuple[int, int],
+    *,
+    quality: int = 0,
+    jobs: int = 0,
+    allow_missing: bool = False,
+    say: Callable[[str], None] = print,
+    progress: Progress = lambda items, total: items,
+) -> PackedFrames:
+    """Packs the data set's frames, unless the cache there is whole: then every record of it is read once.
+
+    It is written beside its place and moved there whole, so that no reader meets half a cache.
+
+    Args:
+      folder: of the cache; one that holds anything else is refused.
+      dataset: its listed frames are packed, all splits.
+      image_size: (H, W) in pixels.
+      quality: 0 keeps pixels as they are; 1 to 100 writes them as JPEG again, about a sixth of the size at 90, and
+        changes them a little.
+      jobs: processes; 0: one per core.
+      allow_missing: note frames that do not decode instead of raising an error.
+      say: is told what is done and why.
+      progress: as for `records.verify_files`; shows shards.
+
+    Raises:
+      ValueError: quality out of range, or the folder is no packed cache.
+      OSError: the disk is too small.
+      FrameError: a frame does not decode.
+    """
+    if not 0 <= quality <= 100:
+        raise ValueError(f"data.packed_quality must be 0 (exact) or 1 to 100, but is {quality}")
+    if os.path.exists(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, "manifest.json")):
+        raise ValueError(f"data.packed: {folder} holds other files than a packed cache: name another folder")
+    paths, now = _paths(dataset), stamps(dataset)
+    frames, fault = _open(folder, image_size, quality, now, paths)
+    if fault is None and (fault := _damage(frames, progress)) is None:
+        say(f"packed cache {folder} is whole: {len(frames.places):,} frames")
+        return frames
+    say(f"{fault}: packing {len(paths):,} frames")
+    _require_space(folder, 0 if quality else len(paths) * image_size[0] * image_size[1] * 3)
+    draft = f"{os.path.normpath(folder)}.partial"
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+    os.makedirs(draft)
+    try:
+        task = functools.partial(_write_shard, draft, dataset.root, image_size, quality, allow_missing)
+        absent = _write_shards(task, paths, jobs, progress)
+        _write_index(draft, paths, absent, now, image_size, quality)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    frames, fault = _open(folder, image_size, quality, now, paths)
+    if fault:
+        raise OSError(f"{fault} although it was written just now: check the disk")
+    say(f"packed cache {folder}: {len(paths) - len(absent):,} frames, {len(absent):,} that do not decode")
+    return frames
+
+
+def _paths(dataset: Dataset) -> list[str]:
+    """Every listed frame once; frames that follow each other in a tracklet stay neighbours."""
+    return list(dict.fromkeys(
+        frame for split in SPLITS for record in getattr(dataset, split) for frame in record.frames))
+
+
+def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None, str | None]:
+    """The cache, or what keeps it from being used; `now` are the stamps of the source files."""
+    name = f"packed cache {folder}"
+    try:
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        with open(os.path.join(folder, "frames.json"), "rb") as file:
+            index = file.read()
+        shards = {os.path.join(folder, os.path.basename(shard)): size for shard, size in manifest["shards"]}
+        made = manifest["version"], tuple(manifest["image_size"]), manifest["quality"]
+        whole = manifest["crc32"] == zlib.crc32(index) and all(os.path.getsize(s) == n for s, n in shards.items())
+    except FileNotFoundError as error:
+        there = os.path.isdir(folder)
+        return None, f"{name} lacks {os.path.basename(error.filename)}" if there else f"there is no {name}"
+    except (ValueError, KeyError, TypeError):
+        return None, f"{name} has a damaged manifest"
+    if not whole:
+        return None, f"{name} is damaged"
+    if made != (VERSION, tuple(image_size), quality):
+        return None, (f"{name} was made for version, size and quality {made}, not {(VERSION, tuple(image_size), quality)}")
+    known = json.loads(index)
+    differing = [path for path in paths if path not in known or known[path][:2] != [*now.get(path, ())]]
+    if differing:
+        return None, f"{name} was made before {len(differing):,} frames were added or changed, first {differing[0]}"
+    places = {path: place for path, (_, _, place) in known.items()}
+    return PackedFrames(folder, tuple(image_size), quality, places, tuple(shards)), None
+
+
+def _damage(frames: PackedFrames, progress: Progress) -> str | None:
+    """Reads every record."""
+    try:
+        for path, place in progress(frames.places.items(), len(frames.places)):
+            if place != ABSENT:
+                frames.read(path)
+    except (FrameError, images.Unreadable) as error:
+        return str(error).removesuffix(f": {AGAIN}")
+    return None
+
+
+def _require_space(folder: str, needed: int) -> None:
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise OSError(f"data.packed: {folder} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free: "
+                      "name another folder, or set data.packed_quality=90 for JPEG")
+
+
+def _write_shards(task: Callable, paths: Sequence[str], jobs: int, progress: Progress) -> set[str]:
+    """Writes all shards and returns the frames that do not decode."""
+    shards = [paths[first:first + SHARD] for first in range(0, len(paths), SHARD)]
+    jobs = min(jobs or os.cpu_count() or 1, len(shards))
+    if jobs == 1:
+        return set().union(*progress(map(task, range(len(shards)), shards), len(shards)))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            return set().union(*progress(pool.map(task, range(len(shards)), shards), len(shards)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_shard(draft, root, image_size, quality, allow_missing, number: int, paths: Sequence[str]) -> set[str]:
+    absent = set()
+    name = os.path.join(draft, f"{number:05d}.array_record")
+    try:
+        writer = array_record_module.ArrayRecordWriter(name, "group_size:1,uncompressed")
+        for path in paths:
+            try:
+                frame = images.read(os.path.join(root, path), image_size)
+            except images.Unreadable as fault:
+                if not allow_missing:
+                    raise FrameError(f"frame {os.path.join(root, path)} {fault}: restore it, or set "
+                                     "data.allow_missing to leave such frames out", [path]) from None
+                absent.add(path)
+                continue
+            writer.write(_encode(frame, quality))
+        writer.close()
+    except RuntimeError as error:  # ArrayRecord's only kind
+        raise OSError(f"{name} cannot be written ({error}): check the disk") from None
+    return absent
+
+
+def _encode(frame: np.ndarray, quality: int) -> bytes:
+    if not quality:
+        return frame.tobytes()
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _write_index(draft, paths, absent, now, image_size, quality) -> None:
+    """frames.json, then the manifest that vouches for everything else."""
+    known, place = {}, 0
+    for path in paths:
+        known[path] = [*now[path], ABSENT if path in absent else place]
+        place += path not in absent
+    index = json.dumps(known).encode()
+    with open(os.path.join(draft, "frames.json"), "wb") as file:
+        file.write(index)
+    shards = sorted(name for name in os.listdir(draft) if name.endswith(".array_record"))
+    manifest = {
+        "version": VERSION, "image_size": list(image_size), "quality": quality, "frames": place,
+        "crc32": zlib.crc32(index),
+        "shards": [[name, os.path.getsize(os.path.join(draft, name))] for name in shards]}
+    with open(os.path.join(draft, "manifest.json"), "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)

@@ -2,19 +2,12 @@
 
 import os
 import re
-import struct
-import zlib
 
-import numpy as np
-from scipy import io
-
-from hitpro_jax.data import listing
+from hitpro_jax.data import listing, matlab
 from hitpro_jax.data.records import RGB, SPLITS, Dataset, Record, count
 
 NAME = "MARS"
 JUNK = -1  # person of detections that show nobody in particular: left out
-_TORN = (ValueError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError, MemoryError, OSError, EOFError,
-         struct.error, zlib.error, io.matlab.MatReadError)  # what SciPy's reader raises at damaged files
 _FRAME_NAME = re.compile(r"([0-9]{4}|00-1)C[1-6]T[0-9]+F[0-9]+\.jpg")
 
 
@@ -42,9 +35,9 @@ def load(root: str) -> Dataset:
 def _rows(root: str, half: str) -> list[Record]:
     frames = _frames(root, half)
     path = os.path.join(root, "info", f"tracks_{half}_info.mat")
-    table = _matrix(path)
-    if table.ndim != 2 or table.shape[1] != 4:
-        raise ValueError(f"{path}: a table of shape {table.shape} and not of 4 columns, start end pid camera: restore it")
+    table = matlab.read_table(path)
+    if table.shape[1] != 4:
+        raise ValueError(f"{path}: {table.shape[1]} columns and not start, end, pid, camera: restore it")
     records, seen = [], {}
     for number, (start, end, pid, camid) in enumerate(table.tolist(), 1):
         if not 1 <= start <= end <= len(frames):
@@ -69,22 +62,8 @@ def _frames(root: str, half: str) -> list[str]:
 
 def _query(root: str, num_rows: int) -> list[int]:
     path = os.path.join(root, "info", "query_IDX.mat")
-    rows = _matrix(path).ravel().tolist()
+    rows = matlab.read_table(path).ravel().tolist()
     for place, row in enumerate(rows):
         if not 1 <= row <= num_rows or row in rows[:place]:
             raise ValueError(f"{path}: row {row} is beyond the {num_rows} of tracks_test_info.mat or given twice: restore it")
     return [row - 1 for row in rows]
-
-
-def _matrix(path: str) -> np.ndarray:
-    """The only variable of a MATLAB file, int64."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"index file {path} does not exist: complete the copy of the data set")
-    try:
-        content = io.loadmat(path)
-    except _TORN as error:
-        raise ValueError(f"{path} is not a MATLAB file up to version 7 ({type(error).__name__}): restore it") from None
-    tables = [value for key, value in content.items() if not key.startswith("__")]
-    if len(tables) != 1 or tables[0].dtype.kind not in "iuf" or (tables[0] != np.floor(tables[0])).any():
-        raise ValueError(f"{path}: not one table of whole numbers: restore it")
-    return tables[0].astype(np.int64)

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory; figures stand in the docstrings."""
+"""Measurements of speed and memory; each file's docstring holds the command and the last figures."""

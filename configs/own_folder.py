@@ -1,0 +1,44 @@
+"""Your own tracklets: one folder of images per tracklet and a CSV that lists them; no identities are needed.
+
+  python -m hitpro_jax.main --config=configs/own_folder.py --config.data.root=/path/to/it
+
+/path/to/it/tracklets.csv:
+
+  tracklet,modality,camera
+  yard/0001,rgb,yard
+  yard/0002,rgb,yard
+  gate/0001,ir,gate
+
+Images in a folder are taken in the order of the numbers in their names. With two more columns, pid and split (train, query or
+gallery), the query and gallery tracklets are scored; training reads no pid. Loader and all rules: hitpro_jax/data/folder.py.
+
+As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the lines of the encoder out: what
+remains is base.py, a ResNet-50 at 288 x 144 pixels.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    data = config.data
+    data.name = "folder"
+    data.root = "data/own_folder"
+    data.min_frames = 4  # shorter tracklets are left out
+    data.image_size = (64, 32)
+    data.cache = True  # decoded frames stay in memory; for large sets False, and data.packed with --mode=pack instead
+
+    config.encoder.backbone = "resnet_small"
+    config.encoder.as_product = True
+    config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+    config.batch.tracklets_per_modality = 8
+    config.batch.clip_length = 3
+    config.prototypes.clip_length = 3
+
+    config.optim.warmup_steps = 20
+    config.optim.schedule = "cosine"
+    config.train.epochs = 10
+    config.train.steps_per_epoch = 50
+    return config

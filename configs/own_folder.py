@@ -9,11 +9,11 @@
   yard/0002,rgb,yard
   gate/0001,ir,gate
 
-Images in a folder are taken in the order of the numbers in their names. With two more columns, pid and split (train, query or
-gallery), the query and gallery tracklets are scored; training reads no pid. Loader and all rules: hitpro_jax/data/folder.py.
+Images in a folder are taken in the order of the numbers in their names. With two more columns, pid and split (train,
+query or gallery), query and gallery are scored; training reads no pid. All rules: hitpro_jax/data/folder.py.
 
-As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the lines of the encoder out: what
-remains is base.py, a ResNet-50 at 288 x 144 pixels.
+As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the lines of the encoder, init
+and image_size out: what remains is base.py, a ResNet-50 at 288 x 144 pixels.
 """
 
 from ml_collections import ConfigDict

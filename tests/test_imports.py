@@ -18,7 +18,8 @@ LAYERS = [
     {"diagnostics", "evaluate"}, {"train"}, {"main"},
 ]
 # What a room may import from outside; rooms that are not listed import what they like, but no Flax (below).
-OUTSIDE = {"data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record"}, "kernels": {"jax", "chex"}, "configs": {"ml_collections"}}
+OUTSIDE = {"data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record"}, "kernels": {"jax", "chex"},
+           "configs": {"ml_collections"}}
 DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint",
                  "sklearn": "scikit-learn"}
 

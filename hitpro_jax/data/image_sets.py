@@ -65,11 +65,12 @@ def load_regdb(root: str, *, trial: int = 1) -> Dataset:
         return [Record((path,), modality, camid, pid) for path, pid in rows]
 
     visible, thermal = (images("train", "visible", RGB, 1), images("train", "thermal", IR, 2))
-    return _dataset("RegDB", root, visible + thermal, images("test", "thermal", IR, 2), images("test", "visible", RGB, 1))
+    query, gallery = (images("test", "thermal", IR, 2), images("test", "visible", RGB, 1))
+    return _dataset("RegDB", root, visible + thermal, query, gallery)
 
 
 def load_llcm(root: str, *, query: str = "ir", trial: int = 0) -> Dataset:
-    """LLCM: idx/train_{vis,nir}.txt, rows `path label`, the camera in the name (..._c05_...); people in idx/test_id.txt.
+    """LLCM: idx/train_{vis,nir}.txt, rows `path label`, camera in the name (..._c05_...); people in idx/test_id.txt.
 
     Query: all images of one modality in test_{vis,nir}/cam<c>/<person, 4 digits>/. Gallery: one image of the other
     modality of each test person and camera, drawn like the public loaders do from random.Random(trial). To be scored

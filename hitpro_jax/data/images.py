@@ -46,12 +46,12 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     if not whole:
         raise Unreadable("is cut short")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         image = None
     if image is None:
         raise Unreadable("does not decode as an image")
-    return cv2.cvtColor(transforms.resize(image, *image_size), cv2.COLOR_BGR2RGB)
+    return transforms.resize(image, *image_size)
 
 
 def header(data: bytes) -> tuple[int, int, bool]:

@@ -56,7 +56,7 @@ def _frames(root: str, half: str) -> list[str]:
     names = listing.lines(path)
     for number, name in enumerate(names, 1):
         if not _FRAME_NAME.fullmatch(name):
-            raise ValueError(f"{path}:{number}: {name!r} is not a frame name such as 0001C1T0001F001.jpg: restore the file")
+            raise ValueError(f"{path}:{number}: {name!r} is not a frame name such as 0001C1T0001F001.jpg: restore it")
     return [f"bbox_{half}/{name[:4]}/{name}" for name in names]
 
 
@@ -65,5 +65,6 @@ def _query(root: str, num_rows: int) -> list[int]:
     rows = matlab.read_table(path).ravel().tolist()
     for place, row in enumerate(rows):
         if not 1 <= row <= num_rows or row in rows[:place]:
-            raise ValueError(f"{path}: row {row} is beyond the {num_rows} of tracks_test_info.mat or given twice: restore it")
+            raise ValueError(f"{path}: row {row} is beyond the {num_rows} of tracks_test_info.mat or given twice: "
+                             "restore it")
     return [row - 1 for row in rows]

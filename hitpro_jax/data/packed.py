@@ -181,8 +181,9 @@ def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None,
         return None, f"{name} has a damaged manifest"
     if not whole:
         return None, f"{name} is damaged"
-    if made != (VERSION, tuple(image_size), quality):
-        return None, (f"{name} was made for version, size and quality {made}, not {(VERSION, tuple(image_size), quality)}")
+    wanted = VERSION, tuple(image_size), quality
+    if made != wanted:
+        return None, f"{name} was made for version, size and quality {made}, not {wanted}"
     known = json.loads(index)
     differing = [path for path in paths if path not in known or known[path][:2] != [*now.get(path, ())]]
     if differing:

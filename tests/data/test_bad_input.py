@@ -1,4 +1,4 @@
-"""Every kind of bad input gives one clear sentence on the command line: no traceback, nothing written outside the workdir.
+"""Every kind of bad input gives one clear sentence: no traceback, and nothing written outside the workdir.
 
 Where each kind is tested; "here" means through `main`, as a user meets it:
   truncated JPEG                 here; test_images.py (every cut of JPEG, PNG and BMP)
@@ -119,7 +119,7 @@ def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
 
 
 VCM = [
-    ({"track_train_info": FILES["track_train_info.txt"][:1] + ["1 25 4x 1 3"]}, r"track_train_info.txt:2: .*five integers"),
+    ({"track_train_info": ["2 1 24 1 3", "1 25 4x 1 3"]}, r"track_train_info.txt:2: .*five integers"),
     ({"track_train_info": ["2 1 24 1 3", "1 25 49 1 3"]}, r"track_train_info.txt:2: rows 25 to 49 are not a range"),
     ({"track_train_info": ["2 1 24 1 3", "", "1 25 48 1 3"]}, r"track_train_info.txt:2: '' is not five integers"),
     ({"track_train_info": ["2 1 24 1 3"] * 2}, r"track_train_info.txt:2: the row .* is that of line 1"),
@@ -152,7 +152,7 @@ def test_a_folder_without_permission_is_named(data, tmp_path, command, monkeypat
     monkeypatch.setattr(os, "scandir", refusing)
     code, lines = command()
     assert code == 1
-    assert lines[-1].startswith("error: ") and "tracklets.csv:4: folder" in lines[-1] and "Permission denied" in lines[-1]
+    assert re.match("error: .*tracklets.csv:4: folder .*Permission denied", lines[-1])
 
 
 SMALL = [f"--config.{field}={value}" for field, value in {
@@ -171,7 +171,8 @@ def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_pat
     assert len(said) == 3 and all(note in line for note, line in zip(expected, said, strict=True))
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"protocol": "none", "step": 1}
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any("bank/reliability" in m for m in metrics) and not any(name.startswith("eval/") for m in metrics for name in m)
+    names = {name for line in metrics for name in line}
+    assert "bank/reliability" in names and not any(name.startswith("eval/") for name in names)
     assert outside(tmp_path) == before
     code, lines = command("--mode=eval", *SMALL)
     assert code == 1 and "has no labelled query and gallery to score" in lines[-1]

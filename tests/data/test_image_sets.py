@@ -112,7 +112,8 @@ def test_sysu_draws_one_image_a_camera_as_the_public_loaders_do(tmp_path):
         "gallery": {"tracklets": 7, "rgb": 7, "ir": 0, "frames": 7}}
     rng = random.Random(3)
     names = [f"{n:04d}.jpg" for n in range(1, 6)]
-    expected = [f"cam{cam}/{pid:04d}/{rng.choice(names)}" for pid, cams in ((4, (1, 2, 4, 5)), (5, (1, 2, 5))) for cam in cams]
+    seen = ((4, (1, 2, 4, 5)), (5, (1, 2, 5)))
+    expected = [f"cam{cam}/{pid:04d}/{rng.choice(names)}" for pid, cameras in seen for cam in cameras]
     assert [r.frames[0] for r in dataset.gallery] == expected
     assert {r.camid for r in dataset.train} == set(range(1, 7)) and {r.camid for r in dataset.query} == {2, 6}
     assert protocol.directions == {"i2v": ("query", "gallery")} and protocol.camera_rule == "place"

@@ -47,7 +47,8 @@ def test_a_thumbnail_in_the_header_is_not_taken_for_the_picture():
 
 
 def test_bytes_behind_the_end_do_no_harm():
-    np.testing.assert_array_equal(images.decode(encoded(".jpg") + bytes(40), SIZE), images.decode(encoded(".jpg"), SIZE))
+    data = encoded(".jpg")
+    np.testing.assert_array_equal(images.decode(data + bytes(40), SIZE), images.decode(data, SIZE))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])

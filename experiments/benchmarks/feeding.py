@@ -5,7 +5,7 @@
 
 A clip is 6 frames at 288 x 144, augmented, in batches of 64. Clips per core are counted by the processor time of this
 process, which other work on the machine does not take; with workers only the wall clock is told. Cores needed:
-steps/s x batch / (clips per core and second). The step rate is a flag, because no accelerator was at hand: 25 steps/s is
+steps/s x batch / (clips per core and second). The step rate is a flag, as no accelerator was at hand: 25 steps/s is
 about what a ResNet-50 at 40 % of an H200's 790 TFLOP/s would do (11.8 TFLOP a step).
 
 Measured on a 2-core x86 machine beside much other work (load 8 to 10, so the clock says little), Python 3.11, Grain

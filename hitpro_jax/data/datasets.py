@@ -49,7 +49,8 @@ def _image_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tup
         dataset = image_sets.load_sysu_mm01(_root(options, "SYSU-MM01"), gallery=options["gallery"], trial=trial)
         return dataset, replace(protocol, name=f"sysu_mm01 {options['gallery']} trial {trial}")
     if name == "regdb":
-        return image_sets.load_regdb(_root(options, "RegDB"), trial=trial), replace(protocol, name=f"regdb trial {trial}")
+        dataset = image_sets.load_regdb(_root(options, "RegDB"), trial=trial)
+        return dataset, replace(protocol, name=f"regdb trial {trial}")
     dataset = image_sets.load_llcm(_root(options, "LLCM"), query=options["query"], trial=trial)
     return dataset, replace(protocols.LLCM[options["query"]], name=f"llcm trial {trial}")
 

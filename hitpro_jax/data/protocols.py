@@ -97,7 +97,8 @@ OWN = Protocol("folder", True, {"all": (_QUERY, _GALLERY)})
 MARS = Protocol("mars", True, {"all": (_QUERY, _GALLERY)})
 SYSU_MM01 = Protocol("sysu_mm01", "place", {"i2v": (_QUERY, _GALLERY)})
 REGDB = Protocol("regdb", False, HITSZ_VCM.directions)
-LLCM = {"ir": Protocol("llcm", True, {"i2v": (_QUERY, _GALLERY)}), "rgb": Protocol("llcm", True, {"v2i": (_QUERY, _GALLERY)})}
+LLCM = {"ir": Protocol("llcm", True, {"i2v": (_QUERY, _GALLERY)}),
+        "rgb": Protocol("llcm", True, {"v2i": (_QUERY, _GALLERY)})}
 
 PROTOCOLS = {"hitsz_vcm": (HITSZ_VCM,), "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET), "synthetic": (SYNTHETIC,),
              "mot": (HALVES,), "folder": (OWN,), "mars": (MARS,), "sysu_mm01": (SYSU_MM01,), "regdb": (REGDB,),
@@ -122,16 +123,14 @@ def choose(dataset: str, name: str) -> Protocol:
 
 
 def of_folder(dataset: Dataset) -> Protocol:
-    """Own tracklets: every pairing of modalities that has rows, or none where nothing is labelled.
-
-    The keys are those of HITSZ-VCM (`i2v`, `v2i`) where each list is of one modality.
-    """
+    """Own tracklets: HITSZ-VCM's two directions where the query is infrared and the gallery visible, every pairing of
+    modalities that has rows where a list holds both, else one direction; none where nothing is labelled."""
     query, gallery = ({record.modality for record in split} for split in (dataset.query, dataset.gallery))
     if not query | gallery:
         return NOTHING
     if (query, gallery) == ({IR}, {RGB}):
         return replace(OWN, directions=HITSZ_VCM.directions)
-    if len(query | gallery) == 1:
+    if len(query) == len(gallery) == 1:
         return OWN
     there = {key: pair for key, pair in _PAIRINGS.items()
              if all(pick.modality in (None, *kinds) for pick, kinds in zip(pair, (query, gallery), strict=True))}

@@ -243,8 +243,7 @@ def _merge(best: Neighbours, similarity: jax.Array, offset: jax.Array | int) -> 
     fresh, place = jax.lax.top_k(similarity, min(reach, similarity.shape[0]))
     index = jnp.where(fresh > -jnp.inf, place + offset, -1)
     if isinstance(offset, int):  # the only part: there is nothing to merge with
-        missing = (0, reach - fresh.shape[0])
-        return Neighbours(jnp.pad(index, missing, constant_values=-1), jnp.pad(fresh, missing, constant_values=-jnp.inf))
+        return Neighbours(index, fresh)
     both = Neighbours(jnp.concatenate([best.index, index]), jnp.concatenate([best.similarity, fresh]))
     # parts come in another order on every device: ties go to the lower index all the same
     falling, index = jax.lax.sort((-both.similarity, both.index), num_keys=2)

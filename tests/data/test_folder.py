@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from hitpro_jax.data import datasets, folder
+from hitpro_jax.data import datasets, folder, protocols
 from hitpro_jax.data.records import IR, RGB, report, verify_files
 
 
@@ -88,8 +88,14 @@ def test_the_protocol_follows_the_modalities_of_the_test_rows(made, modalities, 
     assert protocol.name == "folder" and protocol.camera_rule is True and set(protocol.directions) == directions
 
 
+def test_lists_of_both_modalities_are_scored_by_every_pairing_that_has_rows(made):
+    rows = "a,rgb,1,,train\nb,rgb,1,5,query\nc,ir,1,5,query\nd,rgb,2,5,gallery\n"
+    _, protocol = opened(made(f"tracklet,modality,camera,pid,split\n{rows}"))
+    assert set(protocol.directions) == {"ir2rgb", "rgb2rgb", "all"}
+
+
 def test_without_labels_there_is_no_protocol(made):
-    assert opened(made(PLAIN))[1] == datasets.NOTHING
+    assert opened(made(PLAIN))[1] == protocols.NOTHING
 
 
 HEAD = "tracklet,modality,camera,pid,split\n"

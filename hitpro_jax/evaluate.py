@@ -104,8 +104,9 @@ def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
 
 
 def result_of(protocol: Protocol, step: int, scores: dict[str, dict]) -> dict:
-    """What result.json holds: {"protocol", "setting", "step", direction: figures in percent, ...}."""
-    return {"protocol": protocol.name, "setting": protocol.setting, "step": step, **headline(scores)}
+    """What result.json holds: {"protocol", "setting" (where anything was scored), "step", direction: figures in %, ..}."""
+    setting = {"setting": protocol.setting} if scores else {}
+    return {"protocol": protocol.name, **setting, "step": step, **headline(scores)}
 
 
 def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) -> None:

@@ -167,8 +167,8 @@ def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_pat
     code, lines = command(*SMALL)
     assert code == 0, lines
     said = [line for line in lines if line.startswith("note: ")]
-    expected = ("no labelled query and gallery, so nothing is scored", "so level 3", "so level 2")
-    assert len(said) == 3 and all(note in line for note, line in zip(expected, said, strict=True))
+    expected = ("no labelled query and gallery, so nothing is scored", "so level 3", "so level 2", "random weights")
+    assert len(said) == 4 and all(note in line for note, line in zip(expected, said, strict=True))
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"protocol": "none", "step": 1}
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     names = {name for line in metrics for name in line}

@@ -89,8 +89,8 @@ def test_the_protocol_follows_the_modalities_of_the_test_rows(made, modalities, 
 
 
 def test_lists_of_both_modalities_are_scored_by_every_pairing_that_has_rows(made):
-    rows = "a,rgb,1,,train\nb,rgb,1,5,query\nc,ir,1,5,query\nd,rgb,2,5,gallery\n"
-    _, protocol = opened(made(f"tracklet,modality,camera,pid,split\n{rows}"))
+    rows = "a,rgb,1,,train\nb,rgb,1,5,query\nd,ir,1,5,query\nc,rgb,2,5,gallery\n"
+    _, protocol = opened(made(f"tracklet,modality,camera,pid,split\n{rows}", frames="abcd"))
     assert set(protocol.directions) == {"ir2rgb", "rgb2rgb", "all"}
 
 

@@ -28,7 +28,7 @@ from hitpro_jax.writers import Writer
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/calibration.json", "where the figures go")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
-SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 9, "epochs of 90 steps of the upper bound; 0: skip")
+SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 14, "epochs of 90 steps of the upper bound; 0: skip")
 
 
 def calibrate(seed: int) -> dict[str, float]:
@@ -57,7 +57,7 @@ def calibrate(seed: int) -> dict[str, float]:
         labels = np.unique(pids, return_inverse=True)[1]
         tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value, steps=90,
                                tracklets_per_modality=16, clips_per_tracklet=1, clip_length=2, triplet=0.0,
-                               learning_rate=1e-3, seed=config.seed)
+                               learning_rate=1e-3, seed=config.seed, augmentation=config.augment.to_dict())
         figures["supervised"] = scored(embed, tuned)
     return figures
 

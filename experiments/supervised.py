@@ -18,11 +18,11 @@ TEMPERATURE, MARGIN = 0.07, 0.2
 
 def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], labels: np.ndarray, *, epochs: int,
         steps: int, tracklets_per_modality: int, clips_per_tracklet: int, clip_length: int, learning_rate: float,
-        seed: int, recolour: Callable | None = None, positives: int = 20, warmup: int = 50, triplet: float = 1.0,
+        seed: int, augmentation: dict | None = None, recolour: Callable | None = None, positives: int = 20, warmup: int = 50, triplet: float = 1.0,
         say: Callable = print) -> dict:
     """Trains with identity cross-entropy on cosine proxies plus a batch-hard triplet term; returns the variables.
 
-    labels: int [N], dense identities. recolour: (key, frames uint8 [B, T, H, W, 3]) -> uint8, an augmentation that
+    labels: int [N], dense identities. augmentation: keywords of `transforms.augment`. recolour: (key, frames uint8 [B, T, H, W, 3]) -> uint8, an augmentation that
     runs on the device.
     """
     rng = np.random.default_rng(seed)
@@ -62,7 +62,8 @@ def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], la
             seed, epoch, view, modality, steps=steps, tracklets_per_modality=tracklets_per_modality,
             clips_per_tracklet=clips_per_tracklet, partner_share=0.5, within_index=partners)
         losses = []
-        for batch in pipeline.train_batches(reader, tracklets, plan, clip_length=clip_length, seed=seed, epoch=epoch):
+        for batch in pipeline.train_batches(reader, tracklets, plan, clip_length=clip_length, seed=seed, epoch=epoch,
+                                            augmentation=augmentation):
             key, sub = jax.random.split(key)
             clips = {name: batch[name] for name in ("frames", "mask")}
             params, statistics, opt_state, entropy = step(

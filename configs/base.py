@@ -40,7 +40,8 @@ def get_config() -> ConfigDict:
     config.mesh.cut_parameters = False  # cut parameters and optimiser state over the devices instead of copying them
 
     config.init = ConfigDict()
-    config.init.weights = ""  # safetensors file (README, "Pretrained weights"), also looked for beside the package; "": random
+    # a safetensors file (README, "Pretrained weights"), also looked for beside the package; "": random
+    config.init.weights = ""
 
     config.batch = batch = ConfigDict()
     batch.tracklets_per_modality = 16

@@ -18,12 +18,12 @@ TEMPERATURE, MARGIN = 0.07, 0.2
 
 def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], labels: np.ndarray, *, epochs: int,
         steps: int, tracklets_per_modality: int, clips_per_tracklet: int, clip_length: int, learning_rate: float,
-        seed: int, augmentation: dict | None = None, recolour: Callable | None = None, positives: int = 20, warmup: int = 50, triplet: float = 1.0,
-        say: Callable = print) -> dict:
+        seed: int, augmentation: dict | None = None, recolour: Callable | None = None, positives: int = 20,
+        warmup: int = 50, triplet: float = 1.0, say: Callable = print) -> dict:
     """Trains with identity cross-entropy on cosine proxies plus a batch-hard triplet term; returns the variables.
 
-    labels: int [N], dense identities. augmentation: keywords of `transforms.augment`. recolour: (key, frames uint8 [B, T, H, W, 3]) -> uint8, an augmentation that
-    runs on the device.
+    labels: int [N], dense identities. augmentation: keywords of `transforms.augment`. recolour: (key, frames uint8
+    [B, T, H, W, 3]) -> uint8, an augmentation that runs on the device.
     """
     rng = np.random.default_rng(seed)
     modality = np.array([t.modality for t in tracklets])

@@ -21,8 +21,8 @@ and LUPerson's ViT-B/16 from the TransReID-SSL project's page. A family is known
 
 Other pixel statistics (0.5 for timm's `augreg` and for TransReID's own) are given with `--mean --std`. The encoder
 knows ImageNet's alone; a difference is folded into the patch embedding, which is exact, as it is affine per channel
-and a patch embedding pads nothing. `vit_b16_clip` has OpenAI's quick GELU; LAION's weights of the same names were trained
-with the plain one and do not belong there. Position embeddings are resized for `--image_size`.
+and a patch embedding pads nothing. `vit_b16_clip` has OpenAI's quick GELU; LAION's weights of the same names were
+trained with the plain one and do not belong there. Position embeddings are resized for `--image_size`.
 
 Left out by name: classifiers and other heads, CLIP's text tower and final projection, torch's batch counters. A neck is
 in no such file, so OUT says that it lacks one. Every other name that does not fit stops the conversion; to go on, give
@@ -138,8 +138,8 @@ def fold_pixels(leaves: Tensors, mean: np.ndarray, std: np.ndarray) -> None:
     kernel = leaves.get("params/backbone/stem_rgb/kernel")
     if kernel is None:
         if np.any(gain != 1) or np.any(shift):
-            raise ValueError("--mean and --std must be ImageNet's here: the first convolution pads with zeros, so other "
-                             "statistics cannot be folded into it")
+            raise ValueError("--mean and --std must be ImageNet's here: the first convolution pads with zeros, so "
+                             "other statistics cannot be folded into it")
         return
     bias = leaves.get("params/backbone/stem_rgb/bias", 0.0) + np.einsum("hwio,i->o", kernel.astype(np.float64), shift)
     leaves["params/backbone/stem_rgb/kernel"] = (kernel * gain[:, None]).astype(np.float32)

@@ -60,7 +60,8 @@ TOWER = r"^(?:visual|vision_model|image_encoder)\."
 HEADS = re.compile(r"(?:fc|head|head_dist|pre_logits|(?:classifier|bottleneck)(?:_proj)?)\..*|proj"
                    r"|.*num_batches_tracked|embeddings\.position_ids")
 TEXT = re.compile(r"(?:transformer|text_model|text_encoder|prompt_learner|token_embedding|ln_final|text_projection"
-                  r"|visual_projection)\b.*|positional_embedding|logit_scale|input_resolution|context_length|vocab_size")
+                  r"|visual_projection)\b.*|positional_embedding|logit_scale|input_resolution|context_length"
+                  r"|vocab_size")
 
 
 class Source(NamedTuple):

@@ -5,9 +5,9 @@
 SOURCE: torchvision's ResNet-50, or a ViT-B/16 of timm, DeiT, CLIP or TransReID-SSL, as .pth (needs torch) or
 .safetensors; see `models/convert.py`, or `--help`.
 
-A file holds `params/...` and `batch_stats/...` leaves under their "/"-joined Flax names. Two parts start without it: the
-temporal aggregator stays as it is, and a missing infrared stem is a copy of the visible one (as in AGW). Whatever else
-a file has not got, it says itself: the names stand in its metadata under `lacks`.
+A file holds `params/...` and `batch_stats/...` leaves under their "/"-joined Flax names. Two parts start without it:
+the temporal aggregator stays as it is, and a missing infrared stem is a copy of the visible one (as in AGW). Whatever
+else a file has not got, it says itself: the names stand in its metadata under `lacks`.
 """
 
 import json

@@ -38,7 +38,8 @@ def test_wrappers_are_stripped(prefix):
 
 
 def test_heads_and_text_are_left_out_and_listed():
-    found = naming.recognise({f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()} | {
+    tower = {f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()}
+    found = naming.recognise(tower | {
         "positional_embedding": np.ones(3), "transformer.resblocks.0.attn.in_proj_weight": np.ones(3),
         "module.logit_scale": np.ones(())}, "w.pth")
     assert found.family == "clip"
@@ -61,8 +62,8 @@ def test_every_misfit_is_listed_in_both_directions():
                        "blocks.0.mlp.fc1.weight": np.ones((5, 8), np.float32)})
     with pytest.raises(ValueError) as caught:
         converted(found)
-    unknown, missing, shape = re.search(r"w\.pth .*Not in the encoder: (.*)\. Not in the file: (.*)\. Other shape: (.*)\.$",
-                                        str(caught.value)).groups()
+    lists = r"w\.pth .*Not in the encoder: (.*)\. Not in the file: (.*)\. Other shape: (.*)\.$"
+    unknown, missing, shape = re.search(lists, str(caught.value)).groups()
     assert unknown == "['blocks.0.ls1.gamma', 'dist_token']"
     assert missing == "['params/backbone/norm/bias']"
     assert shape == "['params/backbone/layer0/fc1/kernel (8, 5) instead of (8, 32)']"
@@ -120,8 +121,9 @@ def test_resized_positions_keep_token_constants_and_slopes():
     grid = new[1:].reshape(16, 12, 3)
     np.testing.assert_allclose(grid[..., 0], 1.0, atol=1e-6)
     inside = grid[4:-4, 4:-4]  # away from the repeated border, a plane stays a plane: place (i + 0.5) / 2 - 0.5
-    np.testing.assert_allclose(inside[..., 1], np.broadcast_to((np.arange(4, 12)[:, None] - 0.5) / 2, (8, 4)), atol=0.05)
-    np.testing.assert_allclose(inside[..., 2], np.broadcast_to((np.arange(4, 8)[None] - 0.5) / 2, (8, 4)), atol=0.05)
+    down, right = (np.arange(4, 12)[:, None] - 0.5) / 2, (np.arange(4, 8)[None] - 0.5) / 2
+    np.testing.assert_allclose(inside[..., 1], np.broadcast_to(down, (8, 4)), atol=0.05)
+    np.testing.assert_allclose(inside[..., 2], np.broadcast_to(right, (8, 4)), atol=0.05)
 
 
 def test_pixels_are_folded_exactly():

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     encoder.aggregator = "attention"  # attention | mean | gem
     encoder.dtype = "float32"  # of the backbone's products: float32 | bfloat16; sums and norms stay float32
     encoder.as_product = False  # convolutions as matrix products: faster on CPUs
-    encoder.remat = False  # recompute activations in the backward pass: less memory, a third more time
+    encoder.remat = False  # recompute activations in the backward pass: a quarter of the memory, a third more time
     encoder.norm_group = 0  # clips over which BatchNorm takes its statistics; 0: the whole batch of all devices
 
     config.mesh = ConfigDict()

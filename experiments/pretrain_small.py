@@ -27,7 +27,7 @@ from hitpro_jax.sharding import make_mesh
 OUT = flags.DEFINE_string("out", "hitpro_jax/models/weights/resnet_small.safetensors", "where the weights go")
 ROOT = flags.DEFINE_string("root", "data/pretraining", "where the pretraining set is drawn")
 EPOCHS = flags.DEFINE_integer("epochs", 50, "epochs of 100 steps")
-SEED = flags.DEFINE_integer("seed", 9000, "of people, cameras, initial weights and order")
+SEED = flags.DEFINE_integer("seed", synthetic.PRETRAINING_SEED, "of people, cameras, initial weights and order")
 
 
 def recolour(key: jax.Array, frames: jax.Array) -> jax.Array:

@@ -65,5 +65,8 @@ def _world(options: Mapping[str, Any]) -> synthetic.World:
     preset = options["preset"]
     if preset not in synthetic.PRESETS:
         raise ValueError(f"unknown data.preset {preset!r}; choose one of {', '.join(synthetic.PRESETS)}")
+    if synthetic.PRETRAINING_SEED in (options["seed"], options["camera_seed"]):
+        raise ValueError(f"data.seed and data.camera_seed {synthetic.PRETRAINING_SEED} are those of the shipped "
+                         "weights' own training: choose another")
     return replace(synthetic.PRESETS[preset], seed=options["seed"], camera_seed=options["camera_seed"],
                    image_size=tuple(options["image_size"]))

@@ -22,6 +22,7 @@ from hitpro_jax.data import drawing
 from hitpro_jax.data.records import IR, RGB
 
 VERSION = 3  # raise it whenever the same seeds would draw other pictures
+PRETRAINING_SEED = 9000  # of the people and cameras on which the shipped weights were trained: not for anything else
 ROW_FRAMES = 24  # a stay is cut into rows of at most 24 frames, as in HITSZ-VCM
 FRAME_STRIDE = 5  # frame numbers on disk run 1, 6, 11, ... as in HITSZ-VCM
 MODALITY_CODE = {IR: (1, "ir"), RGB: (2, "rgb")}  # M1 = infrared, M2 = RGB in the index files
@@ -216,13 +217,16 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
     draft = root.with_name(f".{root.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for split, folder in (("train", "Train"), ("test", "Test")):
-        rows = sorted(_draw_split(draft / folder, world, split, jobs), key=lambda r: (r.pid, r.modality, r.camid))
-        _write_index(draft / "info", split, rows)
-    (draft / "world.json").write_text(json.dumps(stamp, indent=1))
-    if root.exists():
-        root.rmdir()
-    draft.rename(root)
+    try:
+        for split, folder in (("train", "Train"), ("test", "Test")):
+            rows = sorted(_draw_split(draft / folder, world, split, jobs), key=lambda r: (r.pid, r.modality, r.camid))
+            _write_index(draft / "info", split, rows)
+        (draft / "world.json").write_text(json.dumps(stamp, indent=1))
+        if root.exists():
+            root.rmdir()
+        draft.rename(root)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # nothing is left of a drawing that was interrupted
     return root
 
 

@@ -276,7 +276,7 @@ def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
         patch.setattr(synthetic, "_write_index", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthetic.ensure(place, BARE)
-    assert not place.exists()
+    assert not any(place.parent.iterdir())
     assert contents(synthetic.ensure(place, BARE)) == expected
     assert [path.name for path in place.parent.iterdir()] == ["world"]
 
@@ -300,6 +300,8 @@ def test_a_config_opens_it(tmp_path, monkeypatch):
     assert sides == {"i2v": ["query", "gallery"], "v2i": ["gallery", "query"]}
     with pytest.raises(ValueError, match="unknown data.preset 'huge'"):
         datasets.open_dataset({**options, "preset": "huge"})
+    with pytest.raises(ValueError, match="are those of the shipped weights' own training"):
+        datasets.open_dataset({**options, "camera_seed": synthetic.PRETRAINING_SEED})
     with pytest.raises(ValueError, match="unknown data.name 'market'"):
         datasets.open_dataset({**options, "name": "market"})
     with pytest.raises(ValueError, match="data.root is not set"):

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict, config_flags
 CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fields with --config.name=value")
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; the same folder continues the same run "
                               "(default: one below runs/ that belongs to the config)")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "pack"], "train, score the newest checkpoint, or make "
-                         "the packed cache data.packed")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "pack", "check"], "train, score the newest checkpoint, "
+                         "make the packed cache data.packed, or tell what a run would cost on each device")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where neither Slurm nor a TPU pod "
                                   "tells the processes of each other; with --processes and --process")
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)

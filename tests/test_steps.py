@@ -1,6 +1,8 @@
 """The compiled steps on a tiny encoder: one against four devices, no second compilation, and what a step changes."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache, partial
@@ -106,6 +108,32 @@ def test_four_devices_equal_one(one_device, tmp_path):
         assert set(four.files) == one_device.keys()
         for name, value in one_device.items():
             np.testing.assert_allclose(four[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+COLLECTIVES = """
+import json
+from tests.test_steps import CLIPS, SIZE, batch, parts, resnet, start, to_global
+from hitpro_jax.check import collectives
+
+mesh, tools, state, rows = start()
+assert mesh.size == 4
+train = tools.train.lower(state, to_global(batch(0), mesh), rows, resnet.INTERLEAVED).compile().as_text()
+refresh = tools.refresh.lower(state, *to_global(parts(0), mesh), rows).compile().as_text()
+print(json.dumps([collectives(train), collectives(refresh), train]))
+"""
+
+
+def test_the_bank_is_never_gathered():
+    """Clips come to the bank: their features are gathered, the bank's rows are not; mining passes parts round a ring."""
+    done = subprocess.run([sys.executable, "-c", COLLECTIVES], capture_output=True, text=True,
+                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    train, refresh, text = json.loads(done.stdout.splitlines()[-1])
+    assert set(train) == {"all-gather", "all-reduce", "reduce-scatter"}
+    gathered = re.findall(r"= \w+\[(\d+)[^ ]* all-gather\(", text)
+    # features of clips and frames, ids and mask of the batch, and twice the hardest negatives; all by clips
+    assert gathered == [str(CLIPS)] * 6 and train["all-gather"] == 6
+    assert set(refresh) == {"collective-permute", "all-reduce"}
 
 
 def test_a_step_has_all_three_levels_and_learns(one_device):

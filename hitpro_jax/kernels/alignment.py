@@ -114,10 +114,10 @@ def within_modality(
         & (thresholds.camera_rank(table, group.camera, block=block, mesh=mesh) < per_camera)
         & thresholds.reciprocal(table, count=reciprocity, block=block, mesh=mesh)
     )
-    kept = mining.keep_top(table, accepted, count=positives)
+    kept = mining.keep_top(table, accepted, count=positives, mesh=mesh)
     voters = table.index[:, :VOTERS]
     weight = _weights(kept, weighting, temperature, bar, voters, voters, reliability, block, mesh)
-    return _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
+    return _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous, mesh), theta)
 
 
 def across_modalities(
@@ -191,10 +191,10 @@ def across_modalities(
     accepted &= thresholds.reciprocal(table, count=reciprocity, block=block, mesh=mesh)
     if cycle and not direct:
         accepted &= cycle_consistent(table, within.index, block=block, mesh=mesh)
-    kept = mining.keep_top(table, accepted, count=positives)
+    kept = mining.keep_top(table, accepted, count=positives, mesh=mesh)
     voters = table.index[:, :VOTERS]
     weight = _weights(kept, weighting, temperature, bar, voters, within.index, reliability, block, mesh)
-    matched = _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous), theta)
+    matched = _positives(kept, weight, _ambiguous(table, accepted, bar - band, ambiguous, mesh), theta)
     if direct:
         return matched
     return propagate(matched, within, group.camera, ban_same_camera=ban_same_camera, block=block, mesh=mesh)
@@ -243,7 +243,7 @@ def same_view_ambiguity(
         threshold = jnp.where(jnp.isfinite(threshold), threshold, -jnp.inf)
     theta = threshold[group.modality]
     bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
-    return mining.keep_top(table, thresholds.reaches(table, bar), count=count).index
+    return mining.keep_top(table, thresholds.reaches(table, bar), count=count, mesh=mesh).index
 
 
 def smoothed(
@@ -474,9 +474,11 @@ def _weights(
     )
 
 
-def _ambiguous(table: Neighbours, accepted: jax.Array, floor: jax.Array, count: int) -> jax.Array:
+def _ambiguous(
+    table: Neighbours, accepted: jax.Array, floor: jax.Array, count: int, mesh: jax.sharding.Mesh | None
+) -> jax.Array:
     """[P, A] the best candidates above the floor that were not accepted."""
-    return mining.keep_top(table, thresholds.reaches(table, floor) & ~accepted, count=count).index
+    return mining.keep_top(table, thresholds.reaches(table, floor) & ~accepted, count=count, mesh=mesh).index
 
 
 def _positives(kept: Neighbours, weight: jax.Array, ignore: jax.Array, theta: jax.Array) -> Positives:

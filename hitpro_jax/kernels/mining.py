@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.rows import fold_rows
+from hitpro_jax.kernels.rows import each_part, fold_rows
 from hitpro_jax.kernels.segments import segment_mean
 
 
@@ -208,13 +208,16 @@ def neighbour_level(neighbours: Neighbours, *, count: int) -> jax.Array:
     return jnp.where(some, mine - overall, 0.0)
 
 
-def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int) -> Neighbours:
+def keep_top(
+    neighbours: Neighbours, keep: jax.Array, *, count: int, mesh: jax.sharding.Mesh | None = None
+) -> Neighbours:
     """The first `count` kept entries of each row, moved to the front.
 
     Args:
       neighbours: table [P, M], best first.
       keep: [P, M] bool.
       count: K, static.
+      mesh: see `rows.fold_rows`.
 
     Returns:
       Neighbours [P, K], best first, -1 / -inf for none.
@@ -225,15 +228,18 @@ def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int) -> Neighbou
     """
     chex.assert_rank(neighbours.index, 2)
     chex.assert_equal_shape([neighbours.index, neighbours.similarity, keep])
-    width = neighbours.index.shape[1]
-    reach = min(count, width)
-    masked = jnp.where(keep & (neighbours.index >= 0), neighbours.similarity, -jnp.inf)
-    similarity, place = jax.lax.top_k(masked, reach)  # ties go to the lower column: the order stays
-    index = jnp.where(similarity > -jnp.inf, jnp.take_along_axis(neighbours.index, place, axis=1), -1)
+    reach = min(count, neighbours.index.shape[1])
+
+    def front(index: jax.Array, similarity: jax.Array, keep: jax.Array) -> Neighbours:
+        masked = jnp.where(keep & (index >= 0), similarity, -jnp.inf)
+        best, place = jax.lax.top_k(masked, reach)  # ties go to the lower column: the order stays
+        return Neighbours(jnp.where(best > -jnp.inf, jnp.take_along_axis(index, place, axis=1), -1), best)
+
+    table = each_part(front, (*neighbours, keep), mesh=mesh)
     missing = ((0, 0), (0, count - reach))
     return Neighbours(
-        jnp.pad(index, missing, constant_values=-1),
-        jnp.pad(similarity, missing, constant_values=-jnp.inf),
+        jnp.pad(table.index, missing, constant_values=-1),
+        jnp.pad(table.similarity, missing, constant_values=-jnp.inf),
     )
 
 

@@ -7,9 +7,9 @@ Give pretrained weights (README, "Pretrained weights"): without --config.init.we
 ones, which no published result of the field does. ViT-B/16: --config.encoder.backbone=vit_b16 with its own weights.
 
 Hardware: one GPU of the H200's class with 12 or more cores to feed it. Expected time, calculated and not measured:
-25 minutes. A step is 11.8 TFLOP (64 clips of 6 frames, 10.3 GFLOP a frame forward, three times that in all), a refresh
-2.4 PFLOP; at 40 % of 790 TFLOP/s in bfloat16 an epoch is 11 s of steps and 8 s of refresh, 16 minutes for 50, the rest
-for start-up and evaluation.
+35 minutes, 20 with a packed cache (data.packed). A step is 11.8 TFLOP (64 clips of 6 frames, 10.3 GFLOP a frame
+forward, three times that in all), a refresh 2.4 PFLOP: at 40 % of 790 TFLOP/s in bfloat16 19 s an epoch. An epoch reads
+349,000 frames: 38 s from JPEGs on 12 cores, 18 s packed, at the rates of experiments/benchmarks/feeding.py.
 Result: not yet run, needs the licensed data.
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.ndarray,
-             pids: np.ndarray | None) -> dict[str, float]:
+             pids: np.ndarray | None, ban_same_camera: bool = False) -> dict[str, float]:
     """Slash-named figures of one refresh.
 
     Args:
@@ -16,6 +16,7 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
       before: the memory just before it; None at the first refresh, then drift and stability are left out.
       modality, camera, view: int [N].
       pids: int [N], or None if there are no labels.
+      ban_same_camera: as stage 2 was told, for what there was to find.
     """
     size = len(modality)
     bank = memory.prototypes[:size]
@@ -31,7 +32,7 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
         if before is not None:
             figures[f"align/{stage}/stability"] = overlap(index, getattr(before, stage).index[:size])
         if pids is not None:
-            rivals = candidates(stage, modality, camera, pids)
+            rivals = candidates(stage, modality, camera, pids, ban_same_camera)
             figures |= {f"align/{stage}/{name}": value for name, value in quality(index, pids, rivals).items()}
     if pids is not None:
         figures["align/across/twin_share"] = twin_share(memory.across.index[:size], camera, pids)
@@ -62,7 +63,8 @@ def overlap(index: np.ndarray, before: np.ndarray) -> float:
     return _ratio(common, (index >= 0).sum() + (before >= 0).sum() - common)
 
 
-def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> np.ndarray:
+def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray,
+               ban_same_camera: bool = False) -> np.ndarray:
     """How many true positives each tracklet could have, int [N]: same person, and a legal candidate of the stage."""
     def same(*columns):
         _, inverse, counts = np.unique(np.stack(columns, 1), axis=0, return_inverse=True, return_counts=True)
@@ -70,6 +72,8 @@ def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.nd
 
     if stage == "same_view":
         return same(pids, modality, camera) - 1
+    if stage == "across" and ban_same_camera:
+        return same(pids) - same(pids, modality) - same(pids, camera) + same(pids, modality, camera)
     if stage == "across":
         return same(pids) - same(pids, modality)
     return same(pids, modality) - same(pids, modality, camera)
@@ -90,8 +94,8 @@ def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) ->
 def twin_share(index: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> float:
     """Share of cross-modality positives that are of the own person and the own camera.
 
-    On BUPTCampus these two show the same moments pixel by pixel, so that a high share says that alignment rests on the
-    background rather than on the person.
+    On BUPTCampus these two are the same moments pixel by pixel (or another track of that stay), so that a high share
+    says that alignment rests on the background rather than on the person.
 
     >>> twin_share(np.array([[1, 2], [0, -1], [0, -1]]), camera=np.array([5, 5, 6]), pids=np.array([3, 3, 3]))
     0.5

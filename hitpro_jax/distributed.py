@@ -14,6 +14,9 @@ from jax.experimental import multihost_utils
 class Preempted(Exception):
     """The run was asked to leave and has saved its state."""
 
+    def __init__(self, step: int):
+        super().__init__(f"asked to stop (SIGTERM): saved step {step}; the same command goes on from there")
+
 
 def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Joins the run's other processes, if there are any: before anything else touches a device.
@@ -24,11 +27,13 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
       processes, process: how many there are, and which is this; with a coordinator.
 
     Raises:
-      ValueError: a coordinator without the two numbers.
+      ValueError: only some of the three are given.
+      RuntimeError: the processes did not find each other.
     """
+    given = [value is not None for value in (coordinator, processes, process)]
+    if any(given) and not all(given):
+        raise ValueError("--coordinator, --processes and --process belong together: give all three, or none")
     if coordinator:
-        if processes is None or process is None:
-            raise ValueError("--coordinator is given without --processes and --process: give all three")
         jax.distributed.initialize(coordinator, processes, process)
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or _on_tpu_vm():
         jax.distributed.initialize()
@@ -60,7 +65,7 @@ class Preemption:
     """
 
     def __enter__(self):
-        self._asked = False
+        self.asked = False  # stays True from then on
         self._alone = jax.process_count() == 1
         if self._alone:
             self._before = signal.signal(signal.SIGTERM, self._notice)
@@ -71,8 +76,10 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._before)
 
     def _notice(self, *_):
-        self._asked = True
+        self.asked = True
 
     def reached(self, step: int) -> bool:
         """Whether to save and leave after this step; every process calls it after every step and gets the same."""
-        return self._asked if self._alone else multihost_utils.reached_preemption_sync_point(step)
+        if not self._alone:
+            self.asked |= multihost_utils.reached_preemption_sync_point(step)
+        return self.asked

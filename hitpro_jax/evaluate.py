@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
-from hitpro_jax.data import packed, pipeline, records, sampling
+from hitpro_jax.data import folder, packed, pipeline, records, sampling
 from hitpro_jax.data.datasets import open_dataset
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
@@ -43,6 +43,11 @@ def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Datase
         if not getattr(dataset, split):
             raise ValueError(f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
                              "data.min_frames and data.allow_missing")
+    if dataset.name == folder.NAME:  # one's own lists need not be made for every pairing
+        told = {key: protocol.matches(dataset, pair) for key, pair in protocol.directions.items()}
+        for key in (key for key, there in told.items() if not there):
+            say(f"note: {key} is not scored: no query has its person in the gallery, in another camera")
+        protocol = replace(protocol, directions={key: protocol.directions[key] for key in told if told[key]})
     for key, pair in protocol.directions.items():
         if not all(len(protocol.rows(dataset, selection)) for selection in pair):
             raise ValueError(f"protocol {protocol.name} finds no query or no gallery row for {key} in {dataset.root}: "
@@ -50,7 +55,16 @@ def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Datase
     frames, size = config.eval.frames, tuple(config.data.image_size)
     if note := protocol.departure(frames, size):
         say(note)
-    return dataset, replace(protocol, frames=frames, image_size=size)
+    return dataset, replace(protocol, frames=frames, image_size=size, rows_changed=_rows_changed(config, dataset))
+
+
+def _rows_changed(config: ConfigDict, dataset: Dataset) -> str:
+    """What makes the rows to be scored other than the published ones."""
+    data, gone = config.data, dataset.counts.get("missing", {})
+    changes = [f"least {data.min_frames} frames"] if data.name == "hitsz_vcm" and data.min_frames != 12 else []
+    changes += ["rows repaired"] if data.name == "hitsz_vcm" and data.repair else []
+    lost = sum(gone.get(split, 0) for split in ("query", "gallery"))
+    return ", ".join(changes + ([f"{lost} frames missing"] if lost else []))
 
 
 def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, Protocol, pipeline.FrameReader]:
@@ -71,12 +85,12 @@ def _checking(folders: Iterable, total: int) -> Iterable:
 
 
 def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol, reader: pipeline.FrameReader,
-             options: ConfigDict, mesh: Mesh) -> dict[str, dict]:
+             options: ConfigDict, mesh: Mesh, num_workers: int = 0) -> dict[str, dict]:
     """Scores of every direction of the protocol, as `score` gives them, by the direction's key; none, no scores."""
     splits = {}
     for split in ("query", "gallery") if protocol.directions else ():
         splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
-                                    protocol.choose_frames)
+                                    protocol.choose_frames, num_workers)
     scores = {}
     for key, pair in protocol.directions.items():
         (q, q_pid, q_cam), (g, g_pid, g_cam) = (
@@ -87,11 +101,11 @@ def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol
 
 def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
                 options: ConfigDict, mesh: Mesh, choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
-                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                num_workers: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features [N, D], person ids [N] and camera ids [N] of a split."""
     batches = pipeline.test_clips(
         reader, tracklets, clip_length=options.frames, batch_size=options.batch_size, frames=choose_frames,
-        process_index=jax.process_index(), process_count=jax.process_count())
+        process_index=jax.process_index(), process_count=jax.process_count(), num_workers=num_workers)
     features, _ = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
         features = multihost_utils.process_allgather(features, tiled=True)[:len(tracklets)]
@@ -104,7 +118,7 @@ def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
 
 
 def result_of(protocol: Protocol, step: int, scores: dict[str, dict]) -> dict:
-    """What result.json holds: {"protocol", "setting" (where anything was scored), "step", direction: figures in %, ..}."""
+    """What result.json holds: {"protocol", "setting" (if anything was scored), "step", direction: figures in %, ..}."""
     setting = {"setting": protocol.setting} if scores else {}
     return {"protocol": protocol.name, **setting, "step": step, **headline(scores)}
 
@@ -148,7 +162,8 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
         raise ValueError(f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
                          "give the config it was trained with")
     with writer.waiting("embedding query and gallery"):
-        scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh)
+        scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh,
+                          config.data.num_workers)
     result = result_of(protocol, step, scores)
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

@@ -26,12 +26,12 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
-    from hitpro_jax import distributed, evaluate, pack, train
+    from hitpro_jax import check, distributed, evaluate, pack, train
     from hitpro_jax.writers import Writer
 
     try:
         distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     config = CONFIG.value
     with Writer(WORKDIR.value or default_workdir(config)) as writer:
@@ -42,6 +42,9 @@ def main(argv: list[str]) -> None:
                 return
             if MODE.value == "pack":
                 pack.pack(config, writer.say)
+                return
+            if MODE.value == "check":
+                check.check(config, writer)
                 return
             result = train.train(config, writer)
             writer.result(result)

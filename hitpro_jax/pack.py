@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -20,6 +21,8 @@ def pack(config: ConfigDict, say: Callable[[str], None]) -> None:
     if not data.packed:
         raise ValueError("data.packed is not set: name the folder of the cache, --config.data.packed=/path/to/it")
     dataset, _ = evaluate.checked_data(config, say)
+    if jax.process_index() > 0:
+        return  # one process packs, with as many workers as it has cores
     packed.make(data.packed, dataset, tuple(data.image_size), quality=data.packed_quality, jobs=data.jobs,
                 allow_missing=data.allow_missing, say=say,
                 progress=lambda items, total: tqdm(items, total=total, desc="packed cache", mininterval=2.0))

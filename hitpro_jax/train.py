@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -74,11 +74,12 @@ def train(config: ConfigDict, writer: Writer) -> dict:
         writer.say(line)
     steps, state, where = build(config, data, mesh, writer.say)
     trainer = Trainer(config, data, reader, steps, where, mesh, writer)
-    observe = Observer(data, pids if (pids >= 0).all() else None)
+    observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
     def scores(state: TrainState) -> dict[str, dict]:
         with writer.waiting("embedding query and gallery"):
-            return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh)
+            return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh,
+                                     config.data.num_workers)
 
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
     record = json.loads(config.to_json_best_effort())
@@ -97,8 +98,11 @@ def train(config: ConfigDict, writer: Writer) -> dict:
                 evaluate.log(writer, step, protocol, result)
             if fresh and step < last:
                 state = refresh(trainer, state, observe, step)
-            if fresh and (step == last or due(epoch, config.train.save_every)):
+            leave = preemption.asked and step < last
+            if fresh and (leave or step == last or due(epoch, config.train.save_every)):
                 checkpointer.save(step, state, meta)
+            if leave:
+                raise Preempted(step)
             if step == last:
                 break
             state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta), preemption)
@@ -114,7 +118,7 @@ def due(count: int, every: int) -> bool:
 
 def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view."""
-    # whole blocks first, so that the bank's size, and with it a checkpoint, is the same on 1 or 256 devices
+    # whole blocks first: the bank, and with it a checkpoint, is the same on all device counts that divide a block
     size = pad_rows(-(-len(tracklets) // BANK_BLOCK) * BANK_BLOCK, mesh)
     modality = np.array([t.modality for t in tracklets], np.int32)
     camera = np.array([t.camid for t in tracklets], np.int32)
@@ -153,7 +157,7 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh,
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
         clip_norm=config.optim.clip_norm or None)
-    method = make_method(config, num_views=int(data.view.max()) + 1, mesh=mesh)
+    method = make_method(config, num_views=int(data.view.max()) + 1, mesh=mesh if mesh.size > 1 else None)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)
     state = jax.eval_shape(lambda: initial_state(variables, optimiser, memory))
@@ -198,16 +202,24 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
         batch_size=options.batch_size, rows=len(trainer.data.group.valid), process_index=jax.process_index(),
         process_count=jax.process_count(), num_workers=trainer.config.data.num_workers)
     with trainer.writer.waiting("embedding all tracklets and mining"):
-        parts, mask = embed_all(trainer.steps.embed, state.variables, batches,
+        parts, mask = embed_all(trainer.steps.embed, state.variables, telling_holes(batches, trainer.writer.say),
                                 len(trainer.data.group.valid), options.parts, trainer.mesh)
         before = fetch(state.memory) if step > 0 else None
         state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.group)
         figures = observe(fetch(state.memory), before)
-    if trainer.reader.unreadable:
-        trainer.writer.say(f"left out so far: {len(trainer.reader.unreadable)} frames that cannot be read")
     trainer.writer.metrics(step, figures)
     trainer.writer.say(f"epoch {step // trainer.config.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
     return state
+
+
+def telling_holes(batches: Iterable[dict], say: Callable[[str], None]) -> Iterator[dict]:
+    """Passes batches on and tells at the end how many frames could not be read, in whichever process that was."""
+    holes = 0
+    for batch in batches:
+        holes += int((~batch["mask"][batch["tracklet"] >= 0]).sum())
+        yield batch
+    if holes:
+        say(f"left out: {holes} frames that cannot be read")
 
 
 class Observer(NamedTuple):
@@ -215,10 +227,12 @@ class Observer(NamedTuple):
 
     data: Unlabelled
     pids: np.ndarray | None
+    ban_same_camera: bool = False
 
     def __call__(self, memory: Any, before: Any) -> dict[str, float]:
         data = self.data
-        return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids)
+        return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids,
+                                    ban_same_camera=self.ban_same_camera)
 
 
 def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, preemption: Preemption) -> TrainState:
@@ -236,13 +250,13 @@ def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, pre
         step += 1
         pending = step, metrics
         asked = preemption.reached(step)
-        within = step % options.steps_per_epoch  # at its end the epoch's evaluation, refresh and save come first
+        within = step % options.steps_per_epoch  # at its end evaluation and refresh come before the save
         if within and (asked or due(step, options.save_steps)):
             log_step(trainer, *pending)
             pending = None
             save(step, state)
             if asked:
-                raise Preempted(f"asked to stop (SIGTERM): saved step {step}; the same command goes on from there")
+                raise Preempted(step)
     if pending:
         log_step(trainer, *pending)
     return state
@@ -271,7 +285,7 @@ def log_step(trainer: Trainer, step: int, metrics: dict[str, jax.Array]) -> None
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss of step {step} is {loss}: lower optim.learning_rate or set "
                                  "optim.clip_norm, then start again in another workdir")
-    if step % options.log_every == 0:
+    if due(step, options.log_every):
         trainer.writer.metrics(step, {f"train/{name}": value for name, value in jax.device_get(metrics).items()})
     clips = trainer.config.batch.tracklets_per_modality * trainer.config.batch.clips_per_tracklet * 2
     trainer.writer.progress(step, options.epochs * options.steps_per_epoch, loss=loss, clips=clips)

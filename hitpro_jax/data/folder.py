@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hitpro_jax.data import listing
 from hitpro_jax.data.records import IR, RGB, SPLITS, Dataset, Record, count
 
+NAME = "folder"
 UNKNOWN = -1  # person id of a tracklet without one
 _REQUIRED = ("tracklet", "modality", "camera")
 _OPTIONAL = ("pid", "split")
@@ -51,7 +52,7 @@ def load(root: str, table: str = "tracklets.csv", *, min_frames: int = 1) -> Dat
     records = {split: tuple(Record(names, row.modality, cameras[row.camera], row.pid)
                             for row, names in kept if row.split == split) for split in SPLITS}
     notes = _notes(cameras, len(rows) - len(kept), min_frames)
-    return Dataset("folder", root, **records, counts={**_counts(records), "notes": notes})
+    return Dataset(NAME, root, **records, counts={**_counts(records), "notes": notes})
 
 
 class _Row(NamedTuple):

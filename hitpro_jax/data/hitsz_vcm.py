@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ def load(
                 f"{NAME}: no {split} row under {root} has {min_frames} frames: lower min_frames."
             )
     if check_counts:
-        _compare_with_published(counts, root, filtered=min_frames == MIN_FRAMES and not repair)
+        _compare_with_published(counts, records, root, filtered=min_frames == MIN_FRAMES and not repair)
     return Dataset(name=NAME, root=root, **records, counts=counts)
 
 
@@ -235,8 +236,8 @@ def _notes(counts):
     )
 
 
-def _compare_with_published(counts, root, *, filtered):
-    """Raises where index files of the published size hold other counts than the published ones."""
+def _compare_with_published(counts, records, root, *, filtered):
+    """Raises where index files of the published size hold other counts, or a query without a match: there is none."""
     test_rows = {number["query"]["rows"] + number["gallery"]["rows"] for number in (counts, PUBLISHED)}
     if counts["train"]["rows"] != PUBLISHED["train"]["rows"] and len(test_rows) > 1:
         return
@@ -246,6 +247,11 @@ def _compare_with_published(counts, root, *, filtered):
         for key, expected in numbers.items()
         if (filtered or key in _BEFORE_THE_FILTER) and counts[part][key] != expected
     ]
+    seen = {(record.pid, record.camid) for record in records["gallery"]}
+    people = Counter(pid for pid, _ in seen)
+    matchless = sum(people[r.pid] <= ((r.pid, r.camid) in seen) for r in records["query"]) if filtered else 0
+    if matchless:
+        wrong.append(f"query without a match {matchless:,} for 0")
     if wrong:
         raise ValueError(
             f"{NAME}: the index files under {root} are not the published ones ({', '.join(wrong)}): "

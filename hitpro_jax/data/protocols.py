@@ -25,10 +25,11 @@ class Protocol:
       name: stands in every result.
       camera_rule: of `scoring.score`; True: gallery rows of the query's person and camera are left out.
       directions: key in result.json to (query, gallery). The two are disjoint lists of tracklets, so that no row
-        meets itself; what is left in common is a camera, which the camera rule is about.
+        meets itself (but MARS's gallery, which holds the queries too: there the camera rule keeps them apart).
       frames: of each tracklet; None where the protocol does not say.
       image_size: height and width in pixels, or None.
       choose_frames: (number of frames, `frames`) -> their places.
+      rows_changed: what makes this run's rows other than the published ones; "" for nothing.
       rgb_multiple: the last RGB rows of each split are left out, down to a multiple of this.
     """
 
@@ -39,6 +40,7 @@ class Protocol:
     image_size: tuple[int, int] | None = None
     choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames
     rgb_multiple: int = 1
+    rows_changed: str = ""
 
     def rows(self, dataset: Dataset, selection: Selection) -> np.ndarray:
         """Places of the selected rows in their split, int [R], ascending."""
@@ -47,6 +49,17 @@ class Protocol:
         rgb = np.flatnonzero(modality == RGB)
         kept[rgb[len(rgb) // self.rgb_multiple * self.rgb_multiple:]] = False
         return np.flatnonzero(kept)
+
+    def matches(self, dataset: Dataset, pair: tuple[Selection, Selection]) -> bool:
+        """Whether any query of a direction has its person in the gallery, in another camera where the rule asks for it.
+        """
+        query, gallery = (
+            {(r.pid, r.camid) for r in map(getattr(dataset, chosen.split).__getitem__, self.rows(dataset, chosen))}
+            for chosen in pair)
+        cameras: dict[int, set[int]] = {}
+        for pid, camid in gallery:
+            cameras.setdefault(pid, set()).add(camid)
+        return any(cameras.get(pid, set()) - ({camid} if self.camera_rule else set()) for pid, camid in query)
 
     @property
     def setting(self) -> str:
@@ -57,7 +70,8 @@ class Protocol:
         """
         height, width = self.image_size
         cut = f", RGB rows cut to a multiple of {self.rgb_multiple}" if self.rgb_multiple > 1 else ""
-        return f"{self.frames} frames of {height}x{width}, {'' if self.camera_rule else 'no '}camera rule{cut}"
+        changed = f", NOT the published rows: {self.rows_changed}" if self.rows_changed else ""
+        return f"{self.frames} frames of {height}x{width}, {'' if self.camera_rule else 'no '}camera rule{cut}{changed}"
 
     def departure(self, frames: int, image_size: tuple[int, int]) -> str | None:
         """A line for a run that scores with other frames or another size than the protocol's; None where it does not.

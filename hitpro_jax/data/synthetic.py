@@ -214,6 +214,7 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
             return root
         raise ValueError(f"{root} is not the synthetic world asked for ({world}); "
                          "remove that folder or set data.root to another one.")
+    jobs = jobs or os.cpu_count() or 1
     draft = root.with_name(f".{root.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

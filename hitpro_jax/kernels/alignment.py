@@ -223,6 +223,8 @@ def same_view_ambiguity(
       group: modality, camera, view, valid [P].
       threshold: [2] theta of stage 1, by modality. Choice: where it is not finite (a modality with one camera, or no
         stage 1) the relative bar alone decides, as one person's tracklets must not be pushed apart there either.
+        Choice: theta was measured after the camera bias was removed and is a low bar for plain similarities of one
+        view, so that rho mostly decides here.
       rho, rule, fixed: as in stage 1.
       count: A, static.
       block, mesh: see `mining.nearest`.

@@ -120,11 +120,12 @@ class HiTPro:
         soft = {"temperature": o["temperature"], "hard_negatives": o["hard_negatives"], "axis": axis}
         level = partial(losses.intra_camera, view=group.view, valid=group.valid, temperature=o["temperature"],
                         mode=o["ambiguity"], axis=axis)
+        # whoever reads level 1 literally gets no mask of look-alikes in level 2 either
+        unsure = within[2] if o["ambiguity"] == "none" else jnp.concatenate([within[2], same_view], axis=1)
         terms = {
             "intra": losses.mean_over(*level(similarity, target, ignore=same_view)),
             "within": losses.mean_over(*losses.soft_target(
-                similarity, target, within[0], within[1], same_modality,
-                jnp.concatenate([within[2], same_view], axis=1), alpha=o["alpha"], **soft)),
+                similarity, target, *within[:2], same_modality, unsure, alpha=o["alpha"], **soft)),
             "across": losses.mean_over(*losses.soft_target(
                 similarity, target, *across[:2], other_modality, across[2], alpha=0.0, **soft))}
         if frames is not None:  # level 1 of every frame against its own tracklet (paper: discriminative frame features)

@@ -23,6 +23,10 @@ def get_config() -> ConfigDict:
     data.packed = ""  # folder of a packed cache, made by --mode=pack; "": read the images themselves
     data.packed_quality = 0  # of its frames: 0 keeps pixels as they are, 1 to 100 stores JPEG
     data.jobs = 0  # processes that draw or pack pictures; 0: one per core
+    data.preset = "small"  # synthetic: tiny | small | large
+    data.seed = 0  # synthetic: of the people
+    data.camera_seed = 0  # synthetic: of the cameras
+    data.cameras = ConfigDict()  # mot: one section a camera, see own_video.py
     data.csv = "tracklets.csv"  # folder: the table below data.root
     data.trial = 1  # regdb: split, 1 to 10; sysu_mm01 and llcm: draw of the gallery
     data.gallery = "all"  # sysu_mm01: all or indoor

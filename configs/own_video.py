@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
     data.image_size = (64, 32)
     data.min_frames = 4
     data.cache = True
-    data.cameras = ConfigDict()
     data.cameras.first = ConfigDict({
         "video": "examples/own_video/video.mp4", "boxes": "examples/own_video/boxes.txt",
         "modality": 0,  # 0 visible, 1 infrared

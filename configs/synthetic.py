@@ -15,9 +15,6 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     data = config.data
     data.name = "synthetic"
-    data.preset = "small"  # tiny | small | large
-    data.seed = 0  # of the people
-    data.camera_seed = 0  # of the cameras
     data.jobs = 2  # processes that draw the pictures
     data.image_size = (64, 32)
     data.cache = True

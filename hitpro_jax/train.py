@@ -65,6 +65,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
       FloatingPointError: the loss is not finite; the message names the step.
       Preempted: SIGTERM came; the state is saved.
     """
+    refuse_zeros(config)
     mesh = make_mesh()
     writer.say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
     dataset, protocol, reader = evaluate.open_data(config, writer.say)
@@ -83,8 +84,8 @@ def train(config: ConfigDict, writer: Writer) -> dict:
 
     per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
     record = json.loads(config.to_json_best_effort())
-    with Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer, \
-            Preemption() as preemption:
+    with (writer.exclusive(), Preemption() as preemption,
+          Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer):
         meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
         state, step = restore(checkpointer, state, trainer, meta)
         writer.config(record)
@@ -109,6 +110,16 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             step, fresh = (epoch + 1) * per_epoch, True
     result = result or scores(state)  # none: killed between the last save and here, or finished before
     return evaluate.result_of(protocol, last, result)
+
+
+def refuse_zeros(config: ConfigDict) -> None:
+    """Raises ValueError where a number that must be at least 1 is less."""
+    for name in ("train.epochs", "train.steps_per_epoch", "batch.tracklets_per_modality", "batch.clips_per_tracklet",
+                 "batch.clip_length", "prototypes.parts", "prototypes.clip_length", "prototypes.batch_size",
+                 "eval.frames", "eval.batch_size"):
+        section, field = name.split(".")
+        if config[section][field] < 1:
+            raise ValueError(f"{name} is {config[section][field]}: give at least 1")
 
 
 def due(count: int, every: int) -> bool:

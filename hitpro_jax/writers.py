@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import fcntl
 import functools
 import importlib.metadata
 import json
@@ -65,6 +66,24 @@ class Writer:
 
     def __exit__(self, *exception):
         self.close()
+
+    @contextlib.contextmanager
+    def exclusive(self):
+        """Keeps other processes of this machine from training in the same workdir; freed however the process ends.
+
+        Raises:
+          ValueError: another process is at it.
+        """
+        if not self._active:
+            yield
+            return
+        with open(self.path / ".lock", "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"another process is training in {self.path}: wait for it, or choose another "
+                                 "--workdir") from None
+            yield
 
     @_on_first_process
     def close(self):

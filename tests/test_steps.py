@@ -124,7 +124,7 @@ print(json.dumps([collectives(train), collectives(refresh), train]))
 
 
 def test_the_bank_is_never_gathered():
-    """Clips come to the bank: their features are gathered, the bank's rows are not; mining passes parts round a ring."""
+    """Clips come to the bank: their features are gathered, its rows are not; mining passes parts round a ring."""
     done = subprocess.run([sys.executable, "-c", COLLECTIVES], capture_output=True, text=True,
                           env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

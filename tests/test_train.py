@@ -172,6 +172,12 @@ def test_pixels_and_seed_do_change_it(finished, world, tmp_path):
     assert checksums(tmp_path) != checksums(finished[0])
 
 
+@pytest.mark.parametrize("field", ["train.steps_per_epoch", "prototypes.parts", "eval.frames"])
+def test_a_zero_that_makes_no_sense_is_refused(world, tmp_path, field):
+    with pytest.raises(ValueError, match=f"{field} is 0: give at least 1"):
+        run(tiny_config(world, **{field: 0}), tmp_path)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(world, tmp_path):
     with pytest.raises(FloatingPointError, match="step [2-4] "):
         run(tiny_config(world, **{"optim.learning_rate": 1e30, "optim.name": "sgd"}), tmp_path)

@@ -161,3 +161,11 @@ def test_other_processes_write_nothing(tmp_path, screen, monkeypatch):
         writer.result(RESULT)
         writer.table(RESULT)
     assert not (tmp_path / "run").exists() and screen.file.getvalue() == ""
+
+
+def test_two_trainings_cannot_share_a_workdir(tmp_path):
+    first, second = writers.Writer(tmp_path), writers.Writer(tmp_path)
+    with first.exclusive(), pytest.raises(ValueError, match="another process is training in"), second.exclusive():
+        pass
+    with second.exclusive():
+        pass

@@ -1,0 +1,20 @@
+"""--mode=check: what it tells, and that it leaves no trace of a training."""
+
+import jax
+
+from hitpro_jax.check import check
+from hitpro_jax.writers import Writer
+from tests.test_train import tiny_config, world  # noqa: F401 - world is a fixture
+
+
+def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):  # noqa: F811
+    with Writer(tmp_path) as writer:
+        figures = check(tiny_config(world), writer)
+    assert figures["devices"] == jax.device_count() and figures["parameters"] > 500_000
+    assert all(figures[f"{name} {kind}"] > 0 for name in ("step", "refresh") for kind in ("GFLOP", "temporaries MiB"))
+    assert figures["steps/s"] > 0 and figures["clips/s"] == 8 * figures["steps/s"] and figures["refresh seconds"] > 0
+    # one device has nobody to talk to
+    assert not any(name.endswith(("gathers", "reduces", "permutes")) for name in figures)
+    told = capsys.readouterr().out
+    assert all(name in told for name in figures)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]

@@ -6,8 +6,8 @@ SOURCE: torchvision's ResNet-50, or a ViT-B/16 of timm, DeiT, CLIP or TransReID-
 .safetensors; see `models/convert.py`, or `--help`.
 
 A file holds `params/...` and `batch_stats/...` leaves under their "/"-joined Flax names. Two parts start without it:
-the temporal aggregator stays as it is, and a missing infrared stem is a copy of the visible one (as in AGW). Whatever
-else a file has not got, it says itself: the names stand in its metadata under `lacks`.
+the temporal aggregator stays as it is, and an infrared stem that is missing as a whole is a copy of the visible
+one (as in AGW). Whatever else a file has not got, it says itself: the names stand in its metadata under `lacks`.
 """
 
 import json
@@ -48,7 +48,8 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All tensors of a safetensors file by name, and its metadata.
 
     Raises:
-      ValueError: the file is damaged or of another format.
+      ValueError: the file is damaged or of another format, or its numbers are of a type that NumPy has not (8 bits;
+        it has bfloat16 by way of jax).
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -56,6 +57,9 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch or make it again") from error
+    except AttributeError as error:  # as safetensors says it
+        raise ValueError(f"{path} holds numbers that cannot be read ({error}): save them as float32, float16 or "
+                         "bfloat16") from error
 
 
 def find(path: str | Path) -> Path:
@@ -82,12 +86,11 @@ def load_into(variables: dict, path: str | Path, say: Callable[[str], None] = la
     place = find(path)
     found, metadata = read(place)
     wanted = flatten_dict(variables, sep="/")
-    for name in wanted:
-        source = name.replace("/stem_ir/", "/stem_rgb/")
-        if name not in found and source in found:
-            found[name] = found[source]
     lacks = set(json.loads(metadata.get("lacks", "[]")))
-    lacks |= {name.replace("/stem_rgb/", "/stem_ir/") for name in lacks}
+    if not any("/stem_ir/" in name for name in found):  # a file with a part of one must have the rest, too
+        visible = {name.replace("/stem_rgb/", "/stem_ir/"): name for name in wanted if "/stem_rgb/" in name}
+        found |= {ours: found[name] for ours, name in visible.items() if name in found}
+        lacks |= {ours for ours, name in visible.items() if name in lacks}
     absent = {name for name in wanted if name not in found}
     require_fit(place, found, wanted, may_lack={n for n in absent if n in lacks or n.startswith(AGGREGATOR)})
     kept = sorted({name.split("/")[1] for name in absent if "/backbone/" not in name}

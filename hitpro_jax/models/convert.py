@@ -15,9 +15,11 @@ and LUPerson's ViT-B/16 from the TransReID-SSL project's page. A family is known
 |---------------|-------------------------------|------------------|----------------------------------------|
 | torchvision   | torchvision's resnet50        | resnet50         | ImageNet's mean and deviation          |
 | timm          | timm, DeiT, DINO, TransReID   | vit_b16          | ImageNet's (DeiT, DINO); see below     |
-| transreid_ssl | TransReID-SSL with ICS stem   | vit_b16_ics      | ImageNet's                             |
+| transreid_ssl | TransReID-SSL with ICS stem   | vit_b16_ics      | ImageNet's (DINO-pretrained files) *    |
 | clip          | OpenAI's CLIP, CLIP-ReID      | vit_b16_clip     | CLIP's                                 |
 | clip_hf       | transformers' CLIP            | vit_b16_clip     | CLIP's                                 |
+
+* Its fine-tuned checkpoints were trained with 0.5 and cannot be converted exactly: use the DINO-pretrained ones.
 
 Other pixel statistics (0.5 for timm's `augreg` and for TransReID's own) are given with `--mean --std`. The encoder
 knows ImageNet's alone; a difference is folded into the patch embedding, which is exact, as it is affine per channel
@@ -44,6 +46,8 @@ from flax.traverse_util import flatten_dict
 from hitpro_jax.models import pretrained
 from hitpro_jax.models.encoder import MEAN, STD, Encoder, make_encoder, shapes_of
 from hitpro_jax.models.naming import FAMILIES, Source, Tensors, recognise, translate
+
+POSITIONS = "params/backbone/positions"
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -72,7 +76,8 @@ def read(path: str | Path) -> dict[str, Any]:
     found = _state_dict(content, path)
     if strangers := [name for name, value in found.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"{path} holds other things than tensors: {strangers}; torch.save the state_dict() alone")
-    return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in found.items()}
+    return {name: (value.float() if value.is_floating_point() else value).detach().numpy()
+            for name, value in found.items()}
 
 
 def _state_dict(content: Any, path: Path) -> Mapping[str, Any]:
@@ -101,11 +106,6 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     for name, value in source.tensors.items():
         ours = translate(name, value, family.rules)
         leaves[ours or name] = _oriented(ours or name, np.asarray(value, np.float32))
-    patch = getattr(encoder.backbone, "patch", 0)
-    if "params/backbone/positions" in leaves:
-        leaves["params/backbone/positions"] = resize_positions(
-            leaves["params/backbone/positions"], _grid_of(source_size, patch), _grid_of(image_size, patch))
-    fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
     wanted = {name: leaf for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
               if "/stem_ir/" not in name and not name.startswith(pretrained.AGGREGATOR)}
     lacks = [name for name in wanted if name not in leaves and ("/neck/" in name or name in partial)]
@@ -113,8 +113,21 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     if idle := partial - named - set(lacks):
         raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
     leaves = {name: leaf for name, leaf in leaves.items() if name not in named}
-    pretrained.require_fit(path, leaves, wanted, may_lack=set(lacks))
-    return leaves, sorted(lacks)
+    _require_source(path, leaves, wanted, may_lack={*lacks, *family.may_lack})
+    patch = getattr(encoder.backbone, "patch", 0)
+    if POSITIONS in leaves:
+        leaves[POSITIONS] = resize_positions(leaves[POSITIONS], _grid_of(source_size, patch),
+                                             _grid_of(image_size, patch))
+    if "params/backbone/stem_rgb/kernel" not in lacks:
+        fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
+    return leaves, sorted(wanted.keys() - leaves.keys())
+
+
+def _require_source(path: str | Path, leaves: Tensors, wanted: Mapping, may_lack: set[str]) -> None:
+    """Checks names and shapes before positions are resized (any number of rows will do) and pixels are folded."""
+    rows = {name: np.empty(leaves[name].shape[:1] + wanted[name].shape[1:])
+            for name in {POSITIONS} & leaves.keys() & wanted.keys()}
+    pretrained.require_fit(path, leaves, {**wanted, **rows}, may_lack)
 
 
 def _oriented(name: str, value: np.ndarray) -> np.ndarray:
@@ -173,7 +186,8 @@ def resize_positions(positions: np.ndarray, old: tuple[int, int] | None, new: tu
 def _bicubic(old: int, new: int) -> np.ndarray:
     """Weights [new, old] of cubic convolution with a = -0.75 and repeated borders, no antialiasing.
 
-    As torch's `interpolate(mode="bicubic")`, with which DeiT, DINO and TransReID resize positions.
+    As torch's `interpolate(mode="bicubic")`. Choice: bicubic for all, as timm (which antialiases, too), DeiT and DINO;
+    TransReID resizes bilinearly.
     """
     place = (np.arange(new) + 0.5) * old / new - 0.5
     weights, a = np.zeros((new, old)), -0.75
@@ -231,7 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source_size", type=_numbers(int, 2), metavar="H,W",
                         help="of the source's positions (default: a square, or twice as high as wide)")
     parser.add_argument("--family", choices=sorted(FAMILIES), default="", help="default: told by the names")
-    parser.add_argument("--mean", type=_numbers(float, 3), metavar="R,G,B", help="of the source's pixels, of 1")
+    parser.add_argument("--mean", type=_numbers(float, 3, above=-math.inf), metavar="R,G,B",
+                        help="of the source's pixels, of 1")
     parser.add_argument("--std", type=_numbers(float, 3), metavar="R,G,B", help="likewise")
     parser.add_argument("--partial", type=lambda text: text.split(","), default=(), metavar="NAME,...",
                         help="names that may be missing or left over, as the error lists them")
@@ -239,11 +254,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(kind: type, count: int) -> Callable[[str], tuple]:
+def _numbers(kind: type, count: int, above: float = 0) -> Callable[[str], tuple]:
     def parse(text: str) -> tuple:
         values = tuple(kind(word) for word in text.split(","))
-        if len(values) != count or min(values) <= 0:
-            raise argparse.ArgumentTypeError(f"expected {count} positive numbers with commas between, not {text!r}")
+        if len(values) != count or not all(above < value < math.inf for value in values):
+            raise argparse.ArgumentTypeError(f"expected {count} {'finite' if above else 'positive'} numbers with "
+                                             f"commas between, not {text!r}")
         return values
     return parse
 

@@ -38,21 +38,27 @@ _CLIP_HF = ((r"embeddings\.class_embedding", "token"), (r"embeddings\.position_e
 
 
 class Family(NamedTuple):
-    """marker: a name that tells the family. rules: module path in the source (regular expression) to ours."""
+    """marker: a name that tells the family. rules: module path in the source (regular expression) to ours.
+
+    may_lack: leaves of ours that the family's models do not have.
+    """
 
     marker: str
     backbone: str
     rules: tuple[tuple[str, str], ...]
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    may_lack: tuple[str, ...] = ()
 
 
+_NO_BIAS = ("params/backbone/stem_rgb/bias",)  # CLIP's patch embedding has none; folding its pixels makes one
 FAMILIES = {  # looked through in this order: transreid_ssl has timm's marker too
     "torchvision": Family("layer1.0.conv1.weight", "resnet50", _RESNET),
     "transreid_ssl": Family("patch_embed.conv.0.weight", "vit_b16_ics", _ICS),
     "timm": Family("blocks.0.attn.qkv.weight", "vit_b16", _TIMM),
-    "clip": Family("transformer.resblocks.0.attn.in_proj.weight", "vit_b16_clip", _CLIP, CLIP_MEAN, CLIP_STD),
-    "clip_hf": Family("encoder.layers.0.self_attn.qkv.weight", "vit_b16_clip", _CLIP_HF, CLIP_MEAN, CLIP_STD),
+    "clip": Family("transformer.resblocks.0.attn.in_proj.weight", "vit_b16_clip", _CLIP, CLIP_MEAN, CLIP_STD, _NO_BIAS),
+    "clip_hf": Family("encoder.layers.0.self_attn.qkv.weight", "vit_b16_clip", _CLIP_HF, CLIP_MEAN, CLIP_STD,
+                      _NO_BIAS),
 }
 WRAPPERS = r"^(?:module\.|backbone\.|base\.|model\.)+"
 TOWER = r"^(?:visual|vision_model|image_encoder)\."

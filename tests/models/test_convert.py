@@ -10,8 +10,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from hitpro_jax.models import convert, naming, pretrained, vit
-from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables
+from hitpro_jax.models import convert, naming, pretrained, resnet, vit
+from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables, shapes_of
 from hitpro_jax.models.temporal import AttentionPool, MeanPool
 from tests.reference import public_weights as public
 
@@ -67,6 +67,42 @@ def test_every_misfit_is_listed_in_both_directions():
     assert unknown == "['blocks.0.ls1.gamma', 'dist_token']"
     assert missing == "['params/backbone/norm/bias']"
     assert shape == "['params/backbone/layer0/fc1/kernel (8, 5) instead of (8, 32)']"
+
+
+FAMILIES = {  # tensors, a model that they fit
+    "torchvision": (public.torchvision((1, 1, 1, 1)), resnet.resnet50().clone(depths=(1, 1, 1, 1))),
+    "timm": (public.timm(8, 1), NARROW.backbone),
+    "transreid_ssl": (public.transreid_ssl(8, 1), NARROW.backbone.clone(conv_stem=True)),
+    "clip": (public.clip(8, 1), vit.vit_b16_clip().clone(width=8, depth=1, heads=2)),
+    "clip_hf": (public.clip_hf(8, 1), vit.vit_b16_clip().clone(width=8, depth=1, heads=2)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_tensor_that_is_missing_is_listed(family, monkeypatch):
+    shapes, backbone = FAMILIES[family]
+    found, encoder = public.state_dict(shapes), Encoder(backbone, MeanPool())
+    abstract = shapes_of(encoder, SIZE)
+    monkeypatch.setattr(convert, "shapes_of", lambda encoder, image_size: abstract)
+    whole = naming.recognise(found, "w.pth")
+    assert whole.family == family
+    leaves, _ = convert.convert(whole, encoder, SIZE, path="w.pth")
+    listed = set()
+    for name in found.keys() - set(whole.left_out):
+        source = naming.recognise({key: value for key, value in found.items() if key != name}, "w.pth", family)
+        with pytest.raises(ValueError, match="Not in the file: ") as caught:
+            convert.convert(source, encoder, SIZE, path="w.pth")
+        missing = re.search(r"Not in the file: \['([^',]*)'\]", str(caught.value))
+        assert missing, (name, str(caught.value))  # one name and no other
+        listed.add(missing.group(1))
+    made = {"params/backbone/stem_rgb/bias"} if family.startswith("clip") else set()  # by folding CLIP's pixels
+    assert listed == leaves.keys() - made
+
+
+def test_a_distilled_model_is_told_its_second_token():
+    found = tensors(dist_token=np.ones((1, 1, 8)), pos_embed=np.ones((1, 11, 8)))
+    with pytest.raises(ValueError, match=r"Not in the encoder: \['dist_token'\]. Not in the file: \[\]"):
+        converted(found)
 
 
 def test_what_is_named_may_be_missing_or_left_over(tmp_path):
@@ -140,6 +176,18 @@ def test_pixels_are_folded_exactly():
     assert np.abs(theirs - embed(plain, (image - MEAN) / STD)).max() > 0.5
 
 
+def test_a_patch_bias_that_may_be_missing_is_made_of_the_pixels():
+    """What folding writes is not said to be lacking; without a kernel there is nothing to fold."""
+    bias, kernel = (f"params/backbone/stem_rgb/{name}" for name in ("bias", "kernel"))
+    leaves, lacks = converted(tensors(**{"patch_embed.proj.bias": None}), partial=frozenset({bias}), mean=(0.5,) * 3)
+    assert bias in leaves and bias not in lacks
+    shapes, backbone = FAMILIES["clip"]
+    source = naming.recognise(public.state_dict({n: s for n, s in shapes.items() if n != "conv1.weight"}), "w.pth")
+    leaves, lacks = convert.convert(source, Encoder(backbone, MeanPool()), SIZE, path="w.pth",
+                                    partial=frozenset({kernel}))
+    assert {bias, kernel} <= set(lacks) and not {bias, kernel} & leaves.keys()
+
+
 def test_pixels_of_a_padded_convolution_cannot_be_folded():
     with pytest.raises(ValueError, match="must be ImageNet's here: the first convolution pads"):
         convert.fold_pixels({"params/backbone/stem_rgb/conv1/kernel": np.ones((7, 7, 3, 1))}, np.full(3, 0.5),
@@ -210,11 +258,17 @@ def test_the_command_ends_with_one_sentence(words, message, monkeypatch, tmp_pat
         convert.main(words)
 
 
-@pytest.mark.parametrize("option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--family=vgg"])
+@pytest.mark.parametrize("option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--mean=0,0,nan", "--std=1,1,0",
+                                    "--family=vgg"])
 def test_bad_options_are_refused(option, capsys):
     with pytest.raises(SystemExit):
         convert.main(["a", "b", option])
     assert option.split("=")[0] in capsys.readouterr().err
+
+
+def test_pixels_from_0_to_1_have_a_mean_of_zero(whole):
+    _, command = whole
+    assert any("mean 0.0,0.0,0.0, deviation 1.0,1.0,1.0" in line for line in command("--mean=0,0,0", "--std=1,1,1"))
 
 
 def test_without_torch_a_torch_file_is_refused_in_one_sentence(tmp_path, monkeypatch):

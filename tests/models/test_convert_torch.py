@@ -14,8 +14,9 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
 @pytest.mark.parametrize("content", [
     STATE, {"state_dict": STATE, "epoch": 3}, {"model": STATE, "optimizer": {"lr": 0.1}},
     {"student": {}, "teacher": STATE, "args": argparse.Namespace(lr=0.1)}, {"model": {"state_dict": STATE}},
-    {"a.weight": STATE["a.weight"].bfloat16(), "b": STATE["b"]}],
-    ids=["bare", "state_dict", "model", "teacher and options", "nested", "bfloat16"])
+    {"a.weight": STATE["a.weight"].bfloat16(), "b": STATE["b"]},
+    {"a.weight": torch.nn.Parameter(STATE["a.weight"]), "b": STATE["b"]}],
+    ids=["bare", "state_dict", "model", "teacher and options", "nested", "bfloat16", "parameter"])
 def test_tensors_are_found(content, tmp_path):
     torch.save(content, tmp_path / "w.pth")
     found = convert.read(tmp_path / "w.pth")

@@ -6,6 +6,9 @@
 Give pretrained weights (README, "Pretrained weights"): without --config.init.weights the encoder starts from random
 ones, which no published result of the field does. ViT-B/16: --config.encoder.backbone=vit_b16 with its own weights.
 
+On a CPU a full step needs --config.encoder.remat=True: 13.3 GiB for ResNet-50 and 10.7 GiB for ViT-B/16 by the
+compiler's account, 52 and 71 GiB without (experiments/benchmarks/full_step.py).
+
 Hardware: one GPU of the H200's class with 12 or more cores to feed it. Expected time, calculated and not measured:
 35 minutes, 20 with a packed cache (data.packed). A step is 11.8 TFLOP (64 clips of 6 frames, 10.3 GFLOP a frame
 forward, three times that in all), a refresh 2.4 PFLOP: at 40 % of 790 TFLOP/s in bfloat16 19 s an epoch. An epoch reads

@@ -38,7 +38,8 @@ CASES = {  # golden, tensors, backbone, image size, options
                     resnet.resnet50().clone(depths=(1, 1, 1, 1)), SMALL, {}),
     "timm": ("timm_narrow", lambda: under("", public.timm(128, 2)), vit.ViT(128, 2, 4), SIZE,
              {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}),
-    "transreid": ("timm_narrow", lambda: under("module.base.", public.timm(128, 2)), vit.ViT(128, 2, 4), SIZE,
+    # names as TransReID wraps them; its positions would be resized bilinearly there, ours are bicubically for all
+    "timm_wrapped": ("timm_narrow", lambda: under("module.base.", public.timm(128, 2)), vit.ViT(128, 2, 4), SIZE,
                   {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}),
     "transreid_ssl": ("transreid_ssl_narrow", lambda: under("backbone.", public.transreid_ssl(128, 2)),
                       vit.ViT(128, 2, 4, conv_stem=True), SIZE, {}),

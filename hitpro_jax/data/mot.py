@@ -6,10 +6,12 @@ person id.
 """
 
 import dataclasses
+import glob
 import itertools
 import json
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from tqdm import tqdm
 
 from hitpro_jax.data.records import IR, RGB, Dataset, Record, count
 
+_SOURCE = {"video", "boxes", "quality"}  # what source.json tells of the crops beside it
 PROTOCOL = "first_half_to_second_half"  # to be scored without the camera rule: both halves are of one camera
 UNKNOWN = -1  # person id of a training tracklet
 
@@ -75,7 +78,8 @@ def load(
 
     Args:
       cameras: at least one, all of different views.
-      cache: folder for the crops; a camera's are written anew when its video, boxes or `quality` change.
+      cache: folder for the crops; a camera's, `rgb_<camid>` or `ir_<camid>`, are written anew when its video, boxes or
+        `quality` change.
       row_frames: most frames of a training tracklet, >= 1.
       quality: of the JPEG crops, 1 to 100.
       progress: show a progress bar while crops are written.
@@ -85,7 +89,8 @@ def load(
 
     Raises:
       FileNotFoundError: if a video or a boxes file does not exist.
-      ValueError: if a file's content is wrong; the message names file and line.
+      ValueError: if a file's content is wrong; the message names file and line. Or if a camera's folder in the cache
+        holds files, but no crops of ours.
     """
     _check_cameras(cameras)
     train, query, gallery, first_pid = [], [], [], 0
@@ -193,14 +198,16 @@ def _record(camera: Camera, frames: Sequence[str], pid: int) -> Record:
 def _ensure_crops(camera: Camera, boxes: Sequence[Box], cache: str, quality: int, progress: bool) -> None:
     """Writes the camera's crops unless those in the cache were made from the same files in the same way.
 
-    They are written beside their place and moved there whole: a killed run leaves no half-filled folder there.
+    They are written beside their place and moved there whole: a killed run leaves no half-filled folder there, and what
+    it leaves beside it the next run removes.
     """
     _check_file(camera.video, "video")
     source = {"video": _stamp(camera.video), "boxes": _stamp(camera.boxes), "quality": quality}
     folder = os.path.join(cache, camera.view)
+    _remove_leftovers(folder)
     if _read_source(folder) == source:
         return
-    partial = f"{folder}.partial-{os.getpid()}"
+    partial = f"{folder}.partial-{socket.gethostname()}-{os.getpid()}"
     os.makedirs(partial)
     try:
         _write_crops(camera, boxes, partial, quality, progress)
@@ -218,11 +225,38 @@ def _stamp(path: str) -> list[str | int]:
 
 
 def _read_source(folder: str) -> Mapping | None:
+    """What the crops in the folder were made of; None: there are none, and nothing else is there either."""
+    if not os.path.lexists(folder) or os.path.isdir(folder) and not os.listdir(folder):
+        return None
     try:
         with open(os.path.join(folder, "source.json"), encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None
+            source = json.load(file)
+    except (OSError, ValueError):
+        source = None
+    if not isinstance(source, dict) or source.keys() != _SOURCE:
+        raise ValueError(f"{folder} holds files, but no source.json of crops, and is not replaced by the crops of this "
+                         "view: move it, or set data.root to another folder")
+    return source
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Removes what runs that were killed on this machine left of this view."""
+    start = f"{folder}.partial-"
+    for partial in glob.glob(f"{glob.escape(start)}*"):
+        host, _, pid = partial.removeprefix(start).rpartition("-")
+        ours = host in ("", socket.gethostname())  # earlier versions named no machine
+        if ours and pid.isascii() and pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return pid != os.getpid()
 
 
 def _write_crops(camera: Camera, boxes: Sequence[Box], folder: str, quality: int, progress: bool) -> None:

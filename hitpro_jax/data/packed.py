@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,10 @@ VERSION = 1
 SHARD = 1024  # frames of one file: 127 MB of 288 x 144 pixels
 ABSENT = -1  # place of a frame that does not decode
 AGAIN = "run the same command with --mode=pack"
+
+_FILES = re.compile(r"manifest\.json|frames\.json|[0-9]{5,}\.array_record")
+_KEYS = {"version", "image_size", "quality", "crc32", "shards"}  # of a manifest
+_BEGINNING = b'{\n "version":'  # of a manifest, also of one that is torn
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -113,7 +118,8 @@ def make(
     It is written beside its place and moved there whole, so that no reader meets half a cache.
 
     Args:
-      folder: of the cache; one that holds anything else is refused.
+      folder: of the cache. It and `<folder>.partial` are removed to make the cache anew, and so refused where they
+        hold any file that is not one of a packed cache.
       dataset: its listed frames are packed, all splits.
       image_size: (H, W) in pixels.
       quality: 0 keeps pixels as they are; 1 to 100 writes them as JPEG again, about a sixth of the size at 90, and
@@ -124,28 +130,29 @@ def make(
       progress: as for `records.verify_files`; shows shards.
 
     Raises:
-      ValueError: quality out of range, or the folder is no packed cache.
+      ValueError: quality out of range, or the folder, or `<folder>.partial`, holds other files.
       OSError: the disk is too small.
       FrameError: a frame does not decode.
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"data.packed_quality must be 0 (exact) or 1 to 100, but is {quality}")
-    if os.path.exists(folder) and os.listdir(folder) and not os.path.isfile(os.path.join(folder, "manifest.json")):
-        raise ValueError(f"data.packed: {folder} holds other files than a packed cache: name another folder")
     paths, now = _paths(dataset), stamps(dataset)
     frames, fault = _open(folder, image_size, quality, now, paths)
     if fault is None and (fault := _damage(frames, progress)) is None:
         say(f"packed cache {folder} is whole: {len(frames.places):,} frames")
         return frames
+    draft = f"{os.path.normpath(folder)}.partial"
+    for place in (folder, draft):
+        _require_ours(place)
     say(f"{fault}: packing {len(paths):,} frames")
     _require_space(folder, 0 if quality else len(paths) * image_size[0] * image_size[1] * 3)
-    draft = f"{os.path.normpath(folder)}.partial"
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     os.makedirs(draft)
     try:
         task = functools.partial(_write_shard, draft, dataset.root, image_size, quality, allow_missing)
         absent = _write_shards(task, paths, jobs, progress)
         _write_index(draft, paths, absent, now, image_size, quality)
+        _require_ours(folder)  # packing takes hours, in which someone may have put files there
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(draft, folder)
     finally:
@@ -190,6 +197,25 @@ def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None,
         return None, f"{name} was made before {len(differing):,} frames were added or changed, first {differing[0]}"
     places = {path: place for path, (_, _, place) in known.items()}
     return PackedFrames(folder, tuple(image_size), quality, places, tuple(shards)), None
+
+
+def _require_ours(folder: str) -> None:
+    """Raises ValueError where a folder that is to be removed holds anything else than a packed cache, whole or not."""
+    for name in sorted(os.listdir(folder)) if os.path.exists(folder) else ():
+        path = os.path.join(folder, name)
+        known = _FILES.fullmatch(name) and os.path.isfile(path)
+        if not known or name == "manifest.json" and not _is_manifest(path):
+            raise ValueError(f"data.packed: {folder} holds other files than a packed cache, first {path}: "
+                             "name another folder")
+
+
+def _is_manifest(path: str) -> bool:
+    with open(path, "rb") as file:
+        text = file.read()
+    try:
+        return _KEYS <= set(json.loads(text))
+    except (ValueError, TypeError):  # torn or none of ours
+        return _BEGINNING.startswith(text[:len(_BEGINNING)])
 
 
 def _damage(frames: PackedFrames, progress: Progress) -> str | None:

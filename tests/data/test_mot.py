@@ -1,6 +1,7 @@
 """Own video: crops hold the boxed pixels, are written once, and no track number reaches training."""
 
 import os
+import socket
 from pathlib import Path
 
 import cv2
@@ -118,6 +119,27 @@ def test_a_failed_run_leaves_nothing_behind(camera, tmp_path):
     ):
         load(camera, tmp_path)
     assert os.listdir(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("name, content", [("holiday.jpg", "mine"), ("source.json", '{"name": 1}')])
+def test_a_folder_of_the_user_is_not_replaced(camera, tmp_path, name, content):
+    mine = tmp_path / "cache" / camera.view / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text(content)
+    with pytest.raises(ValueError, match=r"cache/rgb_3 holds files, but no source.json of crops, .*set data.root"):
+        load(camera, tmp_path)
+    assert mine.read_text() == content and os.listdir(tmp_path / "cache") == ["rgb_3"]
+
+
+def test_what_killed_runs_left_of_the_view_is_removed(camera, tmp_path):
+    host, dead, alive = socket.gethostname(), 2**22 + 1, os.getppid()  # above the largest pid of Linux
+    gone = [f"rgb_3.partial-{dead}", f"rgb_3.partial-{host}-{dead}", f"rgb_3.partial-{host}-{os.getpid()}"]
+    kept = [f"rgb_3.partial-{host}-{alive}", f"rgb_3.partial-other.{host}-{dead}", f"rgb_4.partial-{host}-{dead}",
+            "rgb_3.partial-mine"]
+    for name in gone + kept:
+        (tmp_path / "cache" / name / "000001").mkdir(parents=True)
+    load(camera, tmp_path)
+    assert sorted(os.listdir(tmp_path / "cache")) == sorted(["rgb_3", *kept])
 
 
 @pytest.mark.parametrize(

@@ -142,10 +142,6 @@ def torn_manifest(dataset, folder):
     path.write_bytes(path.read_bytes()[:40])
 
 
-def foreign_manifest(dataset, folder):
-    Path(folder, "manifest.json").write_text('{"version": 1, "shards": 5}')
-
-
 def older_version(dataset, folder):
     path = Path(folder, "manifest.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
@@ -154,7 +150,7 @@ def older_version(dataset, folder):
 FAULTS = {changed_file: "was made before 1 frames were added or changed, first query/2.jpg",
           touched_file: "first query/2.jpg", cut_shard: "is damaged", lost_shard: "lacks 00002.array_record",
           changed_index: "is damaged", torn_manifest: "has a damaged manifest",
-          foreign_manifest: "has a damaged manifest", older_version: "was made for version, size and quality .0, "}
+          older_version: "was made for version, size and quality .0, "}
 
 
 @pytest.mark.parametrize("harm", [*FAULTS, flipped_byte], ids=lambda harm: harm.__name__)
@@ -216,12 +212,22 @@ def test_a_killed_run_leaves_the_old_cache_and_its_draft_is_cleared(dataset, fol
     assert "00009.array_record" not in os.listdir(folder) and not os.path.exists(f"{folder}.partial")
 
 
-def test_a_folder_of_other_files_is_not_touched(dataset, folder):
-    os.makedirs(folder)
-    Path(folder, "thesis.tex").write_text("years")
-    with pytest.raises(ValueError, match="data.packed: .*cache holds other files than a packed cache: name another"):
-        make(folder, dataset)
-    assert Path(folder, "thesis.tex").read_text() == "years"
+@pytest.mark.parametrize("ending", ["", ".partial"])
+@pytest.mark.parametrize("name, content", [
+    ("thesis.tex", "years"), ("manifest.json", '{"version": 1, "shards": 5}'), ("manifest.json", '[{"name": "app"}]'),
+    ("manifest.json", "not JSON"), ("00000.array_record/thesis.tex", "years")])
+def test_a_folder_of_other_files_is_not_touched(dataset, folder, ending, name, content):
+    make(folder, dataset)
+    other = Path(folder + ending, name)
+    if not ending and "/" in name:
+        other.parent.unlink()
+    other.parent.mkdir(exist_ok=True, parents=True)
+    other.write_text(content)
+    before = sorted(os.listdir(folder))
+    with pytest.raises(ValueError, match=f"data.packed: .*cache{ending} holds other files than a packed cache, first "
+                                         rf".*/{name.partition('/')[0]}: name another folder"):
+        make(folder, dataset, quality=90)
+    assert other.read_text() == content and sorted(os.listdir(folder)) == before
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(dataset, folder, monkeypatch):

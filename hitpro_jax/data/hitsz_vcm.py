@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hitpro_jax.data import listing
 from hitpro_jax.data.records import IR, RGB, SPLITS, Dataset, Record, count
 
 NAME = "HITSZ-VCM"
@@ -29,7 +30,7 @@ _INDEX_FILES = (
     "track_test_info.txt",
     "query_IDX.txt",
 )
-_FRAME_NAME = re.compile(r"([0-9]{4})(M[12])(D[0-9]+)T[0-9]+F([0-9]+)\.jpg")
+_FRAME_NAME = re.compile(r"([0-9]{4})(M[12])(D[0-9]{1,9})T[0-9]+F([0-9]+)\.jpg")
 _FOLDER = {"M1": "ir", "M2": "rgb"}
 _MODALITY = {1: IR, 2: RGB}
 
@@ -43,7 +44,8 @@ def load(
     the track file; rows under min_frames are dropped from all three splits; query = the rows of
     query_IDX.txt, over all its lines; gallery = every other test row. The people's folders may lie in
     root/{Train|Test}/, root/, root/data/ or root/{Train/Train|Test/Test}/, the first that exists. No path
-    leaves the root, since names hold no folders.
+    leaves the root, since names hold no folders. Blank lines do harm where a line's place means something: in the
+    name files and in track_test_info.txt.
 
     Choice: when either track file has the published number of rows, counts other than the published ones
     are an error and not a warning, because scores on part of the data look right and cannot be compared
@@ -107,37 +109,31 @@ def _require_index_files(root):
         )
 
 
-def _lines(root, name):
-    """The path of an index file and its lines, stripped; empty lines at the end do not count."""
-    path = os.path.join(root, "info", name)
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return path, [line.strip() for line in file.read().rstrip().split("\n")]
-
-
 def _read_track_rows(root, split):
     frames, owners = _read_names(root, split)
-    path, lines = _lines(root, f"track_{split}_info.txt")
+    path = os.path.join(root, "info", f"track_{split}_info.txt")
+    numbered = listing.filled(path) if split == "train" else enumerate(listing.lines(path), 1)
     rows, seen = [], {}
-    for number, line in enumerate(lines, 1):
+    for number, line in numbered:
         modality, start, end, pid, camid = _track_fields(line, f"{path}:{number}", len(frames))
         first = seen.setdefault((modality, start, end, pid, camid), number)
         if first != number:
             raise ValueError(
                 f"{path}:{number}: the row {line!r} is that of line {first}: remove one of them."
             )
-        own = f"{pid:04d}M{modality}D{camid}"
         chosen = slice(start - 1, end)
-        rows.append(
-            _Row(frames[chosen], [owner != own for owner in owners[chosen]], _MODALITY[modality], camid, pid)
-        )
+        foreign = [owner != (pid, modality, camid) for owner in owners[chosen]]
+        rows.append(_Row(frames[chosen], foreign, _MODALITY[modality], camid, pid))
+    if not rows:
+        raise ValueError(f"{path}: there is no row in it: restore it.")
     return rows
 
 
 def _read_names(root, split):
     """Of each line of the name file, the frame's path and its person, modality and camera."""
-    path, lines = _lines(root, f"{split}_name.txt")
+    path = os.path.join(root, "info", f"{split}_name.txt")
     frames, owners, folders = [], [], {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(listing.lines(path), 1):
         match = _FRAME_NAME.fullmatch(line)
         if match is None:
             raise ValueError(
@@ -147,7 +143,7 @@ def _read_names(root, split):
         if person not in folders:
             folders[person] = _person_folder(root, split.capitalize(), person)
         frames.append(f"{folders[person]}/{_FOLDER[modality]}/{camera}/{frame}.jpg")
-        owners.append(f"{person}{modality}{camera}")
+        owners.append((int(person), int(modality[1:]), int(camera[1:])))  # cameras are also written D03
     return frames, owners
 
 
@@ -159,17 +155,15 @@ def _person_folder(root, half, person):
 
 def _track_fields(line, where, num_names):
     try:
-        modality, start, end, pid, camid = map(int, line.split())
+        modality, start, end, pid, camid = map(listing.whole, line.split())
     except ValueError:
         raise ValueError(
-            f"{where}: {line!r} is not five integers, `modality start end pid camera`."
+            f"{where}: {line!r} is not five integers of at most nine digits, `modality start end pid camera`."
         ) from None
     if modality not in _MODALITY:
         raise ValueError(
             f"{where}: modality {modality} is neither 1 (infrared) nor 2 (RGB): correct the row."
         )
-    if min(pid, camid) < 0:
-        raise ValueError(f"{where}: person {pid} or camera {camid} is negative: correct the row.")
     if not 1 <= start <= end <= num_names:
         raise ValueError(
             f"{where}: rows {start} to {end} are not a range within the {num_names} lines of the name file: "
@@ -180,11 +174,11 @@ def _track_fields(line, where, num_names):
 
 def _read_query_rows(root, num_rows):
     """The rows of query_IDX.txt, from 0, in the order of the file."""
-    path, lines = _lines(root, "query_IDX.txt")
+    path = os.path.join(root, "info", "query_IDX.txt")
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in listing.filled(path):
         try:
-            rows += [int(word) for word in line.split()]
+            rows += map(listing.whole, line.split())
         except ValueError:
             raise ValueError(
                 f"{path}:{number}: not only row numbers of track_test_info.txt: restore it."
@@ -229,11 +223,18 @@ def _counts(rows, records):
 
 
 def _notes(counts):
-    return tuple(
+    notes = [
         f"{half}: {border['rows']:,} rows run over a border of the name file "
         f"and hold {border['frames']:,} frames of another person, modality or camera"
         for half, border in counts["border"].items()
-    )
+    ]
+    query, gallery = counts["query"], counts["gallery"]
+    if query["rgb"] or gallery["ir"]:
+        notes.append(
+            f"{query['rgb']:,} of {query['tracklets']:,} query tracklets are not infrared and {gallery['ir']:,} of "
+            f"{gallery['tracklets']:,} gallery tracklets are not RGB, as the published ones are: look at query_IDX.txt"
+        )
+    return tuple(notes)
 
 
 def _compare_with_published(counts, records, root, *, filtered):

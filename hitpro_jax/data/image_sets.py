@@ -62,7 +62,7 @@ def load_regdb(root: str, *, trial: int = 1) -> Dataset:
     """
     def images(half: str, kind: str, modality: int, camid: int) -> list[Record]:
         rows = _image_list(os.path.join(root, "idx", f"{half}_{kind}_{trial}.txt"))
-        return [Record((path,), modality, camid, pid) for path, pid in rows]
+        return [Record((path,), modality, camid, pid) for _, path, pid in rows]
 
     visible, thermal = (images("train", "visible", RGB, 1), images("train", "thermal", IR, 2))
     query, gallery = (images("test", "thermal", IR, 2), images("test", "visible", RGB, 1))
@@ -101,8 +101,8 @@ def load_llcm(root: str, *, query: str = "ir", trial: int = 0) -> Dataset:
 def _llcm_train(root: str, kind: str, modality: int) -> list[Record]:
     path = os.path.join(root, "idx", f"train_{kind}.txt")
     records = []
-    for number, (image, pid) in enumerate(_image_list(path), 1):
-        camera = re.search(r"_c([0-9]+)_", image)
+    for number, image, pid in _image_list(path):
+        camera = re.search(r"_c([0-9]{1,9})_", image)
         if camera is None or int(camera[1]) not in LLCM_CAMERAS:
             raise ValueError(f"{path}:{number}: {image!r} names no camera from c01 to c09: restore the file")
         records.append(Record((image,), modality, int(camera[1]), pid))
@@ -138,25 +138,32 @@ def _one_a_camera(records: Sequence[Record], rng: random.Random) -> list[Record]
 def _id_list(path: str) -> list[int]:
     """Person numbers, separated by commas, in ascending order."""
     people = []
-    for number, line in enumerate(listing.lines(path), 1):
-        words = [word.strip() for word in line.strip(",").split(",")]
-        if not all(word.isascii() and word.isdigit() for word in words):
-            raise ValueError(f"{path}:{number}: {line!r} is not a list of person numbers, 1,2,3: restore the file")
-        people += map(int, words)
+    for number, line in listing.filled(path):
+        try:
+            people += [listing.whole(word.strip()) for word in line.strip(",").split(",")]
+        except ValueError:
+            raise ValueError(
+                f"{path}:{number}: {line!r} is not a list of person numbers, 1,2,3: restore the file") from None
+    if not people:
+        raise ValueError(f"{path}: there is no person number in it: restore the file")
     if len(set(people)) < len(people):
         raise ValueError(f"{path}: a person is listed twice: restore the file")
     return sorted(people)
 
 
-def _image_list(path: str) -> list[tuple[str, int]]:
-    """Rows `path label` of an index file."""
+def _image_list(path: str) -> list[tuple[int, str, int]]:
+    """Line number, path and label of the rows `path label` of an index file; blank lines do no harm."""
     rows, first = [], {}
-    for number, line in enumerate(listing.lines(path), 1):
-        image, _, label = line.rpartition(" ")
-        if not (label.isascii() and label.isdigit() and image.strip()):
-            raise ValueError(f"{path}:{number}: {line!r} is not `path label`: restore the file")
-        image = listing.inside(image.strip(), f"{path}:{number}")
+    for number, line in listing.filled(path):
+        try:
+            image, label = line.rsplit(None, 1)
+            pid = listing.whole(label)
+        except ValueError:
+            raise ValueError(f"{path}:{number}: {line!r} is not `path label`: restore the file") from None
+        image = listing.inside(image, f"{path}:{number}")
         if first.setdefault(image, number) != number:
             raise ValueError(f"{path}:{number}: {image!r} is already on line {first[image]}: remove one of them")
-        rows.append((image, int(label)))
+        rows.append((number, image, pid))
+    if not rows:
+        raise ValueError(f"{path}: there is no row `path label` in it: restore the file")
     return rows

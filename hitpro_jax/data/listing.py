@@ -19,6 +19,26 @@ def lines(path: str) -> list[str]:
         return [line.strip() for line in file.read().rstrip().split("\n")]
 
 
+def filled(path: str) -> list[tuple[int, str]]:
+    """(number from 1, line) of the lines that are not empty: for files in which a row's place means nothing."""
+    return [(number, line) for number, line in enumerate(lines(path), 1) if line]
+
+
+def whole(word: str) -> int:
+    """The whole number >= 0 that a word of an index file gives.
+
+    Raises:
+      ValueError: it is not of ASCII digits alone, or over nine of them without leading zeros.
+
+    >>> whole("0012")
+    12
+    """
+    digits = re.fullmatch("0*([0-9]{1,9})", word)
+    if digits is None:
+        raise ValueError(f"{word!r} is not a whole number of at most nine digits")
+    return int(digits[1])
+
+
 def inside(path: str, where: str) -> str:
     """The relative path in its shortest form.
 

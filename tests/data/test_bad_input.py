@@ -7,7 +7,7 @@ Where each kind is tested; "here" means through `main`, as a user meets it:
   range beyond the names         here; test_hitsz_vcm.py, test_image_sets.py (MARS)
   non-integer                    here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
   CRLF                           test_hitsz_vcm.py, test_folder.py, test_image_sets.py: reads like LF; here: a lone CR
-  blank line                     here; test_hitsz_vcm.py, test_image_sets.py; harmless in CSV and MOT (test_folder.py)
+  blank line                     here; test_hitsz_vcm.py, test_image_sets.py: harmless where a row's place means nothing
   unknown camera                 here; test_image_sets.py (MARS, LLCM), test_mot.py
   duplicate rows                 here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
   a tracklet without frames      here; test_folder.py; by missing files test_records.py
@@ -121,7 +121,7 @@ def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
 VCM = [
     ({"track_train_info": ["2 1 24 1 3", "1 25 4x 1 3"]}, r"track_train_info.txt:2: .*five integers"),
     ({"track_train_info": ["2 1 24 1 3", "1 25 49 1 3"]}, r"track_train_info.txt:2: rows 25 to 49 are not a range"),
-    ({"track_train_info": ["2 1 24 1 3", "", "1 25 48 1 3"]}, r"track_train_info.txt:2: '' is not five integers"),
+    ({"track_test_info": ["2 1 24 502 3", "", "1 25 48 502 3"]}, r"track_test_info.txt:2: '' is not five integers"),
     ({"track_train_info": ["2 1 24 1 3"] * 2}, r"track_train_info.txt:2: the row .* is that of line 1"),
     ({"track_train_info": ["2 1 24 1"]}, r"track_train_info.txt:1: .*five integers"),
     ({"train_name": ["../../0001M2D3T1F1.jpg"]}, r"train_name.txt:1: .*is not a frame name"),

@@ -107,6 +107,32 @@ def test_windows_line_ends_a_mark_and_empty_lines_at_the_end(made, tmp_path):
     assert hitsz_vcm.load(made(end=" \r\n", query_IDX=["\ufeff2 4", "", ""])) == plain
 
 
+def test_blank_lines_among_the_training_rows_do_no_harm(made):
+    plain = hitsz_vcm.load(made())
+    assert hitsz_vcm.load(made(track_train_info=["", "2 1 24 1 3", " ", "1 25 48 0001 3"])) == plain
+    with pytest.raises(ValueError, match=r"track_train_info.txt:3: '1 x'"):
+        hitsz_vcm.load(made(track_train_info=["2 1 24 1 3", "", "1 x"]))
+
+
+def test_cameras_are_numbers_however_they_are_written(made):
+    dataset = hitsz_vcm.load(made(train_name=[name.replace("D3", "D03") for name in NAMES]))
+    assert dataset.counts["border"]["train"] == {"rows": 0, "frames": 0}
+    assert dataset.train[0].frames[0] == "Train/0001/rgb/D03/1.jpg" and dataset.train[0].camid == 3
+    assert hitsz_vcm.load(made(train_name=[name.replace("D3", "D13") for name in NAMES])).counts["border"]["train"] == {
+        "rows": 2, "frames": 48}
+
+
+def test_queries_and_gallery_of_unusual_modalities_are_told(made):
+    def told(*query):
+        return [note for note in hitsz_vcm.load(made(query_IDX=[*query])).counts["notes"] if "gallery" in note]
+
+    assert told("2 4") == []
+    note, = told("1 2")
+    assert note == ("1 of 2 query tracklets are not infrared and 1 of 2 gallery tracklets are not RGB, as the "
+                    "published ones are: look at query_IDX.txt")
+    assert told("1")[0].startswith("1 of 1 query tracklets are not infrared and 2 of 3 gallery")
+
+
 def test_query_rows_over_several_lines_are_all_read(made):
     dataset = hitsz_vcm.load(made(query_IDX=["2", "", "4"]))
     assert len(dataset.query) == len(dataset.gallery) == 2
@@ -167,10 +193,13 @@ def _replaced(name, line, text):
         (_replaced("track_train_info", 2, "1 25 48 1 3 3"), r"track_train_info.txt:2: .*five integers"),
         (_replaced("track_train_info", 2, "1 25 48 one 3"), r"track_train_info.txt:2: .*five integers"),
         (_replaced("track_test_info", 3, ""), r"track_test_info.txt:3: ''"),
-        ({"track_train_info": []}, r"track_train_info.txt:1"),
+        ({"track_train_info": []}, r"track_train_info.txt: there is no row"),
         (_replaced("track_train_info", 1, "0 1 24 1 3"), r"track_train_info.txt:1: modality 0"),
-        (_replaced("track_train_info", 1, "2 1 24 -1 3"), r"track_train_info.txt:1: person -1"),
-        (_replaced("track_train_info", 1, "2 1 24 1 -3"), r"track_train_info.txt:1: .*camera -3"),
+        (_replaced("track_train_info", 1, "2 1 24 -1 3"), r"track_train_info.txt:1: .*five integers"),
+        (_replaced("track_train_info", 1, "2 1 24 1 -3"), r"track_train_info.txt:1: .*five integers"),
+        (_replaced("track_train_info", 1, "2 1 2_4 1 3"), r"track_train_info.txt:1: .*five integers"),
+        (_replaced("track_train_info", 1, "2 1 24 1234567890 3"), r"track_train_info.txt:1: .*at most nine digits"),
+        (_replaced("train_name", 1, f"0001M2D{'3' * 5000}T1F1.jpg"), r"train_name.txt:1: .*is not a frame name"),
         (
             _replaced("track_train_info", 1, "2 0 24 1 3"),
             r":1: rows 0 to 24 are not a range within the 48 lines",
@@ -182,6 +211,7 @@ def _replaced(name, line, text):
         (_replaced("track_train_info", 1, "2 24 1 1 3"), r":1: rows 24 to 1"),
         (_replaced("track_train_info", 2, "2 1 24 01 3"), r":2: the row '2 1 24 01 3' is that of line 1"),
         ({"query_IDX": ["2 x"]}, r"query_IDX.txt:1"),
+        ({"query_IDX": ["", "0_2"]}, r"query_IDX.txt:2"),
         ({"query_IDX": ["2", "4 5"]}, r"query_IDX.txt: row 5 is not one of the 4"),
         ({"query_IDX": ["0 2"]}, r"query_IDX.txt: row 0"),
         ({"query_IDX": ["2 4", "2"]}, r"query_IDX.txt: row 2 is given twice"),
@@ -214,8 +244,12 @@ def _tiny_published(monkeypatch, **changes):
 
 
 def test_the_published_counts_pass(made, monkeypatch):
+    """The gallery is of another camera than the queries: a query without a match is none of the published ones."""
     _tiny_published(monkeypatch)
-    assert len(hitsz_vcm.load(made()).train) == 2
+    rows = ["2 1 24 502 4", "1 25 48 502 3", "2 49 72 502 4", "1 73 96 502 3"]
+    assert len(hitsz_vcm.load(made(track_test_info=rows)).train) == 2
+    with pytest.raises(ValueError, match="query without a match 2 for 0"):
+        hitsz_vcm.load(made())
 
 
 @pytest.mark.parametrize(

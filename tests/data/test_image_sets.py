@@ -159,7 +159,9 @@ def test_regdb(tmp_path):
     ("/a.bmp 1", r"train_visible_1.txt:2: '/a.bmp' is not a path below"),
     ("a.bmp one", r"train_visible_1.txt:2: 'a.bmp one' is not `path label`"),
     ("a.bmp", r"train_visible_1.txt:2: 'a.bmp' is not"),
-    ("", r"train_visible_1.txt:2: '' is not"),
+    ("a.bmp 1_2", r"train_visible_1.txt:2: 'a.bmp 1_2' is not"),
+    ("a.bmp 1234567890", r"train_visible_1.txt:2: 'a.bmp 1234567890' is not"),
+    ("\n../a.bmp\t1", r"train_visible_1.txt:3: '../a.bmp' is not a path below"),
     ("Visible/0/train0.bmp 1", r"train_visible_1.txt:2: .* is already on line 1"),
 ])
 def test_bad_rows_of_an_image_list_are_named(tmp_path, line, message):
@@ -167,6 +169,14 @@ def test_bad_rows_of_an_image_list_are_named(tmp_path, line, message):
     root = write(tmp_path, REGDB | {"idx/train_visible_1.txt": "\n".join([rows[0], line, *rows[2:]])})
     with pytest.raises(ValueError, match=message):
         image_sets.load_regdb(root)
+
+
+def test_blank_lines_and_tabs_in_an_image_list(tmp_path):
+    plain = image_sets.load_regdb(write(tmp_path, REGDB))
+    text = REGDB["idx/train_visible_1.txt"].replace("\n", "\r\n \r\n").replace(" 1", " \t1")
+    assert image_sets.load_regdb(write(tmp_path, {"idx/train_visible_1.txt": text})) == plain
+    with pytest.raises(ValueError, match="train_visible_1.txt: there is no row"):
+        image_sets.load_regdb(write(tmp_path, {"idx/train_visible_1.txt": "\n\n"}))
 
 
 def test_a_trial_that_is_not_there(tmp_path):
@@ -193,9 +203,17 @@ def test_llcm_draws_its_gallery_from_the_other_modality(tmp_path, query, key):
     assert protocol.camera_rule is True and set(protocol.directions) == {key}
 
 
+def test_blank_lines_in_an_id_list(tmp_path):
+    plain = image_sets.load_llcm(write(tmp_path, LLCM))
+    assert image_sets.load_llcm(write(tmp_path, {"idx/test_id.txt": "\n3,\n\n004\n"})) == plain
+
+
 @pytest.mark.parametrize("changes, options, message", [
     ({"idx/train_vis.txt": "vis/0001/0001_c12_s1.jpg 0\n"}, {}, r"train_vis.txt:1: .* names no camera from c01 to c09"),
     ({"idx/train_vis.txt": "vis/0001/1.jpg 0\n"}, {}, r"train_vis.txt:1: .* names no camera"),
+    ({"idx/train_vis.txt": "\nvis/0001/1.jpg\t0\n"}, {}, r"train_vis.txt:2: .* names no camera"),
+    ({"idx/test_id.txt": "\n\n"}, {}, r"test_id.txt: there is no person number"),
+    ({"idx/test_id.txt": "3\n\n1_2"}, {}, r"test_id.txt:3: '1_2' is not a list of person numbers"),
     ({"idx/test_id.txt": "3,x"}, {}, r"test_id.txt:1: '3,x' is not a list of person numbers"),
     ({"idx/test_id.txt": "3,3"}, {}, r"test_id.txt: a person is listed twice"),
     ({}, {"query": "both"}, r"data.query 'both' is neither ir nor rgb"),

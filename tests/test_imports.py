@@ -18,7 +18,7 @@ LAYERS = [
     {"diagnostics", "evaluate"}, {"train"}, {"main"},
 ]
 # What a room may import from outside; rooms that are not listed import what they like, but no Flax (below).
-OUTSIDE = {"data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record"}, "kernels": {"jax", "chex"},
+OUTSIDE = {"data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record", "simplejpeg"}, "kernels": {"jax", "chex"},
            "configs": {"ml_collections"}}
 DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint",
                  "sklearn": "scikit-learn"}
@@ -133,5 +133,6 @@ def test_requirements_txt_is_the_project_with_cuda12():
 def test_outside_imports_are_the_declared_dependencies():
     names = {name.split(".")[0] for folder in (PACKAGE, "configs") for path in (ROOT / folder).rglob("*.py")
              for _, name in imports(path)} - set(sys.stdlib_module_names) - {PACKAGE, "configs"}
-    declared = project()["dependencies"] + project()["optional-dependencies"]["convert"]
+    extras = project()["optional-dependencies"]
+    declared = project()["dependencies"] + extras["convert"] + extras["fast"]
     assert {DISTRIBUTIONS.get(name, name) for name in names} == {bare(r) for r in declared}

@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m hitpro_jax.main --config=configs/synthetic.py
 
 test: lint
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q --durations=15
 
 test-fast: lint
 	$(VENV)/bin/python -m pytest -q -m "not slow"

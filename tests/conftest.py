@@ -13,6 +13,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 from absl import flags
 
+collect_ignore = ["goldens/make_model_goldens.py"]  # a script that needs torch, not a test
+
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only app.run parses
 
 

@@ -175,7 +175,7 @@ def test_ban_same_camera_bars_the_own_camera(ban):
     assert config.across.ban_same_camera  # as shipped
     config.update_from_flattened_dict({**TINY, "across.ban_same_camera": ban})
     data = train.unlabelled(tuple(Tracklet((), int(m), int(c)) for m, c in zip(modality, camera)), make_mesh())
-    steps, state = train.build(config, data, make_mesh())
+    steps, state, _ = train.build(config, data, make_mesh())
     bank = np.zeros((state.memory.prototypes.shape[0], parts, state.memory.prototypes.shape[1]), np.float32)
     moments = rng.normal(size=(people, 1, bank.shape[2])) + 0.5 * rng.normal(size=(people, cameras, bank.shape[2]))
     features = moments[pids, camera] + 0.05 * rng.normal(size=(len(rows), bank.shape[2]))

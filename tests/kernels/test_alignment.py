@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hitpro_jax.kernels import alignment
@@ -262,6 +262,7 @@ def test_row_permutation_equivariance(seed):
 
 
 @few
+@example(688)  # one tracklet of a modality: less its mean it is nothing, and rounding must not be blown up to something
 @given(seeds)
 def test_padding_rows_change_nothing(seed):
     w = world(seed, padding=7)

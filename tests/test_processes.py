@@ -57,14 +57,17 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(workdir: Path, other: Path):
-    """The same positives; losses, figures and parameters to rounding (sums are taken in another order)."""
+    """The same positives; losses and figures to 0.2 %, arrays to 1 % of their largest entry.
+
+    Sums are taken in another order, and eight steps from random weights let that rounding grow.
+    """
     ours, theirs = arrays(workdir), arrays(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         if value.dtype.kind in "iu":
             np.testing.assert_array_equal(value, theirs[name], err_msg=name)
         else:
-            np.testing.assert_allclose(value, theirs[name], atol=2e-3, err_msg=name)
+            np.testing.assert_allclose(value, theirs[name], atol=0.01 * np.abs(value).max(initial=0), err_msg=name)
     ours, theirs = lines(workdir), lines(other)
     assert [m.keys() for m in ours] == [m.keys() for m in theirs]
     for mine, yours in zip(ours, theirs, strict=True):

@@ -3,14 +3,14 @@
   python -m hitpro_jax.main --config=configs/synthetic.py
   python -m hitpro_jax.main --config=configs/synthetic.py --config.data.seed=1
 
-Six minutes on 2 CPU cores, its environment made first (`make demo`, beside other jobs), four to five of them training.
-Calibration of the world (`experiments/calibrate.py`), mean of both directions' mAP on unseen people, data seeds 0 / 1 / 2:
-pixels 8.8 / 6.4 / 8.4, colour histogram 5.6 / 6.0 / 6.2, random encoder 5.6 / 6.4 / 6.4, frozen pretrained encoder 23.3 /
-27.6 / 27.4 with a stage-2 precision of 0.32 / 0.34 / 0.21 at the first refresh, supervised fine-tuning 53.9 / 66.2 / 56.4;
-HiTPro 41.6 / 49.9 / 43.9.
+Six minutes on 2 CPU cores, its environment made first (`make demo`, beside other jobs), four to five of them
+training. Calibration of the world (`experiments/calibrate.py`), mean of both directions' mAP on unseen people, data
+seeds 0 / 1 / 2: pixels 8.8 / 6.4 / 8.4, colour histogram 5.6 / 6.0 / 6.2, random encoder 5.6 / 6.4 / 6.4, frozen
+pretrained encoder 23.3 / 27.6 / 27.4 with a stage-2 precision of 0.32 / 0.34 / 0.21 at the first refresh, supervised
+fine-tuning 53.9 / 66.2 / 56.4; HiTPro 41.6 / 49.9 / 43.9.
 
-Tried on seed 0 and left: loss.intra 0.5 (41.8 for 41.6), and fewer or more look-alikes of the own view that leave level 1:
-loss.same_view 1 (30.2 at step 240, for 36.2) and 20 (37.7 at step 360, for 42.1).
+Tried on seed 0 and left: loss.intra 0.5 (41.8 for 41.6), and fewer or more look-alikes of the own view that leave
+level 1: loss.same_view 1 (30.2 at step 240, for 36.2) and 20 (37.7 at step 360, for 42.1).
 """
 
 from ml_collections import ConfigDict

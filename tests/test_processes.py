@@ -20,7 +20,7 @@ import pytest
 from tests.test_train import OVERRIDES, REPO, lines, world  # noqa: F401 - world is a fixture
 
 STEPS = 8
-PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.02}  # Adam blows rounding up: its first steps are signs
+PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002}  # Adam's first steps are signs: they blow rounding up
 
 
 def command(world: str, workdir: Path, *words: str, **overrides) -> list[str]:  # noqa: F811
@@ -57,21 +57,24 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(workdir: Path, other: Path):
-    """The same positives; losses and figures to 0.2 %, arrays to 1 % of their largest entry.
+    """The same positives; losses and figures to 0.1 %, arrays to 0.5 % of their largest entry.
 
-    Sums are taken in another order, and eight steps from random weights let that rounding grow.
+    Sums are taken in another order, which can turn a ReLU over; the optimiser's running gradients show every such
+    turn (2 % seen) and are left out.
     """
     ours, theirs = arrays(workdir), arrays(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
+        if name.startswith(".opt_state"):
+            continue
         if value.dtype.kind in "iu":
             np.testing.assert_array_equal(value, theirs[name], err_msg=name)
         else:
-            np.testing.assert_allclose(value, theirs[name], atol=0.01 * np.abs(value).max(initial=0), err_msg=name)
+            np.testing.assert_allclose(value, theirs[name], atol=0.005 * np.abs(value).max(initial=0), err_msg=name)
     ours, theirs = lines(workdir), lines(other)
     assert [m.keys() for m in ours] == [m.keys() for m in theirs]
     for mine, yours in zip(ours, theirs, strict=True):
-        assert mine == pytest.approx(yours, rel=2e-3, abs=2e-3)
+        assert mine == pytest.approx(yours, rel=1e-3, abs=1e-3)
     mine, yours = (json.loads((w / "result.json").read_text()) for w in (workdir, other))
     for direction in ("i2v", "v2i"):
         assert mine[direction] == pytest.approx(yours[direction], abs=0.2)

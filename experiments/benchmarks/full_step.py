@@ -26,12 +26,10 @@ import numpy as np
 from absl import app, flags
 
 from configs import vcm
-from hitpro_jax import optim, train
+from hitpro_jax import train
 from hitpro_jax.kernels.mining import Group
-from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.resnet import INTERLEAVED
 from hitpro_jax.sharding import make_mesh
-from hitpro_jax.steps import initial_state, make_steps
 
 BACKBONE = flags.DEFINE_string("backbone", "resnet50", "a name of encoder.backbone")
 DTYPE = flags.DEFINE_string("dtype", None, "of the arithmetic (default: the config's)")
@@ -52,19 +50,12 @@ def build():
     tracklet = np.arange(clips, dtype=np.int32) // 2 * 2 + np.arange(clips, dtype=np.int32) % 2
     rows = np.arange(BANK, dtype=np.int32)
     group = Group(rows % 2, rows // 2 % 6, rows % 12, np.ones(BANK, bool))
-    mesh, encoder = make_mesh(), make_encoder(**config.encoder)
-    variables = init_variables(encoder, size, 0)
-    total = config.train.epochs * config.train.steps_per_epoch
-    optimiser = optim.make_optimiser(
-        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
-        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=total)
-    method = train.make_method(config, num_views=12, mesh=mesh)
-    memory = method.empty(BANK, variables["params"]["neck"]["scale"].shape[0])
-    arguments = initial_state(variables, optimiser, memory), {
-        "frames": frames, "mask": np.ones(frames.shape[:2], bool), "tracklet": tracklet}, group
+    data = train.Unlabelled((), group.modality, group.camera, group.view, group)
+    steps, state, _ = train.build(config, data, make_mesh(), lambda line: None)
+    arguments = state, {"frames": frames, "mask": np.ones(frames.shape[:2], bool), "tracklet": tracklet}, group
     print(f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {clips} clips x "
           f"{batch.clip_length} frames of {size[0]} x {size[1]} = {clips * batch.clip_length} frames", flush=True)
-    return make_steps(encoder, optimiser, method, total, mesh), arguments
+    return steps, arguments
 
 
 def main(_) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax import diagnostics
-from hitpro_jax.kernels.alignment import Positives
+from hitpro_jax.kernels.positives import Positives
 from hitpro_jax.methods.hitpro import Memory
 from tests.reference.worlds import world
 

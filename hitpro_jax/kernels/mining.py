@@ -108,12 +108,7 @@ def nearest(
 
     bank = _Bank(prototypes, level, group)
     none = Neighbours(jnp.full((size, reach), -1), jnp.full((size, reach), -jnp.inf))
-    table = fold_rows(row, (jnp.arange(size), bank), none, bank, bias, block=block, mesh=mesh)
-    missing = ((0, 0), (0, count - reach))
-    return Neighbours(
-        jnp.pad(table.index, missing, constant_values=-1),
-        jnp.pad(table.similarity, missing, constant_values=-jnp.inf),
-    )
+    return _widened(fold_rows(row, (jnp.arange(size), bank), none, bank, bias, block=block, mesh=mesh), count)
 
 
 def view_bias(
@@ -235,8 +230,12 @@ def keep_top(
         best, place = jax.lax.top_k(masked, reach)  # ties go to the lower column: the order stays
         return Neighbours(jnp.where(best > -jnp.inf, jnp.take_along_axis(index, place, axis=1), -1), best)
 
-    table = each_part(front, (*neighbours, keep), mesh=mesh)
-    missing = ((0, 0), (0, count - reach))
+    return _widened(each_part(front, (*neighbours, keep), mesh=mesh), count)
+
+
+def _widened(table: Neighbours, count: int) -> Neighbours:
+    """The table with empty columns behind it, up to `count`."""
+    missing = ((0, 0), (0, count - table.index.shape[1]))
     return Neighbours(
         jnp.pad(table.index, missing, constant_values=-1),
         jnp.pad(table.similarity, missing, constant_values=-jnp.inf),

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from hitpro_jax.kernels import alignment, losses
-from hitpro_jax.kernels.alignment import Positives
 from hitpro_jax.kernels.columns import place_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import Group
+from hitpro_jax.kernels.positives import Positives, no_positives
 from hitpro_jax.kernels.prototypes import aggregate_parts
 from hitpro_jax.kernels.schedules import ramp, schedule
 
@@ -53,7 +53,7 @@ class HiTPro:
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
         def nothing(options):
-            return alignment.no_positives(size, positives=options["positives"], ambiguous=options["ambiguous"])
+            return no_positives(size, positives=options["positives"], ambiguous=options["ambiguous"])
 
         same_view = jnp.full((size, self.loss_options["same_view"]), -1, jnp.int32)
         return Memory(jnp.zeros((size, dim)), jnp.zeros(size), nothing(self.within), nothing(self.across), same_view)

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hitpro_jax.kernels import alignment
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax.kernels.mining import Group, Neighbours
+from hitpro_jax.kernels.positives import cycle_consistent, no_positives
 from tests.reference import mining as naive
 from tests.reference.worlds import world
 
@@ -193,7 +194,7 @@ def test_few_rows(size):
 
 def test_direct_does_not_read_stage1():
     w = world(1)
-    nothing = alignment.no_positives(ROWS, positives=4, ambiguous=3)
+    nothing = no_positives(ROWS, positives=4, ambiguous=3)
     np.testing.assert_array_equal(
         dense(stage2(w, stage1(w), direct=True)), dense(stage2(w, nothing, direct=True))
     )
@@ -202,10 +203,10 @@ def test_direct_does_not_read_stage1():
 def test_twins_in_one_view_pass_the_cycle_through_a_shared_positive():
     """Rows 0 and 1 are tracklets of one person in one view, 2 theirs in another camera, 3 infrared."""
     links = jnp.array([[2, -1], [2, -1], [0, 1], [-1, -1]])
-    table = alignment.Neighbours(jnp.array([[3], [3], [3], [1]]), jnp.ones((4, 1)))
-    assert alignment.cycle_consistent(table, links)[:, 0].tolist() == [True, True, True, True]
+    table = Neighbours(jnp.array([[3], [3], [3], [1]]), jnp.ones((4, 1)))
+    assert cycle_consistent(table, links)[:, 0].tolist() == [True, True, True, True]
     strangers = links.at[0, 0].set(-1)  # 0 shares nothing with 1, to which 3 leads back
-    assert alignment.cycle_consistent(table, strangers)[:, 0].tolist() == [False, True, True, True]
+    assert cycle_consistent(table, strangers)[:, 0].tolist() == [False, True, True, True]
 
 
 values = arrays.arrays(np.float32, (ROWS, 7), elements=st.floats(-1, 1, width=32, allow_subnormal=False))
@@ -325,7 +326,7 @@ def test_one_trace_across_epochs():
         )
         return within.threshold, jnp.sum(within.index >= 0)
 
-    nothing = alignment.no_positives(ROWS, positives=4, ambiguous=3)
+    nothing = no_positives(ROWS, positives=4, ambiguous=3)
     theta, strict = epoch(w.prototypes, 0.95, 0.5, nothing.threshold)
     _, loose = epoch(w.prototypes, 0.7, -1.0, theta)
     assert len(traces) == 1 and int(strict) < int(loose)
@@ -381,7 +382,7 @@ def test_rows_on_four_devices_equal_one_device():
 
 def test_unknown_debiasing():
     w = world(0)
-    nothing = alignment.no_positives(ROWS, positives=1, ambiguous=1)
+    nothing = no_positives(ROWS, positives=1, ambiguous=1)
     with pytest.raises(ValueError, match="unknown modality debiasing 'whiten'"):
         alignment.across_modalities(
             jnp.asarray(w.prototypes), nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten"

@@ -112,6 +112,14 @@ def get_config() -> ConfigDict:
     return config
 
 
+def use_small_encoder(config: ConfigDict) -> None:
+    """The encoder of 0.4 M parameters that comes with its weights, at its image size: what a CPU can train."""
+    config.data.image_size = (64, 32)
+    config.encoder.backbone = "resnet_small"
+    config.encoder.as_product = True
+    config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+
+
 def _stage() -> ConfigDict:
     stage = ConfigDict()
     stage.enabled = True

@@ -12,8 +12,8 @@
 Images in a folder are taken in the order of the numbers in their names. With two more columns, pid and split (train,
 query or gallery), query and gallery are scored; training reads no pid. All rules: hitpro_jax/data/folder.py.
 
-As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the lines of the encoder, init
-and image_size out: what remains is base.py, a ResNet-50 at 288 x 144 pixels.
+As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the line of
+use_small_encoder out: what remains is base.py, a ResNet-50 at 288 x 144 pixels.
 """
 
 from ml_collections import ConfigDict
@@ -27,12 +27,9 @@ def get_config() -> ConfigDict:
     data.name = "folder"
     data.root = "data/own_folder"
     data.min_frames = 4  # shorter tracklets are left out
-    data.image_size = (64, 32)
     data.cache = True  # decoded frames stay in memory; for large sets False, and data.packed with --mode=pack instead
 
-    config.encoder.backbone = "resnet_small"
-    config.encoder.as_product = True
-    config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+    base.use_small_encoder(config)
     config.batch.tracklets_per_modality = 8
     config.batch.clip_length = 3
     config.prototypes.clip_length = 3

@@ -16,7 +16,6 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     data = config.data
     data.name = "mot"
-    data.image_size = (64, 32)
     data.min_frames = 4
     data.cache = True
     data.cameras.first = ConfigDict({
@@ -24,9 +23,7 @@ def get_config() -> ConfigDict:
         "modality": 0,  # 0 visible, 1 infrared
         "camid": 1})
 
-    config.encoder.backbone = "resnet_small"
-    config.encoder.as_product = True
-    config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+    base.use_small_encoder(config)
     config.batch.tracklets_per_modality = 8
     config.batch.clip_length = 3
     config.prototypes.clip_length = 3

@@ -23,12 +23,9 @@ def get_config() -> ConfigDict:
     data = config.data
     data.name = "synthetic"
     data.jobs = 2  # processes that draw the pictures
-    data.image_size = (64, 32)
     data.cache = True
 
-    config.encoder.backbone = "resnet_small"
-    config.encoder.as_product = True
-    config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+    base.use_small_encoder(config)
 
     config.batch.tracklets_per_modality = 12
     config.batch.clip_length = 2

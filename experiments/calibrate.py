@@ -51,9 +51,9 @@ def calibrate(seed: int) -> dict[str, float]:
     figures = {"pixels": scored(_thumbnail, {}), "histogram": scored(_histogram, {}),
                "random": scored(embed, untrained), "frozen, visible to visible": round(visible, 2),
                "frozen": scored(embed, frozen)}
-    tracklets, pids = anonymise(dataset.train, config.seed)
-    figures |= first_refresh(config, tracklets, pids, reader, mesh)
+    figures |= first_refresh(config, dataset, reader, mesh)
     if SUPERVISED_EPOCHS.value:
+        tracklets, pids = anonymise(dataset.train, config.seed)
         labels = np.unique(pids, return_inverse=True)[1]
         tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value, steps=90,
                                tracklets_per_modality=16, clips_per_tracklet=1, clip_length=2, triplet=0.0,
@@ -62,19 +62,17 @@ def calibrate(seed: int) -> dict[str, float]:
     return figures
 
 
-def first_refresh(config, tracklets, pids, reader, mesh) -> dict[str, float]:
+def first_refresh(config, dataset, reader, mesh) -> dict[str, float]:
     """Precision of the positives that the frozen encoder gives."""
-    data = train.unlabelled(tracklets, mesh)
-    steps, state, where = train.build(config, data, mesh)
+    caught = {}
     with Writer("runs/calibration") as writer:
-        trainer = train.Trainer(config, data, reader, steps, where, mesh, writer)
-        caught = {}
+        trainer, state, pids = train.prepare(config, dataset, reader, mesh, writer)
 
         def observe(memory, before):
-            caught.update(train.Observer(data, pids)(memory, before))
+            caught.update(train.Observer(trainer.data, pids)(memory, before))
             return caught
 
-        train.refresh(trainer, jax.device_put(state, where), observe, 0)
+        train.refresh(trainer, jax.device_put(state, trainer.where), observe, 0)
     return {f"{stage} precision": round(caught[f"align/{stage}/precision"], 3) for stage in ("within", "across")}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hitpro_jax import evaluate, train
-from hitpro_jax.data.records import anonymise
+from hitpro_jax.data.pipeline import share_of
 from hitpro_jax.embedding import layout_of
 from hitpro_jax.sharding import make_mesh, to_global
 from hitpro_jax.writers import Writer
@@ -29,12 +29,10 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
     """
     mesh = make_mesh()
     dataset, _, reader = evaluate.open_data(config, writer.say)
-    tracklets, _ = anonymise(dataset.train, config.seed)
-    data = train.unlabelled(tracklets, mesh)
-    steps, state, where = train.build(config, data, mesh, writer.say)
+    trainer, state, _ = train.prepare(config, dataset, reader, mesh, writer)
+    steps, data = trainer.steps, trainer.data
     figures = {"devices": mesh.size, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params))}
-    trainer = train.Trainer(config, data, reader, steps, where, mesh, writer)
-    state = jax.device_put(state, where)
+    state = jax.device_put(state, trainer.where)
 
     batch = next(iter(train.epoch_batches(trainer, state, 0)))
     clips = to_global({name: batch[name] for name in ("frames", "mask", "tracklet")}, mesh)
@@ -53,7 +51,7 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
 
     rows, options = len(data.group.valid), config.prototypes
     dim = state.memory.prototypes.shape[1]
-    shape = rows // jax.process_count(), options.parts
+    shape = share_of(rows, jax.process_count()), options.parts
     parts = np.random.default_rng(jax.process_index()).standard_normal((*shape, dim), np.float32)
     parts, mask = to_global((parts, np.ones(shape, bool)), mesh)
     with writer.waiting("compiling the refresh"):

@@ -15,6 +15,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from hitpro_jax.sharding import fetch
+
 
 def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
     """Shapes, dtypes and shardings of `state`: what `Checkpointer.restore_latest` needs to know of its target.
@@ -203,10 +205,8 @@ def _verify(state: chex.ArrayTree, crc32: Mapping[str, int]):
 
 
 def _crc32(x: jax.Array | np.ndarray) -> int:
-    # An array cut over several processes is gathered, so that the sum does not depend on the cut.
-    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-        x = multihost_utils.process_allgather(x, tiled=True)
-    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    # of the whole array, so that the sum does not depend on how it is cut over processes
+    return zlib.crc32(np.ascontiguousarray(fetch(x)).reshape(-1).view(np.uint8))
 
 
 def _describe(x: Any) -> str:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from hitpro_jax.data.pipeline import share_of
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.resnet import INTERLEAVED, IR_ONLY, RGB_ONLY
-from hitpro_jax.sharding import batch_sharding, local_rows, replicated, to_global
+from hitpro_jax.sharding import local_rows, replicated, row_sharding, to_global
 
 Embed = Callable[[dict, jax.Array, jax.Array, str], jax.Array]
 
@@ -30,14 +30,13 @@ def layout_of(modality: np.ndarray) -> str:
 def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
     """Compiles the evaluation-mode encoder: variables, frames uint8 [B, T, H, W, 3], mask [B, T] -> features [B, D]."""
 
-    def embed(variables, frames, mask, layout):
-        return encoder.apply(variables, frames, mask, layout, train=False).tracklet
+    def embed(variables, *batch):
+        # where parameters are cut over the devices, each gathers them first
+        variables = jax.lax.with_sharding_constraint(variables, replicated(mesh))
+        return encoder.apply(variables, *batch, train=False).tracklet
 
-    def gathered(variables, *batch):  # where parameters are cut over the devices, each gathers them first
-        return embed(jax.lax.with_sharding_constraint(variables, replicated(mesh)), *batch)
-
-    rows = batch_sharding(mesh)
-    return jax.jit(gathered, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
+    rows = row_sharding(mesh)
+    return jax.jit(embed, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
 
 
 def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int, parts: int, mesh: Mesh):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
-from hitpro_jax.data import folder, packed, pipeline, records, sampling
+from hitpro_jax.data import folder, hitsz_vcm, packed, pipeline, records, sampling
 from hitpro_jax.data.datasets import open_dataset
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
@@ -61,8 +61,10 @@ def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Datase
 def _rows_changed(config: ConfigDict, dataset: Dataset) -> str:
     """What makes the rows to be scored other than the published ones."""
     data, gone = config.data, dataset.counts.get("missing", {})
-    changes = [f"least {data.min_frames} frames"] if data.name == "hitsz_vcm" and data.min_frames != 12 else []
-    changes += ["rows repaired"] if data.name == "hitsz_vcm" and data.repair else []
+    changes = []
+    if data.name == "hitsz_vcm":
+        changes += [f"least {data.min_frames} frames"] if data.min_frames != hitsz_vcm.MIN_FRAMES else []
+        changes += ["rows repaired"] if data.repair else []
     lost = sum(gone.get(split, 0) for split in ("query", "gallery"))
     return ", ".join(changes + ([f"{lost} frames missing"] if lost else []))
 

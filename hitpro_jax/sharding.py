@@ -31,9 +31,6 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-batch_sharding = row_sharding
-
-
 def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.ArrayTree:
     """Sharding of every array of parameters or optimiser state: copied to all devices, or cut over them.
 
@@ -90,12 +87,12 @@ def to_global(batch: chex.ArrayTree, mesh: Mesh) -> chex.ArrayTree:
       mesh: mesh over all devices.
 
     Returns:
-      The same pytree of `jax.Array [B, ...]` under `batch_sharding(mesh)`.
+      The same pytree of `jax.Array [B, ...]` under `row_sharding(mesh)`.
 
     Raises:
       ValueError: if the rows do not divide by this process's devices.
     """
-    sharding = batch_sharding(mesh)
+    sharding = row_sharding(mesh)
     devices = mesh.local_mesh.size
     for array in jax.tree.leaves(batch):
         if len(array) % devices:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from hitpro_jax.embedding import Embed, make_embed
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.models.encoder import Encoder
-from hitpro_jax.sharding import batch_sharding, parameter_sharding, replicated
+from hitpro_jax.sharding import parameter_sharding, replicated, row_sharding
 from hitpro_jax.types import TrainState
 
 
@@ -39,7 +39,7 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
       total_steps: of the training, static.
       where: shardings of the state, from `state_sharding`.
     """
-    rows, whole = batch_sharding(mesh), replicated(mesh)
+    rows, whole = row_sharding(mesh), replicated(mesh)
 
     def refresh(state: TrainState, parts, part_mask, group: Group) -> TrainState:
         memory = method.refresh(state.memory, parts, part_mask, group, state.step / total_steps)

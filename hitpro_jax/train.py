@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from hitpro_jax import diagnostics, evaluate, optim
 from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, sampling
-from hitpro_jax.data.records import RGB, Tracklet, anonymise, views
+from hitpro_jax.data.records import RGB, Dataset, Tracklet, anonymise, views
 from hitpro_jax.distributed import Preempted, Preemption
 from hitpro_jax.embedding import embed_all, layout_of
 from hitpro_jax.kernels.mining import Group
@@ -69,12 +69,10 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     mesh = make_mesh()
     writer.say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
     dataset, protocol, reader = evaluate.open_data(config, writer.say)
-    tracklets, pids = anonymise(dataset.train, config.seed)
-    data = unlabelled(tracklets, mesh)
+    trainer, state, pids = prepare(config, dataset, reader, mesh, writer)
+    steps, data = trainer.steps, trainer.data
     for line in missing_levels(data):
         writer.say(line)
-    steps, state, where = build(config, data, mesh, writer.say)
-    trainer = Trainer(config, data, reader, steps, where, mesh, writer)
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
     def scores(state: TrainState) -> dict[str, dict]:
@@ -110,6 +108,15 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             step, fresh = (epoch + 1) * per_epoch, True
     result = result or scores(state)  # none: killed between the last save and here, or finished before
     return evaluate.result_of(protocol, last, result)
+
+
+def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, mesh: Mesh,
+            writer: Writer) -> tuple[Trainer, TrainState, np.ndarray]:
+    """What the loop works with, the state at step 0 on the host, and the person ids that the trainer never sees."""
+    tracklets, pids = anonymise(dataset.train, config.seed)
+    data = unlabelled(tracklets, mesh)
+    steps, state, where = build(config, data, mesh, writer.say)
+    return Trainer(config, data, reader, steps, where, mesh, writer), state, pids
 
 
 def refuse_zeros(config: ConfigDict) -> None:

@@ -16,7 +16,7 @@ def test_one_device_holds_the_batch_unchanged():
     moved = sharding.to_global(batch, mesh)
     assert mesh.axis_names == ("data",)
     for name, array in batch.items():
-        assert moved[name].dtype == array.dtype and moved[name].sharding == sharding.batch_sharding(mesh)
+        assert moved[name].dtype == array.dtype and moved[name].sharding == sharding.row_sharding(mesh)
         np.testing.assert_array_equal(moved[name], array)
 
 

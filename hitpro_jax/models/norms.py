@@ -1,5 +1,8 @@
 """BatchNorm whose statistics are over an explicit number of clips, whatever the number of devices."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -33,6 +36,11 @@ class BatchNorm(nn.BatchNorm):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, x.shape[-1:])
         return y.reshape(x.shape).astype(self.dtype or x.dtype)
+
+
+def backbone_norm(train: bool, dtype: Any, groups: int) -> partial:
+    """The BatchNorm of every backbone, with torch's momentum and epsilon, on which pretrained statistics rest."""
+    return partial(BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, groups=groups)
 
 
 def groups_of(clips: int, norm_group: int, interleaved: bool) -> int:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hitpro_jax.models.norms import BatchNorm, groups_of
+from hitpro_jax.models.norms import backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
 
 RGB_ONLY, IR_ONLY, INTERLEAVED = "rgb", "ir", "interleaved"
@@ -124,8 +124,7 @@ class ResNet(nn.Module):
         grouped = train and not starts
         groups = groups_of(len(x) // length, self.norm_group, layout == INTERLEAVED) if grouped else 1
         conv = partial(Conv, as_product=self.as_product, dtype=self.dtype)
-        norm = partial(BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
-                       groups=groups)
+        norm = backbone_norm(train, self.dtype, groups)
         stem = partial(Stem, self.stem_width, self.stem_kernel, self.stem_pool, conv, norm)
         x = through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length, starts)
         block = remat(self.block) if self.remat else self.block

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from hitpro_jax.models.norms import BatchNorm, groups_of
+from hitpro_jax.models.norms import backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
 from hitpro_jax.models.resnet import INTERLEAVED, Conv, Dtype, through_stems
 
@@ -137,10 +137,8 @@ class ViT(nn.Module):
         if not self.conv_stem:
             return partial(Patches, self.width, self.patch, self.dtype)
         groups = groups_of(clips, self.norm_group, layout == INTERLEAVED) if grouped else 1
-        norm = partial(BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype,
-                       groups=groups)
-        return partial(ConvPatches, self.width, self.patch, partial(Conv, as_product=self.as_product, dtype=self.dtype),
-                       norm)
+        conv = partial(Conv, as_product=self.as_product, dtype=self.dtype)
+        return partial(ConvPatches, self.width, self.patch, conv, backbone_norm(train, self.dtype, groups))
 
 
 vit_b16 = partial(ViT, 768, 12, 12)

@@ -14,7 +14,7 @@ from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
 from hitpro_jax.models.norms import BatchNorm, groups_of
 from hitpro_jax.models.temporal import MeanPool
-from hitpro_jax.sharding import batch_sharding, make_mesh, replicated
+from hitpro_jax.sharding import make_mesh, replicated, row_sharding
 
 SIZE, CLIPS, LENGTH = (8, 6), 8, 2
 
@@ -78,7 +78,7 @@ def train(norm_group: int, frames: np.ndarray, layout: str = resnet.INTERLEAVED)
     mesh, module = make_mesh(), encoder(norm_group)
     variables = encoders.init_variables(module, SIZE, 0)
     mask = np.ones(frames.shape[:2], bool)
-    rows, whole = batch_sharding(mesh), replicated(mesh)
+    rows, whole = row_sharding(mesh), replicated(mesh)
     apply = jax.jit(lambda v, f, m: module.apply(v, f, m, layout, True, mutable=["batch_stats"]),
                     in_shardings=(whole, rows, rows), out_shardings=whole)
     encoded, updates = apply(variables, frames, mask)

@@ -78,7 +78,8 @@ def get_config() -> ConfigDict:
 
     config.loss = loss = ConfigDict()  # HCL
     loss.temperature = 0.05
-    loss.intra = 1.0  # weight of level 1
+    loss.intra = 1.0  # weight of level 1 at the start of training
+    loss.intra_end = 1.0  # and the share of it that is left at the end
     loss.within = 0.5  # weight of level 2
     loss.across = 0.5  # weight of level 3
     loss.within_begin = 0.1  # share of training after which level 2 starts
@@ -113,7 +114,7 @@ def get_config() -> ConfigDict:
 
 
 def use_small_encoder(config: ConfigDict) -> None:
-    """The encoder of 0.4 M parameters that comes with its weights, at its image size: what a CPU can train."""
+    """The encoder of 0.9 M parameters that comes with its weights, at its image size: what a CPU can train."""
     config.data.image_size = (64, 32)
     config.encoder.backbone = "resnet_small"
     config.encoder.as_product = True

@@ -101,7 +101,7 @@ class HiTPro:
         terms = self._split(self._terms, (self.layout(), self._rows, *[PartitionSpec()] * 4), PartitionSpec())(
             memory, group, *batch)
         o = self.loss_options
-        weights = {"intra": o["intra"],
+        weights = {"intra": o["intra"] * schedule(progress, 1.0, o["intra_end"]),
                    "within": o["within"] * ramp(progress, begin=o["within_begin"], length=o["ramp"]),
                    "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"]),
                    "frame": o["frame"]}

@@ -32,7 +32,8 @@ VARIANTS = {
                    "camera_bias": "none", "ema": 0.25},
         "across": {"rule": "relative", "schedule": "constant", "weighting": "uniform", "debias": "none",
                    "cycle": False},
-        "loss": {"frame": 0.4, "ambiguity": "positive", "alpha": 0.3, "intra": 0.7, "within": 0.9, "across": 0.2}},
+        "loss": {"frame": 0.4, "ambiguity": "positive", "alpha": 0.3, "intra": 0.7, "intra_end": 0.25,
+                 "within": 0.9, "across": 0.2}},
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
 }
@@ -185,7 +186,7 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     terms = {"intra": intra(similarity, target, table["twins"], True),
              "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o["alpha"]),
              "across": soft("across", other, table["across_ignore"], 0.0)}
-    weights = {"intra": o["intra"], "frame": o["frame"]}
+    weights = {"intra": o["intra"] * (1.0 + (o["intra_end"] - 1.0) * progress), "frame": o["frame"]}
     for name in ("within", "across"):
         weights[name] = o[name] * min(max((progress - o[name + "_begin"]) / o["ramp"], 0.0), 1.0)
     if o["frame"]:

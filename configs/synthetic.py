@@ -41,8 +41,10 @@ def get_config() -> ConfigDict:
     config.across.reciprocity = 3
     config.across.rho, config.across.kappa = (0.95, 0.85), (0.5, -0.5)
     config.loss.within = config.loss.across = 1.0
+    # the own prototype pulls in level 1 alone, and half as much: it also holds what is peculiar to a stay
+    config.loss.intra, config.loss.alpha = 0.5, 0.0
 
-    config.optim.learning_rate = 1e-3
+    config.optim.learning_rate = 4e-4
     config.optim.warmup_steps = 30
     config.optim.schedule = "cosine"
     config.augment.colour = 0.8

@@ -3,15 +3,23 @@
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from hitpro_jax import evaluate, train
+from hitpro_jax.checkpoint import abstract
+from hitpro_jax.data import hitsz_vcm
 from hitpro_jax.data.pipeline import share_of
 from hitpro_jax.embedding import layout_of
-from hitpro_jax.sharding import make_mesh, to_global
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.models.resnet import INTERLEAVED
+from hitpro_jax.sharding import make_mesh, row_sharding, to_global
+from hitpro_jax.steps import Steps
+from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -60,9 +68,52 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
         start = time.monotonic()
         jax.block_until_ready(steps.refresh(state, parts, mask, data.group))
     figures["refresh seconds"] = time.monotonic() - start
+    tell(figures, writer)
+    return figures
+
+
+def check_ahead(config: ConfigDict, writer: Writer, devices: Sequence[jax.Device]) -> dict[str, float]:
+    """Compiles the step and the refresh of HITSZ-VCM's size for devices that need not be here; reads no data.
+
+    Returns:
+      The figures that were told, by name; bytes and GFLOP are those of one device.
+    """
+    mesh = make_mesh(devices)
+    rows = train.bank_size(hitsz_vcm.PUBLISHED["train"]["tracklets"], mesh)
+    steps, state, clips, group = stand_ins(config, rows, mesh)
+    if len(clips["tracklet"]) % mesh.size:
+        raise ValueError(f"a batch of {len(clips['tracklet'])} clips cannot be cut over {mesh.size} devices: make "
+                         "2 x batch.tracklets_per_modality x batch.clips_per_tracklet a multiple of them")
+    writer.say(f"{len(clips['tracklet'])} clips a step, a bank of {rows} rows, {mesh.size} x {devices[0].device_kind}")
+    figures = {"devices": mesh.size, "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params))}
+    with writer.waiting("compiling the training step"):
+        figures |= costs(steps.train.lower(state, clips, group, INTERLEAVED).compile(), "step")
+    parts = rows, config.prototypes.parts
+    mask = jax.ShapeDtypeStruct(parts, bool)
+    parts = jax.ShapeDtypeStruct((*parts, state.memory.prototypes.shape[1]), np.float32)
+    with writer.waiting("compiling the refresh"):
+        figures |= costs(steps.refresh.lower(state, parts, mask, group).compile(), "refresh")
+    tell(figures, writer)
+    return figures
+
+
+def stand_ins(config: ConfigDict, rows: int, mesh: Mesh) -> tuple[Steps, TrainState, dict, Group]:
+    """The compiled steps of a config, and shapes that stand for state, clips and group: nothing to run on."""
+    batch = config.batch
+    clips = 2 * batch.tracklets_per_modality * batch.clips_per_tracklet
+    shape, place = (clips, batch.clip_length), np.arange(rows, dtype=np.int32)
+    group = Group(place % 2, place // 2 % 6, place % 12, np.ones(rows, bool))
+    data = train.Unlabelled((), group.modality, group.camera, group.view, group)
+    steps, state, where = train.build(config, data, mesh, lambda line: None)
+    batch = {"frames": jax.ShapeDtypeStruct((*shape, *config.data.image_size, 3), np.uint8),
+             "mask": jax.ShapeDtypeStruct(shape, bool), "tracklet": jax.ShapeDtypeStruct((clips,), np.int32)}
+    return steps, abstract(state, where), *(abstract(tree, row_sharding(mesh)) for tree in (batch, group))
+
+
+def tell(figures: dict[str, float], writer: Writer) -> None:
+    """One line a figure."""
     for name, value in figures.items():
         writer.say(f"{name:<32}{value:>16,.6g}")
-    return figures
 
 
 def costs(compiled: jax.stages.Compiled, name: str) -> dict[str, float]:

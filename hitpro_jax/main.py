@@ -18,6 +18,8 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "pack", "check"], "t
                          "make the packed cache data.packed, or tell what a run would cost on each device")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where neither Slurm nor a TPU pod "
                                   "tells the processes of each other; with --processes and --process")
+TOPOLOGY = flags.DEFINE_string("topology", None, "with --mode=check: compile for a TPU slice that is not here, such as "
+                               "v5e-64, instead of running anything")
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "number of this process from 0, with --coordinator", lower_bound=0)
 
@@ -26,10 +28,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
-    from hitpro_jax import check, distributed, evaluate, pack, train
+    from hitpro_jax import check, distributed, evaluate, pack, topology, train
     from hitpro_jax.writers import Writer
 
+    if TOPOLOGY.value and MODE.value != "check":
+        raise app.UsageError("--topology runs nothing: give --mode=check with it")
     try:
+        ahead = topology.devices_of(TOPOLOGY.value, print) if TOPOLOGY.value else ()  # before a device is touched
         distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
@@ -44,7 +49,7 @@ def main(argv: list[str]) -> None:
                 pack.pack(config, writer.say)
                 return
             if MODE.value == "check":
-                check.check(config, writer)
+                check.check_ahead(config, writer, ahead) if ahead else check.check(config, writer)
                 return
             result = train.train(config, writer)
             writer.result(result)

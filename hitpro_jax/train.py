@@ -136,14 +136,18 @@ def due(count: int, every: int) -> bool:
 
 def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view."""
-    # whole blocks first: the bank, and with it a checkpoint, is the same on all device counts that divide a block
-    size = pad_rows(-(-len(tracklets) // BANK_BLOCK) * BANK_BLOCK, mesh)
+    size = bank_size(len(tracklets), mesh)
     modality = np.array([t.modality for t in tracklets], np.int32)
     camera = np.array([t.camid for t in tracklets], np.int32)
     view, _ = views(tracklets)
     padded = [np.pad(column, (0, size - len(column))) for column in (modality, camera, view)]
     group = Group(*padded, valid=np.arange(size) < len(tracklets))
     return Unlabelled(tracklets, modality, camera, view, jax.device_put(group, row_sharding(mesh)))
+
+
+def bank_size(tracklets: int, mesh: Mesh) -> int:
+    """Rows of the bank: whole blocks, so that all device counts that divide a block share checkpoints."""
+    return pad_rows(-(-tracklets // BANK_BLOCK) * BANK_BLOCK, mesh)
 
 
 def missing_levels(data: Unlabelled) -> list[str]:

@@ -1,0 +1,161 @@
+"""k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines stand: blocks and sparse sets.
+
+P prototypes, D features. A row's k-reciprocal encoding is a sparse set of rows with weights that sum to 1, held in tables
+[P, M]; distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
+"""
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hitpro_jax.kernels.mining import Group, nearest
+
+
+class Encoding(NamedTuple):
+    """k-reciprocal encoding of each row: entries in ascending order of index, empty ones behind them."""
+
+    index: jax.Array  # [P, M] int32, P for none
+    weight: jax.Array  # [P, M] float32, rows sum to 1 or are 0
+    width: jax.Array  # [] int32, entries of the longest row
+
+
+def k_reciprocal_encoding(
+    prototypes: jax.Array, group: Group, *, k1: int = 30, k2: int = 6, block: int = 64
+) -> Encoding:
+    """Sparse k-reciprocal encoding of every row among the rows of its modality.
+
+    With N(i, k) the k nearest rows of i, i itself among them, R(i, k) = {j in N(i, k): i in N(j, k)}:
+      R*(i) = R(i, k1) + all R(c, h) of c in R(i, k1) of which more than 2/3 lie in R(i, k1);
+      v_i = softmax over j in R*(i) of -||p_i - p_j||^2;   V_i = mean of v_j over j in N(i, k2).
+    h is k1 / 2, rounded, plus one: the released code of the field (Cluster Contrast, ADCA, PGM) counts i itself among the
+    k1 but not among the k1 / 2, and its numbers are the goldens.
+
+    Args:
+      prototypes: [P, D] float32 unit rows, P at least 1.
+      group: modality and validity of each row; camera and view are not read.
+      k1: size of the reciprocal lists, at least 2, static.
+      k2: neighbours averaged over, at most k1, static; 1 for none.
+      block: rows per pass, static.
+
+    Returns:
+      Encoding [P, M], M = k2 k1 ceil(h / 3), which no row can exceed, as each candidate adds less than a third of its
+      list; invalid rows are empty.
+
+    Memory: O(P M + block (k1 (k1 + h) h + D k1 h / 3)). Time: 2 P^2 D flops for the neighbours.
+
+    >>> group = Group(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
+    >>> bank = jnp.array([[1., 0.], [1., 0.], [0., 1.]])
+    >>> print(jax.jit(lambda *x: k_reciprocal_encoding(*x, k1=2, k2=1))(bank, group).weight.round(2)[:, :2])
+    [[0.5 0.5]
+     [0.5 0.5]
+     [1.  0. ]]
+    """
+    chex.assert_rank(prototypes, 2)
+    chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
+    size, half = prototypes.shape[0], round(k1 / 2) + 1
+    ranked = _ranked(prototypes, group, max(k1, half), block)
+    full, short = (_reciprocal(ranked[:, :count], block) for count in (k1, half))
+    reach = k1 * math.ceil(half / 3)
+
+    def own(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+        index = _expanded(full[row], short)[:reach]
+        exponent = 2.0 * (prototypes.at[index].get(mode="fill", fill_value=0) @ prototypes[row])
+        return index, jax.nn.softmax(exponent, where=index < size)
+
+    index, weight = _by_row(own, size, block)
+
+    def averaged(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+        near = ranked[row, :k2]
+        ids = index.at[near].get(mode="fill", fill_value=size).reshape(-1)
+        parts = weight.at[near].get(mode="fill", fill_value=0).reshape(-1)
+        return _summed(ids, parts / jnp.maximum(jnp.sum(near < size), 1), size)
+
+    index, weight = _by_row(averaged, size, block)
+    return Encoding(index, weight, jnp.max(jnp.sum(index < size, axis=1), initial=0))
+
+
+def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
+    """Jaccard distances of some rows to all rows.
+
+    d_ij = 1 - sum_k min(V_ik, V_jk) / sum_k max(V_ik, V_jk), where the sum of maxima is 2 less the sum of minima.
+
+    Args:
+      encoding: of `k_reciprocal_encoding`.
+      rows: [B] int32; P stands for an empty row.
+
+    Returns:
+      [B, P] float32 in [0, 1]; 1 where two sets have nothing in common, as where one of them is empty.
+
+    Memory: O(B P). Time: O(B P width), as no row is longer than `encoding.width`.
+
+    >>> encoding = Encoding(jnp.array([[0, 1], [1, 2]]), jnp.array([[.5, .5], [1., 0.]]), jnp.array(2))
+    >>> [round(float(d), 2) for d in jaccard_rows(encoding, jnp.array([0]))[0]]
+    [0.0, 0.67]
+    """
+    size, count = encoding.index.shape[0], rows.shape[0]
+    own = encoding.index.at[rows].get(mode="fill", fill_value=size)
+    # rows of the table are entries, columns the anchors: one gather of a whole line serves all of them
+    anchors = jnp.zeros((size + 1, count), jnp.float32)
+    anchors = anchors.at[own, jnp.arange(count)[:, None]].add(
+        encoding.weight.at[rows].get(mode="fill", fill_value=0)).at[size].set(0.0)
+
+    def add(column: jax.Array, common: jax.Array) -> jax.Array:
+        return common + jnp.minimum(anchors[encoding.index[:, column]], encoding.weight[:, column][:, None])
+
+    common = jax.lax.fori_loop(0, encoding.width, add, jnp.zeros((size, count), jnp.float32))
+    return jnp.clip(1.0 - common / (2.0 - common), 0.0, 1.0).T
+
+
+def _ranked(prototypes: jax.Array, group: Group, count: int, block: int) -> jax.Array:
+    """N(i, count), nearest first and i at the front: [P, count] ids, P for none."""
+    size = prototypes.shape[0]
+    alike = group._replace(view=group.modality)  # any camera of the modality
+    others = nearest(prototypes, alike, relation="same_view", count=count - 1, block=block).index
+    ids = jnp.concatenate([jnp.where(group.valid, jnp.arange(size), -1)[:, None], others], axis=1)
+    return jnp.where(ids >= 0, ids, size)
+
+
+def _reciprocal(ranked: jax.Array, block: int) -> jax.Array:
+    """R(i, k) from N(i, k): the same table with P for those that do not have i among theirs."""
+    size = ranked.shape[0]
+
+    def row(i: jax.Array) -> jax.Array:
+        back = jnp.any(ranked.at[ranked[i]].get(mode="fill", fill_value=size) == i, axis=1)
+        return jnp.where(back, ranked[i], size)
+
+    return _by_row(row, size, block)
+
+
+def _expanded(own: jax.Array, short: jax.Array) -> jax.Array:
+    """R*(i) in ascending order, P behind, from R(i, k1) [k1] and all R(c, h) [P, h]."""
+    size = short.shape[0]
+    lists = short.at[own].get(mode="fill", fill_value=size)
+    there = lists < size
+    inside = jnp.any(lists[:, :, None] == own, axis=2) & there
+    enough = 3 * jnp.sum(inside, axis=1) > 2 * jnp.sum(there, axis=1)
+    ids = jnp.sort(jnp.concatenate([own, jnp.where(enough[:, None], lists, size).reshape(-1)]))
+    return jnp.sort(jnp.where(_first(ids), ids, size))
+
+
+def _summed(ids: jax.Array, weights: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """One entry an id, in ascending order, with the sum of its weights; ids of `size` are none."""
+    order = jnp.argsort(ids, stable=True)
+    ids, weights = ids[order], weights[order]
+    first = _first(ids)
+    place = jnp.cumsum(first) - 1
+    total = jax.ops.segment_sum(jnp.where(ids < size, weights, 0.0), place, ids.shape[0], indices_are_sorted=True)
+    index = jnp.full(ids.shape, size, ids.dtype).at[place].set(ids)
+    return index, total
+
+
+def _first(ids: jax.Array) -> jax.Array:
+    """Which entries of ascending ids differ from the one before."""
+    return jnp.concatenate([jnp.ones(1, bool), ids[1:] != ids[:-1]])
+
+
+def _by_row(function, size: int, block: int):
+    return jax.lax.map(function, jnp.arange(size, dtype=np.int32), batch_size=block)

@@ -7,6 +7,10 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial weights, order, frame choice and augmentation
 
+    config.method = method = ConfigDict()
+    # hitpro | frozen | cluster_contrast | adca | pgm | cap | sdcl | supervised
+    method.name = "hitpro"
+
     config.data = data = ConfigDict()
     # hitsz_vcm | buptcampus | synthetic | mot | folder | mars | sysu_mm01 | regdb | llcm
     data.name = "hitsz_vcm"
@@ -90,6 +94,39 @@ def get_config() -> ConfigDict:
     loss.hard_negatives = 50
     loss.ambiguity = "mask"  # mask | positive | none: same-view prototypes that look like the same person
     loss.same_view = 5  # at most so many of them
+
+    config.clusters = clusters = ConfigDict()  # baselines that cluster, see methods/clusters.py; values of their papers
+    clusters.k1 = 30  # reciprocal neighbours
+    clusters.k2 = 6  # neighbours averaged over
+    clusters.eps = 0.6  # DBSCAN's distance
+    clusters.min_samples = 4
+    clusters.temperature = 0.05
+    clusters.momentum = 0.1  # weight of the old centre
+    clusters.positives = 10  # members of the own cluster that batches draw from and diagnostics read
+    config.adca = ConfigDict()
+    config.adca.begin = 0.5  # share of training after which its second stage begins
+    config.adca.similarity = 0.5  # cosine from which two samples vote for their clusters
+    config.adca.aggregation = 0.1  # weight of the own centre
+    config.pgm = ConfigDict()
+    config.pgm.begin = 0.5
+    config.pgm.weight = 0.25  # of the cross contrast
+    config.cap = cap = ConfigDict()  # the first four instead of those of `clusters`
+    cap.k1 = 20
+    cap.eps = 0.5
+    cap.temperature = 0.07
+    cap.momentum = 0.2
+    cap.begin = 0.1  # share of training after which the inter-camera loss begins
+    cap.weight = 0.5  # of that loss
+    cap.hard_negatives = 50
+    config.sdcl = sdcl = ConfigDict()
+    sdcl.share = 0.9  # of a row's largest cosine, from which an instance is a neighbour
+    sdcl.within = 1.0  # weight of neighbours of the own modality
+    sdcl.across = 0.5  # and of the other one
+    sdcl.begin = 0.2  # share of training after which the latter begin
+    config.supervised = ConfigDict()  # the upper bound
+    config.supervised.temperature = 0.07
+    config.supervised.margin = 0.2
+    config.supervised.triplet = 1.0  # weight of the triplet term
 
     config.optim = optim = ConfigDict()
     optim.name = "adam"  # adam | adamw | sgd

@@ -35,6 +35,8 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
     Returns:
       The figures that were told, by name; bytes are those of one device.
     """
+    if not train.last_step(config):
+        raise ValueError(f"method {config.method.name} takes no step to check: --mode=train only evaluates it")
     mesh = make_mesh()
     dataset, _, reader = evaluate.open_data(config, writer.say)
     trainer, state, _ = train.prepare(config, dataset, reader, mesh, writer)
@@ -57,18 +59,26 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
     figures["steps/s"] = STEPS / (time.monotonic() - start)
     figures["clips/s"] = figures["steps/s"] * len(clips["tracklet"])
 
+    if hasattr(steps.refresh, "lower"):  # a refresh that works on the host has no cost to read off
+        figures |= refresh_costs(trainer, state)
+    tell(figures, writer)
+    return figures
+
+
+def refresh_costs(trainer: train.Trainer, state: TrainState) -> dict[str, float]:
+    """Cost and time of one compiled refresh; the state's buffers are given up."""
+    config, data, steps, mesh, writer = trainer.config, trainer.data, trainer.steps, trainer.mesh, trainer.writer
     rows, options = len(data.group.valid), config.prototypes
     dim = state.memory.prototypes.shape[1]
     shape = share_of(rows, jax.process_count()), options.parts
     parts = np.random.default_rng(jax.process_index()).standard_normal((*shape, dim), np.float32)
     parts, mask = to_global((parts, np.ones(shape, bool)), mesh)
     with writer.waiting("compiling the refresh"):
-        figures |= costs(steps.refresh.lower(state, parts, mask, data.group).compile(), "refresh")
+        figures = costs(steps.refresh.lower(state, parts, mask, data.group).compile(), "refresh")
     with writer.waiting("running the refresh"):
         start = time.monotonic()
         jax.block_until_ready(steps.refresh(state, parts, mask, data.group))
     figures["refresh seconds"] = time.monotonic() - start
-    tell(figures, writer)
     return figures
 
 
@@ -78,6 +88,8 @@ def check_ahead(config: ConfigDict, writer: Writer, devices: Sequence[jax.Device
     Returns:
       The figures that were told, by name; bytes and GFLOP are those of one device.
     """
+    if config.method.name != "hitpro":
+        raise ValueError(f"--topology compiles hitpro alone, not {config.method.name}: leave it out")
     mesh = make_mesh(devices)
     rows = train.bank_size(hitsz_vcm.PUBLISHED["train"]["tracklets"], mesh)
     steps, state, clips, group = stand_ins(config, rows, mesh)

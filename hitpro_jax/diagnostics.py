@@ -12,7 +12,8 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
     """Slash-named figures of one refresh.
 
     Args:
-      memory: HiTPro's memory after the refresh, NumPy leaves; padding rows behind the N tracklets are left out.
+      memory: the method's memory after the refresh (see `ClusterMemory`), NumPy leaves; padding rows behind the N
+        tracklets are left out.
       before: the memory just before it; None at the first refresh, then drift and stability are left out.
       modality, camera, view: int [N].
       pids: int [N], or None if there are no labels.
@@ -39,6 +40,24 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
         rivals = candidates("same_view", modality, camera, pids)
         figures |= {f"align/same_view/{name}": value
                     for name, value in quality(memory.same_view[:size], pids, rivals).items()}
+    if hasattr(memory, "label"):
+        figures |= {f"clusters/{name}": value for name, value in clusters(memory.label[:size], pids).items()}
+    return figures
+
+
+def clusters(label: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
+    """Number of clusters, share of tracklets in none, and purity: how many are of their cluster's commonest person.
+
+    >>> clusters(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 8, 8, 8]))
+    {'number': 2.0, 'outliers': 0.2, 'purity': 0.75}
+    """
+    there = label >= 0
+    figures = {"number": float(len(np.unique(label[there]))), "outliers": float((~there).mean())}
+    if pids is not None:
+        pairs, counts = np.unique(np.stack([label, pids], 1)[there], axis=0, return_counts=True)
+        commonest = np.zeros(label.max(initial=-1) + 1, np.int64)
+        np.maximum.at(commonest, pairs[:, 0], counts)
+        figures["purity"] = _ratio(commonest.sum(), there.sum())
     return figures
 
 

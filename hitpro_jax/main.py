@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
     from hitpro_jax import check, distributed, evaluate, pack, topology, train
+    from hitpro_jax.methods.registry import adapt
     from hitpro_jax.writers import Writer
 
     if TOPOLOGY.value and MODE.value != "check":
@@ -39,8 +40,11 @@ def main(argv: list[str]) -> None:
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     config = CONFIG.value
+    note = adapt(config)
     with Writer(WORKDIR.value or default_workdir(config)) as writer:
         writer.say(f"workdir: {writer.path}")
+        if note:
+            writer.say(note)
         try:
             if MODE.value == "eval":
                 evaluate.evaluate_checkpoint(config, writer)

@@ -1,6 +1,6 @@
 """The compiled pure steps of training: jitted functions with named shardings over the device mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from hitpro_jax.kernels.mining import Group
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.sharding import parameter_sharding, replicated, row_sharding
 from hitpro_jax.types import TrainState
+
+OWN = "method"  # where parameters of the method's own lie among the encoder's, which reads only its own names
 
 
 class Steps(NamedTuple):
@@ -29,7 +31,7 @@ class Steps(NamedTuple):
 
 def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method: Any, total_steps: int,
                mesh: Mesh, where: TrainState) -> Steps:
-    """Compiles a method.
+    """Compiles a method; a refresh that works `on_host` stays a plain function.
 
     Clips, memory and group are cut by rows over the mesh. Where the parameters are cut too, each device gathers them
     before its forward pass and keeps its own part of their update. BatchNorm statistics are those of the global batch
@@ -45,6 +47,11 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
         memory = method.refresh(state.memory, parts, part_mask, group, state.step / total_steps)
         return state.replace(memory=memory)
 
+    def refresh_on_host(*arguments) -> TrainState:
+        state = refresh(*arguments)
+        memory = jax.tree.map(jnp.array, state.memory)  # copies: tables that are one array must not be given up twice
+        return jax.device_put(state.replace(memory=memory), where)
+
     def train(state: TrainState, clips, group: Group, layout: str):
         progress = state.step / total_steps
 
@@ -53,7 +60,9 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
             encoded, updates = encoder.apply(
                 {"params": params, "batch_stats": state.batch_stats}, clips["frames"], clips["mask"], layout,
                 train=True, mutable=["batch_stats"])
-            loss, terms = method.loss(state.memory, encoded, clips, group, progress)
+            # parameters of the method's own, where it has some, stand for the memory's field of their name
+            memory = state.memory._replace(**params.get(OWN, {}))
+            loss, terms = method.loss(memory, encoded, clips, group, progress)
             return loss, (encoded.tracklet, updates["batch_stats"], terms)
 
         (loss, (features, statistics, terms)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -63,18 +72,20 @@ def make_steps(encoder: Encoder, optimiser: optax.GradientTransformation, method
             step=state.step + 1, params=optax.apply_updates(state.params, updates), batch_stats=statistics,
             opt_state=opt_state, memory=method.update(state.memory, features, clips["tracklet"])), metrics
 
+    compiled = jax.jit(refresh, in_shardings=(where, rows, rows, rows), out_shardings=where, donate_argnums=0)
     return Steps(
         embed=make_embed(encoder, mesh),
-        refresh=jax.jit(refresh, in_shardings=(where, rows, rows, rows), out_shardings=where, donate_argnums=0),
+        refresh=refresh_on_host if getattr(method, "on_host", False) else compiled,
         train=jax.jit(train, static_argnums=3, in_shardings=(where, rows, rows), out_shardings=(where, whole),
                       donate_argnums=0))
 
 
-def initial_state(variables: dict, optimiser: optax.GradientTransformation, memory: Any) -> TrainState:
-    """Step 0: the encoder's variables, a new optimiser state and an empty memory."""
-    return TrainState(step=jnp.zeros((), jnp.int32), params=variables["params"],
-                      batch_stats=variables["batch_stats"], opt_state=optimiser.init(variables["params"]),
-                      memory=memory)
+def initial_state(variables: dict, optimiser: optax.GradientTransformation, memory: Any,
+                  own: Mapping | None = None) -> TrainState:
+    """Step 0: the encoder's variables, the method's own parameters, a new optimiser state and an empty memory."""
+    params = {**variables["params"], OWN: own} if own else variables["params"]
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, batch_stats=variables["batch_stats"],
+                      opt_state=optimiser.init(params), memory=memory)
 
 
 def state_sharding(state: TrainState, method: Any, mesh: Mesh, *, cut_parameters: bool) -> TrainState:

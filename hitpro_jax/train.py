@@ -21,7 +21,7 @@ from hitpro_jax.data.records import RGB, Dataset, Tracklet, anonymise, views
 from hitpro_jax.distributed import Preempted, Preemption
 from hitpro_jax.embedding import embed_all, layout_of
 from hitpro_jax.kernels.mining import Group
-from hitpro_jax.methods.hitpro import HiTPro
+from hitpro_jax.methods.registry import make_method
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.pretrained import load_into
 from hitpro_jax.sharding import fetch, make_mesh, pad_rows, row_sharding, to_global
@@ -71,7 +71,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     dataset, protocol, reader = evaluate.open_data(config, writer.say)
     trainer, state, pids = prepare(config, dataset, reader, mesh, writer)
     steps, data = trainer.steps, trainer.data
-    for line in missing_levels(data):
+    for line in missing_levels(data) if config.method.name == "hitpro" else ():
         writer.say(line)
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
@@ -80,7 +80,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh,
                                      config.data.num_workers)
 
-    per_epoch, last = config.train.steps_per_epoch, config.train.epochs * config.train.steps_per_epoch
+    per_epoch, last = config.train.steps_per_epoch, last_step(config)
     record = json.loads(config.to_json_best_effort())
     with (writer.exclusive(), Preemption() as preemption,
           Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer):
@@ -112,11 +112,33 @@ def train(config: ConfigDict, writer: Writer) -> dict:
 
 def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, mesh: Mesh,
             writer: Writer) -> tuple[Trainer, TrainState, np.ndarray]:
-    """What the loop works with, the state at step 0 on the host, and the person ids that the trainer never sees."""
+    """What the loop works with, the state at step 0 on the host, and the person ids that the trainer never sees.
+
+    Choice: only here do ids go to a method, and only to `supervised`, which `make_method` sees to.
+    """
     tracklets, pids = anonymise(dataset.train, config.seed)
     data = unlabelled(tracklets, mesh)
-    steps, state, where = build(config, data, mesh, writer.say)
+    labels = identities(pids, len(data.group.valid)) if config.method.name == "supervised" else None
+    steps, state, where = build(config, data, mesh, writer.say, labels)
     return Trainer(config, data, reader, steps, where, mesh, writer), state, pids
+
+
+def last_step(config: ConfigDict) -> int:
+    """Optimiser steps of the whole run; `frozen` takes none, so that it is only evaluated."""
+    return 0 if config.method.name == "frozen" else config.train.epochs * config.train.steps_per_epoch
+
+
+def identities(pids: np.ndarray, rows: int) -> np.ndarray:
+    """Person ids as dense labels from 0 on, int32 [rows], -1 for padding.
+
+    Raises:
+      ValueError: a tracklet has no id.
+    """
+    if (pids < 0).any():
+        raise ValueError(f"method supervised needs a person id for every training tracklet, and {(pids < 0).sum()} "
+                         "have none: label them, or choose another method.name")
+    labels = np.unique(pids, return_inverse=True)[1].astype(np.int32)
+    return np.pad(labels, (0, rows - len(labels)), constant_values=-1)
 
 
 def refuse_zeros(config: ConfigDict) -> None:
@@ -162,11 +184,11 @@ def missing_levels(data: Unlabelled) -> list[str]:
     return lines
 
 
-def build(config: ConfigDict, data: Unlabelled, mesh: Mesh,
-          say: Callable[[str], None] = print) -> tuple[Steps, TrainState, TrainState]:
+def build(config: ConfigDict, data: Unlabelled, mesh: Mesh, say: Callable[[str], None] = print,
+          labels: np.ndarray | None = None) -> tuple[Steps, TrainState, TrainState]:
     """Encoder, optimiser, method and their compiled steps; the state at step 0, on the host, and its shardings.
 
-    Says where the weights come from.
+    Says where the weights come from. labels: identities, see `make_method`.
     """
     encoder = make_encoder(**config.encoder)
     variables = init_variables(encoder, tuple(config.data.image_size), config.seed)
@@ -179,18 +201,13 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh,
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
         clip_norm=config.optim.clip_norm or None)
-    method = make_method(config, num_views=int(data.view.max()) + 1, mesh=mesh if mesh.size > 1 else None)
+    method = make_method(config, int(data.view.max()) + 1, mesh if mesh.size > 1 else None, labels)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)
-    state = jax.eval_shape(lambda: initial_state(variables, optimiser, memory))
-    where = state_sharding(state, method, mesh, cut_parameters=config.mesh.cut_parameters)
-    return make_steps(encoder, optimiser, method, last, mesh, where), initial_state(variables, optimiser, memory), where
-
-
-def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None) -> HiTPro:
-    """The method with the config's switches; below this line there are only plain keywords."""
-    return HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
-                  config.loss.to_dict(), num_views, mesh)
+    start = partial(initial_state, variables, optimiser, memory,
+                    method.parameters(dim, config.seed) if hasattr(method, "parameters") else None)
+    where = state_sharding(jax.eval_shape(start), method, mesh, cut_parameters=config.mesh.cut_parameters)
+    return make_steps(encoder, optimiser, method, last, mesh, where), start(), where
 
 
 def fingerprint(tracklets: tuple[Tracklet, ...]) -> int:
@@ -289,12 +306,14 @@ def epoch_batches(trainer: Trainer, state: TrainState, step: int):
     config, data, size = trainer.config, trainer.data, len(trainer.data.tracklets)
     epoch, within_epoch = divmod(step, config.train.steps_per_epoch)
     within, across = fetch((state.memory.within, state.memory.across))
+    label = fetch(getattr(state.memory, "label", None))
     plan = sampling.plan_epoch(
         config.seed, epoch, data.view, data.modality, steps=config.train.steps_per_epoch,
         tracklets_per_modality=config.batch.tracklets_per_modality,
         clips_per_tracklet=config.batch.clips_per_tracklet, partner_share=config.batch.partner_share,
         within_index=within.index[:size], within_weight=within.weight[:size],
-        cross_index=across.index[:size], cross_weight=across.weight[:size])
+        cross_index=across.index[:size], cross_weight=across.weight[:size],
+        eligible=None if label is None else label[:size] >= 0)
     return pipeline.train_batches(
         trainer.reader, data.tracklets, plan, clip_length=config.batch.clip_length, seed=config.seed, epoch=epoch,
         start_step=within_epoch, augmentation=config.augment.to_dict(), process_index=jax.process_index(),

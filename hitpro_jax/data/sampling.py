@@ -95,6 +95,7 @@ def plan_epoch(
     within_weight: np.ndarray | None = None,
     cross_index: np.ndarray | None = None,
     cross_weight: np.ndarray | None = None,
+    eligible: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the tracklet of every clip of an epoch: modalities and views balanced, partly mined partners.
 
@@ -121,6 +122,8 @@ def plan_epoch(
       within_weight: float [N, K], 0 for none; None weighs all positives alike.
       cross_index: int [N, K'], positives of the other modality, likewise.
       cross_weight: float [N, K'].
+      eligible: bool [N], the tracklets that the rotation visits, such as those of a cluster; None: all. A modality
+        without any keeps all of its own.
 
     Returns:
       int32 [steps, B]. Clips alternate rgb, ir, rgb, ir ...; the clips of one tracklet are in neighbouring
@@ -138,8 +141,9 @@ def plan_epoch(
     present = [m for m in (RGB, IR) if np.any(modality == m)]
     places = tracklets_per_modality * 2 // len(present)
     anchors = max(1, places - round(partner_share * places))
-    rotations = [_rotation(rng, views, np.flatnonzero(modality == m)) for m in present]
-    sizes = [int(np.sum(modality == m)) for m in present]
+    pools = [_pool(modality == m, eligible) for m in present]
+    rotations = [_rotation(rng, views, pool) for pool in pools]
+    sizes = [len(pool) for pool in pools]
     index, weight = _join((within_index, within_weight), (cross_index, cross_weight), len(views))
 
     def batch() -> list[list[int]]:
@@ -153,6 +157,12 @@ def plan_epoch(
     table = np.array([batch() for _ in range(steps)], np.int32).reshape(steps, len(present), places)
     table = table.transpose(0, 2, 1)[:, :, None]
     return np.repeat(table, clips_per_tracklet, axis=2).reshape(steps, -1)
+
+
+def _pool(own: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
+    """Returns the eligible ones of a modality's tracklets [N] bool, or all of them where none is."""
+    chosen = own if eligible is None else own & eligible
+    return np.flatnonzero(chosen if chosen.any() else own)
 
 
 def _rotation(rng: np.random.Generator, views: np.ndarray, members: np.ndarray) -> Iterator[int]:

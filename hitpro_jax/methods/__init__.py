@@ -1,1 +1,1 @@
-"""Learning methods: each is a memory with three pure functions, `refresh`, `loss` and `update`."""
+"""Learning methods: each a memory with pure functions `refresh`, `loss` and `update`; `registry` picks one by name."""

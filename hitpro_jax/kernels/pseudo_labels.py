@@ -1,0 +1,129 @@
+"""Losses of the baselines that HCL has no part for: over classes made of pseudo-labels, neighbours or identities.
+
+B clips, P rows of a memory, D features. Ids of -1 stand for none.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from hitpro_jax.kernels.prototypes import unit
+
+
+def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int) -> jax.Array:
+    """Mean over the clips of each part (a modality, a camera) that have the term, summed over the parts.
+
+    The baselines' losses are written this way: L = L_rgb + L_ir, or a sum over cameras (from ADCA and CAP).
+
+    Args:
+      loss: [B] float32.
+      has: [B] bool.
+      part: [B] int32 in [0, parts).
+      parts: static.
+
+    Returns:
+      float32 scalar.
+
+    >>> loss, part = jnp.array([2., 4., 5., 9.]), jnp.array([0, 0, 1, 1])
+    >>> float(sum_of_means(loss, loss < 9, part, parts=2))
+    8.0
+    """
+    chex.assert_equal_shape([loss, has, part])
+    mine = has & (part == jnp.arange(parts)[:, None])
+    return jnp.sum(jnp.sum(jnp.where(mine, loss, 0.0), axis=1) / jnp.maximum(jnp.sum(mine, axis=1), 1))
+
+
+def neighbours_of(likeness: jax.Array, candidate: jax.Array, *, share: float | jax.Array) -> jax.Array:
+    """Rows that are nearly as similar as the most similar one: {j: s_ij > share max_j s_ij} (from SDCL).
+
+    Choice: a row whose best candidate is not even positively similar has no neighbour, as in
+    `thresholds.row_threshold`.
+
+    Args:
+      likeness: [B, P] similarities.
+      candidate: [B, P] bool.
+      share: in [0, 1).
+
+    Returns:
+      [B, P] bool.
+
+    >>> neighbours_of(jnp.array([[1., .95, .5]]), jnp.ones((1, 3), bool), share=.9).tolist()
+    [[True, True, False]]
+    """
+    chex.assert_equal_shape([likeness, candidate])
+    best = jnp.max(jnp.where(candidate, likeness, -jnp.inf), axis=1, keepdims=True)
+    return candidate & (best > 0) & (likeness > share * best)
+
+
+def neighbour_loss(
+    similarity: jax.Array, neighbour: jax.Array, candidate: jax.Array, *, temperature: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Neighbour learning: l = -1 / (|N| + 1) sum_{j in N} log( exp(s_j / tau) / sum_{k in C} exp(s_k / tau) ).
+
+    From SDCL, the 1 in the denominator too: it damps clips of few neighbours.
+
+    Args:
+      similarity: [B, P] of clips and rows.
+      neighbour: [B, P] bool, N, within C.
+      candidate: [B, P] bool, C.
+      temperature: tau > 0.
+
+    Returns:
+      loss [B] float32 and has [B] bool; a clip without neighbours has no term.
+
+    >>> both = jnp.ones((1, 2), bool)
+    >>> print(neighbour_loss(jnp.zeros((1, 2)), both, both, temperature=1.)[0])  # 2 log 2 / 3
+    [0.46209812]
+    """
+    chex.assert_equal_shape([similarity, neighbour, candidate])
+    has = jnp.any(neighbour, axis=1)
+    logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
+    log_sum = jax.nn.logsumexp(jnp.where(candidate | ~has[:, None], logits, -jnp.inf), axis=1)
+    count = jnp.sum(neighbour, axis=1)
+    total = count * log_sum - jnp.sum(jnp.where(neighbour, logits, 0.0), axis=1)
+    return jnp.where(has, total / (count + 1), 0.0), has
+
+
+def identity_entropy(
+    features: jax.Array, proxies: jax.Array, label: jax.Array, *, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy over identities: -log( exp(<z, unit w_y> / tau) / sum_c exp(<z, unit w_c> / tau) ).
+
+    Args:
+      features: [B, D] unit rows z.
+      proxies: [C, D] w, of any length; trained.
+      label: [B] identities y, -1 to leave a clip out.
+      temperature: tau > 0.
+
+    Returns:
+      loss [B] float32 and has [B] bool.
+
+    >>> identity_entropy(jnp.array([[1., 0.]]), jnp.eye(2), jnp.array([-1]), temperature=1.)[0].tolist()
+    [0.0]
+    """
+    chex.assert_rank([features, proxies, label], [2, 2, 1])
+    logits, has = features @ unit(proxies).T / temperature, label >= 0
+    aim = jnp.take_along_axis(logits, jnp.maximum(label, 0)[:, None], axis=1)[:, 0]
+    return jnp.where(has, jax.nn.logsumexp(logits, axis=1) - aim, 0.0), has
+
+
+def batch_hard_triplet(features: jax.Array, label: jax.Array, *, margin: float) -> tuple[jax.Array, jax.Array]:
+    """Batch-hard triplet loss on cosines: max(0, hardest negative - hardest positive + margin) (Hermans et al. 2017).
+
+    Args:
+      features: [B, D] unit rows.
+      label: [B] identities, -1 to leave a clip out.
+      margin: of the cosines.
+
+    Returns:
+      loss [B] float32 and has [B] bool.
+
+    >>> batch_hard_triplet(jnp.eye(2), jnp.array([0, 1]), margin=1.5)[0].tolist()
+    [0.5, 0.5]
+    """
+    chex.assert_rank([features, label], [2, 1])
+    similarity, there = features @ features.T, label >= 0
+    same = label[:, None] == label[None]
+    positive = jnp.min(jnp.where(same & there, similarity, 2.0), axis=1)
+    negative = jnp.max(jnp.where(same | ~there, -2.0, similarity), axis=1)
+    return jnp.where(there, jnp.maximum(negative - positive + margin, 0.0), 0.0), there

@@ -1,10 +1,10 @@
 """SDCL (Yang et al., CVPR 2024), its neighbour learning: cluster contrast, and instances drawn to their neighbours.
 
-Followed: besides the cluster memories, a memory of instances. The neighbours of a sample are the instances whose cosine
-to its own memory exceeds 0.9 of the row's largest; a clip is drawn to them in a softmax over all instances, at tau 0.05
-and divided by one more than their number. Within the modality (where the sample itself is the largest of its row) from
-the start, with weight 1; in the other modality from 20 % of training on (epoch 10 of 50), with weight 0.5, visible clips
-in one epoch, infrared ones in the next.
+Followed: besides the cluster memories, a memory of instances. The neighbours of a sample are the instances whose
+cosine to its own memory exceeds 0.9 of the row's largest; a clip is drawn to them in a softmax over all instances, at
+tau 0.05 and divided by one more than their number. Within the modality (where the sample itself is the largest of its
+row) from the start, with weight 1; in the other modality from 20 % of training on (epoch 10 of 50), with weight 0.5,
+visible clips in one epoch, infrared ones in the next.
 
 Differences, besides those of `methods/clusters.py`: one feature a sample, where the paper keeps two, of shallow and of
 deep transformer layers, and takes the neighbours on which both agree; so there is none of the collaboration between

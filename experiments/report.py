@@ -17,7 +17,7 @@ BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end o
 
 def render() -> str:
     """The tables as Markdown; a file of results that is not there is said to be not yet run."""
-    return "\n".join([*_calibration(), "", *_components(), ""])
+    return "\n".join([*_calibration(), "", *_components(), "", *_methods(), ""])
 
 
 def _load(name: str):
@@ -41,16 +41,35 @@ def _calibration() -> list[str]:
 
 
 def _components() -> list[str]:
-    rows = _load("components.json")
+    return _sweep("components", "HiTPro and its parts")
+
+
+def _methods() -> list[str]:
+    """The methods side by side, and in words where another one is ahead of HiTPro."""
+    lines, rows = _sweep("methods", "HiTPro and the adapted baselines"), _load("methods.json") or []
+    scores = {(row["variant"], row["seed"]): np.mean(_pair(row, "result")) for row in rows}
+    ahead = [f"{name} on seed {seed} ({score:.1f} to {scores['HiTPro', seed]:.1f})"
+             for (name, seed), score in sorted(scores.items())
+             if name not in ("HiTPro", "supervised") and score > scores.get(("HiTPro", seed), np.inf)]
+    if ahead:
+        lines += ["", f"**Ahead of HiTPro**, mean of both directions: {', '.join(ahead)}."]
+    elif rows:
+        lines += ["", "No unsupervised baseline is ahead of HiTPro on any seed, by the mean of both directions."]
+    return lines
+
+
+def _sweep(sweep: str, title: str) -> list[str]:
+    rows = _load(f"{sweep}.json")
     if not rows:
-        return ["HiTPro and its parts: not yet run (`python -m experiments.sweep --sweep=components`)."]
+        return [f"{title}: not yet run (`python -m experiments.sweep --sweep={sweep}`)."]
     seeds = sorted({row["seed"] for row in rows})
-    variants = [name for name, _ in sweeps.components()]
+    variants = [name for name, _ in sweeps.SWEEPS[sweep]()]
     found = {(row["variant"], row["seed"]): row for row in rows}
-    lines = [("HiTPro and its parts, mAP in % (infrared to visible / visible to infrared) at the last step, "
-              "no best epoch picked (`python -m experiments.sweep --sweep=components`):"), "",
+    lines = [(f"{title}, mAP in % (infrared to visible / visible to infrared) at the last step, "
+              f"no best epoch picked (`python -m experiments.sweep --sweep={sweep}`):"), "",
              "| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
-    for name, value in (("frozen encoder", "frozen"), *((v, "result") for v in variants)):
+    first = [] if "frozen" in variants else [("frozen encoder", "frozen")]
+    for name, value in (*first, *((v, "result") for v in variants)):
         runs = [found.get((variants[0] if value == "frozen" else name, seed)) for seed in seeds]
         pairs = [_pair(run, value) for run in runs]
         cells = [f"{p[0]:.1f} / {p[1]:.1f}" if p else "not yet run" for p in pairs]

@@ -1,9 +1,12 @@
-"""Supervised training of the encoder: for pretraining and as the upper bound. HiTPro itself never imports this."""
+"""Supervised training of the encoder alone, for pretraining and calibration. HiTPro itself never imports this.
+
+As a method of a run, with checkpoints: `--config.method.name=supervised` (`hitpro_jax/methods/supervised.py`), with the
+same losses.
+"""
 
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -11,6 +14,8 @@ from hitpro_jax import evaluate
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import Tracklet
 from hitpro_jax.embedding import layout_of
+from hitpro_jax.kernels.losses import mean_over
+from hitpro_jax.kernels.pseudo_labels import batch_hard_triplet, identity_entropy
 from hitpro_jax.models.encoder import Encoder
 
 TEMPERATURE, MARGIN = 0.07, 0.2
@@ -42,10 +47,10 @@ def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], la
     def loss_fn(params, statistics, frames, mask, label, layout):
         encoded, updates = encoder.apply({"params": params["encoder"], "batch_stats": statistics}, frames, mask,
                                          layout, train=True, mutable=["batch_stats"])
-        z, w = encoded.tracklet, params["proxies"]
-        logits = z @ (w / jnp.linalg.norm(w, axis=1, keepdims=True)).T / TEMPERATURE
-        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-        return entropy + triplet * _triplet(z, label), (updates["batch_stats"], entropy)
+        z = encoded.tracklet
+        entropy = mean_over(*identity_entropy(z, params["proxies"], label, temperature=TEMPERATURE))
+        hard = mean_over(*batch_hard_triplet(z, label, margin=MARGIN))
+        return entropy + triplet * hard, (updates["batch_stats"], entropy)
 
     @jax.jit(static_argnums=6)
     def step(params, statistics, opt_state, batch, label, key, layout):
@@ -77,12 +82,3 @@ def visible_scores(embed, variables: dict, records, reader, options, mesh) -> di
     """The pretrained encoder in its own domain: every visible tracklet queries all the others in other cameras."""
     features, pids, camids = evaluate.embed_split(embed, variables, records, reader, options, mesh)
     return evaluate.score(features, features, pids, pids, camids, camids)
-
-
-def _triplet(z: jax.Array, label: jax.Array) -> jax.Array:
-    """Batch-hard triplet loss on cosine similarity (Hermans et al. 2017)."""
-    similarity = z @ z.T
-    same = label[:, None] == label[None]
-    hardest_positive = jnp.where(same, similarity, 2.0).min(1)
-    hardest_negative = jnp.where(same, -2.0, similarity).max(1)
-    return jnp.maximum(hardest_negative - hardest_positive + MARGIN, 0.0).mean()

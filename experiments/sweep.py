@@ -39,9 +39,9 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
     result = json.loads((workdir / "result.json").read_text())
     environment = json.loads((workdir / "env.json").read_text())
     directions = [key for key, value in result.items() if isinstance(value, dict)]
-    last = [m for m in metrics if "align/within/precision" in m][-1]
+    last = ([m for m in metrics if "align/within/precision" in m] or [{}])[-1]  # frozen: no refresh
     kept = {name: round(value, 3) for name, value in last.items()
-            if name.startswith("align/") and ("precision" in name or "recall_any" in name)}
+            if name.startswith("align/") and ("precision" in name or "recall_any" in name) or "purity" in name}
     return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
             "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
             "commit": environment["git"], "devices": environment["devices"], "cores": os.cpu_count()}

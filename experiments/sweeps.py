@@ -12,4 +12,11 @@ def components() -> Iterator[tuple[str, dict]]:
     yield "with the frame term", {"loss.frame": 0.5}
 
 
-SWEEPS = {"components": components}
+def methods() -> Iterator[tuple[str, dict]]:
+    """HiTPro and the adapted baselines, each with the values of its paper."""
+    yield "HiTPro", {}
+    for name in ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervised"):
+        yield name, {"method.name": name}
+
+
+SWEEPS = {"components": components, "methods": methods}

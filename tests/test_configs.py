@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -16,6 +17,7 @@ from configs import base
 from hitpro_jax import main, optim, train
 from hitpro_jax.data import protocols
 from hitpro_jax.kernels.mining import Group
+from hitpro_jax.methods import registry
 from hitpro_jax.models.encoder import Encoded, make_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,19 +54,27 @@ def test_fields_are_those_of_base(name):
 
 
 def trace(config: ConfigDict) -> None:
-    """Builds all that a config's switches choose and traces a refresh, a loss and an update; nothing is compiled."""
+    """Builds all that a config's switches choose and traces a refresh, a loss and an update; nothing is compiled.
+
+    A refresh that works on the host cannot be traced, and `frozen` has none of the three.
+    """
     make_encoder(**config.encoder)
     optim.make_optimiser(
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=100)
-    method = train.make_method(config, num_views=4, mesh=None)
     size, width, shape = 40, 6, jax.ShapeDtypeStruct
+    labels = np.zeros(size, np.int32) if config.method.name == "supervised" else None
+    method = train.make_method(config, num_views=4, mesh=None, labels=labels)
+    if config.method.name == "frozen":
+        return
     ids, yes = shape((size,), jnp.int32), shape((size,), bool)
     clips = {"tracklet": shape((4,), jnp.int32), "mask": shape((4, 2), bool)}
     encoded = Encoded(shape((4, width), jnp.float32), shape((4, 2, width), jnp.float32))
 
     def epoch(parts, mask, group, encoded, clips, progress):
-        memory = method.refresh(method.empty(size, width), parts, mask, group, progress)
+        memory = method.empty(size, width)
+        if not getattr(method, "on_host", False):
+            memory = method.refresh(memory, parts, mask, group, progress)
         loss, _ = method.loss(memory, encoded, clips, group, progress)
         return loss, method.update(memory, encoded.tracklet, clips["tracklet"])
 
@@ -79,7 +89,8 @@ def test_switches_are_accepted(name):
 
 def documented() -> list[tuple[str, str]]:
     """(field, value) of every `a | b | c` in a comment of base.py, the stage's for both stages."""
-    found = []
+    names = re.search(r"# (.+)\n    method\.name = ", (ROOT / "configs" / "base.py").read_text())[1]
+    found = [("method.name", name) for name in names.split(" | ")]
     for section, field, words in re.findall(r"^    (\w+)\.(\w+) = .*?# .*?(\w+(?: \| \w+)+)",
                                             (ROOT / "configs" / "base.py").read_text(), re.MULTILINE):
         for place in {"stage": ("within", "across")}.get(section, (section,)):
@@ -91,7 +102,8 @@ def documented() -> list[tuple[str, str]]:
 def test_the_documented_switches_are_found():
     counted = {field: sum(f == field for f, _ in documented()) for field, _ in documented()}
     assert counted["across.rule"] == 4 and counted["within.weighting"] == 5 and counted["loss.ambiguity"] == 3
-    assert counted["encoder.aggregator"] == 3 and counted["optim.schedule"] == 3 and len(counted) >= 14
+    assert counted["encoder.aggregator"] == 3 and counted["optim.schedule"] == 3 and len(counted) >= 15
+    assert [name for field, name in documented() if field == "method.name"] == sorted(registry.NAMES)
 
 
 @pytest.mark.parametrize("field, value", [pair for pair in documented() if not pair[0].startswith("data.")],

@@ -1,5 +1,6 @@
 """Sweeps name real fields, and the README's tables are those of the result files."""
 
+import json
 import subprocess
 import sys
 
@@ -14,7 +15,22 @@ def test_readme_equals_the_result_files():
 
 def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert report.render().count("not yet run") == 2
+    assert report.render().count("not yet run") == 3
+
+
+def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
+    def row(variant, seed, mean):
+        return {"variant": variant, "seed": seed, "result": {key: {"mAP": mean} for key in ("i2v", "v2i")},
+                "frozen": {"i2v": 1.0, "v2i": 1.0}, "minutes": 2.0, "commit": "abc", "devices": {"cpu": 1}, "cores": 2}
+
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    rows = [row("HiTPro", 0, 40.0), row("HiTPro", 1, 40.0), row("cap", 0, 41.5), row("pgm", 1, 39.0),
+            row("supervised", 0, 60.0)]
+    (tmp_path / "methods.json").write_text(json.dumps(rows))
+    assert "**Ahead of HiTPro**, mean of both directions: cap on seed 0 (41.5 to 40.0)." in report.render()
+    assert "| cap | 41.5 / 41.5 | not yet run | - |" in report.render()
+    (tmp_path / "methods.json").write_text(json.dumps([row for row in rows if row["variant"] != "cap"]))
+    assert "No unsupervised baseline is ahead of HiTPro on any seed" in report.render()
 
 
 def test_sweeps_name_fields_that_exist_and_change_them():

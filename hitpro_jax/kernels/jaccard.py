@@ -10,7 +10,6 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hitpro_jax.kernels.mining import Group, nearest
 
@@ -158,4 +157,4 @@ def _first(ids: jax.Array) -> jax.Array:
 
 
 def _by_row(function, size: int, block: int):
-    return jax.lax.map(function, jnp.arange(size, dtype=np.int32), batch_size=block)
+    return jax.lax.map(function, jnp.arange(size), batch_size=block)

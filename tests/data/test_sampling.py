@@ -210,6 +210,19 @@ def test_heavy_positives_are_drawn_more_often_and_weight_zero_never():
     assert Counter(table[:, 1].tolist())[492] <= 3
 
 
+def test_the_rotation_visits_the_eligible_alone():
+    views, modality = world([6, 6], [9])
+    eligible = np.random.default_rng(0).random(len(views)) < 0.5
+    drawn = plan(views, modality, p=2, eligible=eligible)
+    assert set(drawn.ravel()) == set(np.flatnonzero(eligible))
+    none_infrared = eligible & (modality == RGB)
+    drawn = plan(views, modality, p=2, eligible=none_infrared)
+    assert set(drawn.ravel()) == set(np.flatnonzero(none_infrared | (modality == IR)))
+    few = np.arange(len(views)) < 1  # fewer than asked for: repeated, as in a small modality
+    assert set(plan(views, modality, p=4, eligible=few)[:, ::2].ravel()) <= {0} | set(np.flatnonzero(modality == IR))
+    np.testing.assert_array_equal(plan(views, modality, eligible=np.ones(len(views), bool)), plan(views, modality))
+
+
 def test_a_plan_is_a_function_of_seed_epoch_and_positives():
     views, modality = world([20, 20], [40])
     within, cross = random_positives(views, modality, count=2)

@@ -26,11 +26,12 @@ def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     rows = [row("HiTPro", 0, 40.0), row("HiTPro", 1, 40.0), row("cap", 0, 41.5), row("pgm", 1, 39.0),
             row("supervised", 0, 60.0)]
+    rows[2]["result"]["v2i"]["mAP"] = 39.0  # ahead in one direction alone
     (tmp_path / "methods.json").write_text(json.dumps(rows))
-    assert "**Ahead of HiTPro**, mean of both directions: cap on seed 0 (41.5 to 40.0)." in report.render()
-    assert "| cap | 41.5 / 41.5 | not yet run | - |" in report.render()
+    assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in report.render()
+    assert "| cap | 41.5 / 39.0 | not yet run | - |" in report.render()
     (tmp_path / "methods.json").write_text(json.dumps([row for row in rows if row["variant"] != "cap"]))
-    assert "No unsupervised baseline is ahead of HiTPro on any seed" in report.render()
+    assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in report.render()
 
 
 def test_sweeps_name_fields_that_exist_and_change_them():

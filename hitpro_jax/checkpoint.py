@@ -1,8 +1,9 @@
 """Checkpoints: saved in the background by Orbax, checked by CRC when read, refused under a foreign config."""
 
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,20 @@ class Checkpointer:
     def close(self):
         """Waits for a save under way and lets go of the folder."""
         if self._manager:
-            self._manager.close()
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
 
     def wait(self):
-        """Returns once a save under way is on disk."""
+        """Returns once a save under way is on disk.
+
+        Raises:
+          OSError: it cannot be written; the checkpoints before it stay as they are.
+        """
         if self._manager:
-            self._manager.wait_until_finished()
+            with self._writing():
+                self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
@@ -109,6 +118,9 @@ class Checkpointer:
           step: number of the checkpoint, >= 0.
           state: pytree of arrays.
           meta: JSON-able dict given back by `restore_latest`.
+
+        Raises:
+          OSError: as `wait` does, of this save or of the one before.
         """
         leaves = _leaves(state)
         self.wait()
@@ -120,10 +132,11 @@ class Checkpointer:
             "crc32": {name: _crc32(x) for name, x in leaves.items()},
         })
         full = {name: x for name, x in leaves.items() if x.size}  # Orbax takes no empty array
-        self._manager.save(step, force=True, args=ocp.args.Composite(
-            state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
-            record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
-        ))
+        with self._writing():
+            self._manager.save(step, force=True, args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
+                record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
+            ))
 
     def restore_latest(
         self, abstract_state: chex.ArrayTree, *, partial: bool = False
@@ -156,6 +169,18 @@ class Checkpointer:
             raise ValueError(f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
                              "remove the folder to start anew, or choose another workdir")
         return None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tells a full disk, which Orbax raises as a ValueError or another, in one sentence."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # of another process or a device, not of the disk
+            raise
+        except Exception as error:
+            reason = getattr(error, "strerror", None) or _reason(error).split(": ")[-1]
+            raise OSError(f"cannot write a checkpoint to {self._directory} ({reason}): make room there; the same "
+                          "command goes on from the checkpoint before") from error
 
     def _read_record(self, step: int) -> dict:
         stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
@@ -192,10 +217,14 @@ def _attempt(read: Callable, *args: Any) -> tuple[Any, str | None]:
     try:
         value, problem = read(*args), None
     except Exception as error:  # noqa: BLE001 - Orbax raises a bare Exception for a truncated file
-        value, problem = None, (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        value, problem = None, _reason(error)[:120]
     if jax.process_count() > 1 and np.any(multihost_utils.process_allgather(np.array(problem is not None))):
         return None, problem or "another process cannot read it"
     return value, problem
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _verify(state: chex.ArrayTree, crc32: Mapping[str, int]):

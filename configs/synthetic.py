@@ -6,10 +6,13 @@
 Six minutes on 2 CPU cores, its environment made first (`make demo`, beside other jobs), four to five of them
 training. Calibration of the world (`experiments/calibrate.py`), mean of both directions' mAP on unseen people, data
 seeds 0 / 1 / 2: pixels 8.8 / 6.4 / 8.4, colour histogram 5.6 / 6.0 / 6.2, random encoder 5.6 / 6.4 / 6.4, frozen
-pretrained encoder 23.3 / 27.6 / 27.4 with a stage-2 precision of 0.32 / 0.34 / 0.21 at the first refresh, supervised
-fine-tuning 53.9 / 66.2 / 56.4; HiTPro 41.6 / 49.9 / 43.9.
+pretrained encoder 27.6 / 31.7 / 29.8 with a stage-2 precision of 0.30 / 0.39 / 0.26 at the first refresh, supervised
+fine-tuning 56.5 / 66.9 / 59.4; HiTPro 48.8 / 56.2 / 52.0.
 
-Tried on seed 0 and left: loss.intra 0.5 (41.8 for 41.6), and fewer or more look-alikes of the own view that leave
+Tried on these seeds, the last step's mAP: learning rate 1e-3 with loss.intra 1 and loss.alpha 0.5 38.7 on seed 0;
+5e-4 45.0 / 48.3 / 48.4; 3e-4 44.4 on seed 0 and 50.6 on seed 2. At 5e-4 without level 1 47.0 on seed 0 and 53.2 on
+seed 2; so the own prototype left level 2 (loss.alpha 0) and pulls half as much in level 1. loss.intra_end 0 at 1e-3:
+38.1 / 48.1 on seeds 0 and 1. On an earlier encoder and seed 0, fewer or more look-alikes of the own view that leave
 level 1: loss.same_view 1 (30.2 at step 240, for 36.2) and 20 (37.7 at step 360, for 42.1).
 """
 

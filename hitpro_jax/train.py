@@ -71,8 +71,6 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     dataset, protocol, reader = evaluate.open_data(config, writer.say)
     trainer, state, pids = prepare(config, dataset, reader, mesh, writer)
     steps, data = trainer.steps, trainer.data
-    for line in missing_levels(data) if config.method.name == "hitpro" else ():
-        writer.say(line)
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
     def scores(state: TrainState) -> dict[str, dict]:
@@ -118,6 +116,8 @@ def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, 
     """
     tracklets, pids = anonymise(dataset.train, config.seed)
     data = unlabelled(tracklets, mesh)
+    for line in missing_levels(data) if config.method.name == "hitpro" else ():
+        writer.say(line)
     labels = identities(pids, len(data.group.valid)) if config.method.name == "supervised" else None
     steps, state, where = build(config, data, mesh, writer.say, labels)
     return Trainer(config, data, reader, steps, where, mesh, writer), state, pids

@@ -4,45 +4,27 @@ P prototypes, D features, M table columns, V views. A table row is best first, t
 / -inf where a row has fewer than M candidates. Nothing of size P x P is ever held.
 """
 
-from typing import NamedTuple
-
 import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.rows import each_part, fold_rows
+from hitpro_jax.kernels.candidates import (
+    Bank,
+    Group,
+    Neighbours,
+    ViewBias,
+    empty_table,
+    merge,
+    refuse_unknown,
+    scores,
+    similarity,
+    widened,
+)
+from hitpro_jax.kernels.rows import each_part, fold_blocks, fold_rows, padded
 from hitpro_jax.kernels.segments import segment_mean
 
-
-class Group(NamedTuple):
-    """What a prototype may know of itself; never a person id."""
-
-    modality: jax.Array  # [P] int32, 0 RGB, 1 IR
-    camera: jax.Array  # [P] int32, the physical camera
-    view: jax.Array  # [P] int32, dense id of (modality, camera)
-    valid: jax.Array  # [P] bool, False for padding rows
-
-
-class Neighbours(NamedTuple):
-    """Nearest candidates of each row."""
-
-    index: jax.Array  # [P, M] int32, -1 for none
-    similarity: jax.Array  # [P, M] float32, -inf for none
-
-
-class _Bank(NamedTuple):
-    """What `nearest` reads, of one row or of a part of the bank."""
-
-    prototype: jax.Array  # [P, D] float32
-    level: jax.Array  # [P] float32
-    group: Group
-
-
-class ViewBias(NamedTuple):
-    """Camera bias of each pair of views: s' = (s - offset) * scale."""
-
-    offset: jax.Array  # [V, V] float32
-    scale: jax.Array  # [V, V] float32
+COLUMNS = 8192  # of the bank that are multiplied at once: enough for full speed
+CHUNKS = 8  # a small bank is cut into so many, or half of it could not be left out
 
 
 def nearest(
@@ -79,7 +61,9 @@ def nearest(
     Returns:
       Neighbours [P, M]; invalid rows and rows without candidates are empty (-1 / -inf).
 
-    Numerics: float32 products at highest precision. Memory: O(block P + P M). Time: 2 P^2 D flops.
+    Numerics: float32 products at highest precision. Memory: O(block P + P M + P D). Time: 2 D flops a candidate
+    pair: every device sorts its rows by modality (same_view: by view) and multiplies a block of rows with those
+    columns alone among which there are candidates.
 
     Raises:
       ValueError: unknown relation.
@@ -91,24 +75,20 @@ def nearest(
     chex.assert_rank(prototypes, 2)
     chex.assert_equal_shape([group.modality, group.camera, group.view, group.valid])
     chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
+    refuse_unknown(relation)
     size = prototypes.shape[0]
-    reach = min(count, size)
     level = jnp.zeros(size, jnp.float32) if level is None else level
 
-    def row(best: Neighbours, anchor: tuple, part: _Bank, offset: jax.Array, bias: ViewBias | None) -> Neighbours:
-        position, own = anchor
-        similarity = _similarity(own.prototype, part.prototype)
-        if bias is not None:
-            view, views = own.group.view, part.group.view
-            similarity = (similarity - bias.offset[view][views]) * bias.scale[view][views]
-        similarity = similarity - (own.level + part.level) / 2.0
-        positions = offset + jnp.arange(part.level.shape[0])
-        allowed = _candidates(own.group, part.group, relation, ban_same_camera) & (position != positions)
-        return _merge(best, jnp.where(allowed, similarity, -jnp.inf), offset)
+    def look(best: Neighbours, own: Bank, part: Bank, offset: jax.Array, bias: ViewBias | None) -> Neighbours:
+        values = _all_scores(own, part, bias, relation, ban_same_camera)
+        return merge(best, values, part.position, first=mesh is None)
 
-    bank = _Bank(prototypes, level, group)
-    none = Neighbours(jnp.full((size, reach), -1), jnp.full((size, reach), -jnp.inf))
-    return _widened(fold_rows(row, (jnp.arange(size), bank), none, bank, bias, block=block, mesh=mesh), count)
+    bank = padded((prototypes, level, group), mesh.size if mesh else 1)
+    bank = _sorted(Bank(*bank, jnp.arange(bank[1].shape[0])), relation, mesh)
+    none = empty_table(bank.level.shape[0], min(count, size))
+    table = fold_blocks(look, bank, none, bank, bias, block=block, mesh=mesh)
+    table = each_part(_back, (bank.position, *table), mesh=mesh)
+    return widened(jax.tree.map(lambda column: column[:size], table), count)
 
 
 def view_bias(
@@ -155,7 +135,7 @@ def view_bias(
         raise ValueError(f"unknown camera bias {mode!r}; use 'none', 'mean' or 'zscore'.")
     view = jnp.where(group.valid, group.view, -1)
     centre, sizes = segment_mean(prototypes, view, num_segments=num_views)
-    mean = _similarity(centre, centre)
+    mean = similarity(centre, centre)
     modality, _ = segment_mean(group.modality, view, num_segments=num_views)
     same = (modality[:, None] == modality[None, :]).astype(jnp.float32)
     pairs = sizes[:, None] * sizes[None, :] * same * (1.0 - jnp.eye(num_views))
@@ -230,50 +210,51 @@ def keep_top(
         best, place = jax.lax.top_k(masked, reach)  # ties go to the lower column: the order stays
         return Neighbours(jnp.where(best > -jnp.inf, jnp.take_along_axis(index, place, axis=1), -1), best)
 
-    return _widened(each_part(front, (*neighbours, keep), mesh=mesh), count)
+    return widened(each_part(front, (*neighbours, keep), mesh=mesh), count)
 
 
-def _widened(table: Neighbours, count: int) -> Neighbours:
-    """The table with empty columns behind it, up to `count`."""
-    missing = ((0, 0), (0, count - table.index.shape[1]))
-    return Neighbours(
-        jnp.pad(table.index, missing, constant_values=-1),
-        jnp.pad(table.similarity, missing, constant_values=-jnp.inf),
-    )
+def _sorted(bank: Bank, relation: str, mesh: jax.sharding.Mesh | None) -> Bank:
+    """Every device's rows by what decides of a pair: rows of one view, or modality, lie together, invalid ones last."""
+
+    def sort(*bank: jax.Array) -> Bank:
+        group = Bank(*bank).group
+        key = group.view if relation == "same_view" else group.modality
+        order = jnp.argsort(jnp.where(group.valid, key, jnp.iinfo(jnp.int32).max))  # stable: ties stay in order
+        return jax.tree.map(lambda column: column[order], Bank(*bank))
+
+    return each_part(sort, bank, mesh=mesh)
 
 
-def _merge(best: Neighbours, similarity: jax.Array, offset: jax.Array | int) -> Neighbours:
-    """The best of one row's entries so far and a part's similarities; -inf is no entry."""
-    reach = best.index.shape[0]
-    fresh, place = jax.lax.top_k(similarity, min(reach, similarity.shape[0]))
-    index = jnp.where(fresh > -jnp.inf, place + offset, -1)
-    if isinstance(offset, int):  # the only part: there is nothing to merge with
-        return Neighbours(index, fresh)
-    both = Neighbours(jnp.concatenate([best.index, index]), jnp.concatenate([best.similarity, fresh]))
-    # parts come in another order on every device: ties go to the lower index all the same
-    falling, index = jax.lax.sort((-both.similarity, both.index), num_keys=2)
-    return Neighbours(index[:reach], -falling[:reach])
+def _back(position: jax.Array, *table: jax.Array) -> Neighbours:
+    """A device's rows of the table in the order of the bank."""
+    order = jnp.argsort(position)
+    return Neighbours(*(column[order] for column in table))
 
 
-def _similarity(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban_same_camera: bool) -> jax.Array:
+    """`scores` [B, Q], a chunk of columns at a time, from the first to the last that has a candidate."""
+    total = part.level.shape[0]
+    width = min(COLUMNS, -(-total // CHUNKS))
+    within = _within_reach(own.group, part.group, relation)
+    first, last = jnp.argmax(within), total - 1 - jnp.argmax(within[::-1])
+
+    def chunk(k: jax.Array, values: jax.Array) -> jax.Array:
+        start = jnp.minimum(k * width, total - width)  # the last chunk begins within the one before it
+        columns = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, width), part)
+        fresh = scores(own, columns, bias, relation=relation, ban_same_camera=ban_same_camera)
+        return jax.lax.dynamic_update_slice_in_dim(values, fresh, start, axis=1)
+
+    nothing = jnp.full_like(own.level, -jnp.inf, shape=(own.level.shape[0], total))
+    return jax.lax.fori_loop(first // width, jnp.where(jnp.any(within), last // width + 1, 0), chunk, nothing)
 
 
-def _candidates(own: Group, group: Group, relation: str, ban_same_camera: bool) -> jax.Array:
-    """[P] bool, which rows stand in the relation to the row `own`."""
-    other_camera = group.camera != own.camera
-    if relation == "same_view":
-        related = group.view == own.view
-    elif relation == "other_camera":
-        related = (group.modality == own.modality) & other_camera
-    elif relation == "other_modality":
-        related = group.modality != own.modality
-        related = related & other_camera if ban_same_camera else related
-    else:
-        raise ValueError(
-            f"unknown relation {relation!r}; use 'same_view', 'other_camera' or 'other_modality'."
-        )
-    return related & own.valid & group.valid
+def _within_reach(own: Group, part: Group, relation: str) -> jax.Array:
+    """[Q] bool, False where a column can be no candidate of any row of the block."""
+    key, keys = (own.view, part.view) if relation == "same_view" else (own.modality, part.modality)
+    low = jnp.min(jnp.where(own.valid, key, jnp.iinfo(jnp.int32).max))
+    high = jnp.max(jnp.where(own.valid, key, -1))
+    near = (keys != low) | (keys != high) if relation == "other_modality" else (keys >= low) & (keys <= high)
+    return near & part.valid & (low <= high)
 
 
 def _pair_variance(
@@ -289,7 +270,7 @@ def _pair_variance(
 
     def row(total: jax.Array, anchor: tuple, part: tuple, offset: jax.Array, mean: jax.Array) -> jax.Array:
         (prototype, own), (prototypes, other, member) = anchor, part
-        deviation = _similarity(prototype, prototypes) - mean[own][other]
+        deviation = similarity(prototype, prototypes) - mean[own][other]
         return total + jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
 
     bank = (prototypes, view, member)

@@ -80,6 +80,11 @@ def get_config() -> ConfigDict:
     config.across.cycle = True
     config.across.ban_same_camera = False  # True where RGB and IR of one camera are aligned twins (BUPTCampus)
 
+    config.alignment = alignment = ConfigDict()  # how both stages find their candidates
+    alignment.search = "exact"  # exact | ivf: all pairs, or those in likely k-means cells (from 1e5 tracklets on)
+    alignment.cells = 0  # ivf: k-means cells; 0: square root of the number of tracklets
+    alignment.probes = 8  # ivf: cells in which each tracklet looks
+
     config.loss = loss = ConfigDict()  # HCL
     loss.temperature = 0.05
     loss.intra = 1.0  # weight of level 1 at the start of training

@@ -4,6 +4,8 @@ P prototypes, D features, K positives, A ambiguous, M neighbours kept in the tab
 [2], by modality m of the anchor: in stage 2 that is the direction from m to the other one (0: RGB to IR).
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from hitpro_jax.kernels.rows import lookup
 from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.kernels.weighting import shared_neighbours, soft_weights
 
+Search = Callable[..., Neighbours]
 VOTERS = 20  # neighbours whose votes are counted, from N-ULC's short lists (choice)
 
 
@@ -42,6 +45,7 @@ def within_modality(
     neighbours: int = 64,
     block: int = 512,
     mesh: jax.sharding.Mesh | None = None,
+    search: Search = mining.nearest,
 ) -> Positives:
     """Stage 1: positives of the same modality seen by other cameras.
 
@@ -66,6 +70,7 @@ def within_modality(
       weighting, temperature, reliability: see `weighting.soft_weights`; reliability [P] or None.
       band: width of the ambiguous band under the bar.
       block, mesh: see `mining.nearest`.
+      search: what makes the tables of neighbours: `mining.nearest`, or `ivf.nearest` with its own options bound.
 
     Returns:
       Positives [P, K1]; rows without any are -1 / 0.
@@ -80,7 +85,7 @@ def within_modality(
     """
     _check(prototypes, group)
     bias = mining.view_bias(prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh)
-    table = mining.nearest(
+    table = search(
         prototypes, group, relation="other_camera", count=neighbours, block=block, bias=bias, mesh=mesh
     )
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
@@ -120,6 +125,7 @@ def across_modalities(
     neighbours: int = 64,
     block: int = 512,
     mesh: jax.sharding.Mesh | None = None,
+    search: Search = mining.nearest,
 ) -> Positives:
     """Stage 2: positives of the other modality, built on stage 1 (paper).
 
@@ -144,6 +150,7 @@ def across_modalities(
       band: width of the ambiguous band under the bar.
       direct, ban_same_camera: see above and `mining.nearest`, static.
       block, mesh: see `mining.nearest`.
+      search: what makes the tables of neighbours: `mining.nearest`, or `ivf.nearest` with its own options bound.
 
     Returns:
       Positives [P, K2]; rows without any are -1 / 0; all rows if only one modality is present.
@@ -160,7 +167,7 @@ def across_modalities(
     if direct:
         within = no_positives(prototypes.shape[0], positives=1, ambiguous=1)
     smooth = smoothed(prototypes, within, block=block, mesh=mesh)
-    table = _across_table(smooth, group, debias, reciprocity, neighbours, block, ban_same_camera, mesh)
+    table = _across_table(smooth, group, debias, reciprocity, neighbours, block, ban_same_camera, mesh, search)
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
     accepted = thresholds.reaches(table, bar)
     accepted &= thresholds.reciprocal(table, count=reciprocity, block=block, mesh=mesh)
@@ -186,6 +193,7 @@ def same_view_ambiguity(
     count: int = 5,
     block: int = 512,
     mesh: jax.sharding.Mesh | None = None,
+    search: Search = mining.nearest,
 ) -> jax.Array:
     """Prototypes of the own view that look like the same person, for level 1.
 
@@ -203,6 +211,7 @@ def same_view_ambiguity(
       rho, rule, fixed: as in stage 1.
       count: A, static.
       block, mesh: see `mining.nearest`.
+      search: what makes the tables of neighbours: `mining.nearest`, or `ivf.nearest` with its own options bound.
 
     Returns:
       [P, A] int32, best first, -1 for none.
@@ -215,7 +224,7 @@ def same_view_ambiguity(
     """
     _check(prototypes, group)
     chex.assert_shape(threshold, (MODALITIES,))
-    table = mining.nearest(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
+    table = search(prototypes, group, relation="same_view", count=count, block=block, mesh=mesh)
     if rule != "statistic":  # there is a relative bar to decide
         threshold = jnp.where(jnp.isfinite(threshold), threshold, -jnp.inf)
     theta = threshold[group.modality]
@@ -259,6 +268,7 @@ def _across_table(
     block: int,
     ban_same_camera: bool,
     mesh: jax.sharding.Mesh | None,
+    search: Search,
 ) -> Neighbours:
     """Stage-2 candidates after the modality bias is removed."""
     if debias not in ("none", "mean", "balanced_knn"):
@@ -266,8 +276,8 @@ def _across_table(
     if debias == "mean":
         smooth = remove_modality_mean(smooth, group)
 
-    def search(count: int, level: jax.Array | None = None) -> Neighbours:
-        return mining.nearest(
+    def near(count: int, level: jax.Array | None = None) -> Neighbours:
+        return search(
             smooth,
             group,
             relation="other_modality",
@@ -279,8 +289,8 @@ def _across_table(
         )
 
     if debias != "balanced_knn":
-        return search(neighbours)
-    return search(neighbours, mining.neighbour_level(search(reciprocity), count=reciprocity))
+        return near(neighbours)
+    return near(neighbours, mining.neighbour_level(near(reciprocity), count=reciprocity))
 
 
 def _thresholds(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+GROUP = 32  # columns; see `largest`
 RELATIONS = ("same_view", "other_camera", "other_modality")
 
 
@@ -106,7 +107,7 @@ def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bo
     [[8, 7]]
     """
     reach = best.index.shape[1]
-    fresh, place = jax.lax.top_k(values, min(reach, values.shape[1]))
+    fresh, place = largest(values, min(reach, values.shape[1]))
     at = position[place] if position.ndim == 1 else jnp.take_along_axis(position, place, axis=1)
     index = jnp.where(fresh > -jnp.inf, at, -1)
     if first and fresh.shape[1] == reach:
@@ -115,6 +116,26 @@ def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bo
     # parts come in another order on every device: ties go to the lower index all the same
     falling, index = jax.lax.sort((-fresh, index), num_keys=2)
     return Neighbours(index[:, :reach], -falling[:, :reach])
+
+
+def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """`jax.lax.top_k` of rows [B, Q], and the same result; faster for long rows.
+
+    The `count` largest entries lie in the `count` groups of neighbouring columns with the largest maxima; so all but
+    these groups are passed over once, for their maxima.
+
+    >>> best, place = largest(jnp.arange(256.).reshape(1, -1), 2)
+    >>> best.tolist(), place.tolist()
+    ([[255.0, 254.0]], [[255, 254]])
+    """
+    rows, width = values.shape
+    if width < 2 * GROUP * count:
+        return jax.lax.top_k(values, count)
+    values = jnp.pad(values, ((0, 0), (0, -width % GROUP)), constant_values=-jnp.inf).reshape(rows, -1, GROUP)
+    _, groups = jax.lax.top_k(jnp.max(values, axis=2), count)
+    groups = jnp.sort(groups, axis=1)  # by column again, as ties go to the lower one
+    best, place = jax.lax.top_k(jnp.take_along_axis(values, groups[:, :, None], axis=1).reshape(rows, -1), count)
+    return best, jnp.take_along_axis(groups, place // GROUP, axis=1) * GROUP + place % GROUP
 
 
 def empty_table(rows: int, count: int) -> Neighbours:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hitpro_jax.kernels.candidates import (
+    GROUP,
     Bank,
     Group,
     Neighbours,
@@ -232,7 +233,7 @@ def _back(position: jax.Array, *table: jax.Array) -> Neighbours:
 
 
 def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban_same_camera: bool) -> jax.Array:
-    """`scores` [B, Q], a chunk of columns at a time, from the first to the last that has a candidate."""
+    """`scores` [B, Q] and up to GROUP empty columns, a chunk of columns at a time, from the first to the last that has a candidate."""
     total = part.level.shape[0]
     width = min(COLUMNS, -(-total // CHUNKS))
     within = _within_reach(own.group, part.group, relation)
@@ -244,7 +245,7 @@ def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban
         fresh = scores(own, columns, bias, relation=relation, ban_same_camera=ban_same_camera)
         return jax.lax.dynamic_update_slice_in_dim(values, fresh, start, axis=1)
 
-    nothing = jnp.full_like(own.level, -jnp.inf, shape=(own.level.shape[0], total))
+    nothing = jnp.full_like(own.level, -jnp.inf, shape=(own.level.shape[0], total + -total % GROUP))
     return jax.lax.fori_loop(first // width, jnp.where(jnp.any(within), last // width + 1, 0), chunk, nothing)
 
 

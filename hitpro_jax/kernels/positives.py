@@ -156,7 +156,7 @@ def propagate(
     def row(ids: jax.Array, routes: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
         same = ids[:, None] == ids[None, :]
         total = jnp.sum(jnp.where(same, routes, 0.0), axis=1)
-        first = jnp.argmax(same, axis=1) == jnp.arange(ids.shape[0])  # one entry a prototype
+        first = ~jnp.any(jnp.tril(same, -1), axis=1)  # one entry a prototype
         best, place = jax.lax.top_k(jnp.where(first & allowed, total, 0.0), count)
         norm = jnp.sum(best)
         return jnp.where(best > 0, ids[place], -1), best / jnp.where(norm > 0, norm, 1.0)

@@ -131,7 +131,8 @@ def each_part(function: Callable[..., Any], rows: tuple, *, mesh: Mesh | None = 
     Choice: for what the compiler would otherwise gather whole, such as a top-k of each row.
 
     Args:
-      function: pure, closing over static values alone; treats rows one by one.
+      function: pure, closing over static values alone; treats rows one by one. Where the device count divides P, it
+        may also move rows and return more or fewer than it got.
       rows: arrays [P, ...].
       mesh: see `fold_rows`.
 
@@ -145,7 +146,8 @@ def each_part(function: Callable[..., Any], rows: tuple, *, mesh: Mesh | None = 
         return function(*rows)
     cut = PartitionSpec(*mesh.axis_names)
     result = jax.shard_map(function, mesh=mesh, in_specs=cut, out_specs=cut)(*padded(rows, mesh.size))
-    return jax.tree.map(lambda x: x[:_length(rows)], result)
+    count = _length(rows)
+    return result if count % mesh.size == 0 else jax.tree.map(lambda x: x[:count], result)
 
 
 def lookup(table: Any, index: jax.Array, *, block: int, mesh: Mesh | None = None) -> Any:

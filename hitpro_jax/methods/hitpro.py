@@ -8,7 +8,7 @@ Person ids appear nowhere: `Group` holds all that a prototype may know of itself
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from hitpro_jax.kernels import alignment, losses
+from hitpro_jax.kernels import alignment, ivf, losses, mining
 from hitpro_jax.kernels.columns import place_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import Group
@@ -49,6 +49,7 @@ class HiTPro:
     loss_options: Mapping[str, Any]
     num_views: int
     mesh: Mesh | None  # of one axis, over which the rows of the memory are cut; None: all on one device
+    alignment: Mapping[str, Any] = field(default_factory=lambda: {"search": "exact"})  # how candidates are searched
 
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
@@ -78,15 +79,15 @@ class HiTPro:
         if self.within["enabled"]:
             within = alignment.within_modality(
                 bank, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
-                **rules)
+                search=self._search, **rules)
         if self.across["enabled"]:
             across = alignment.across_modalities(
                 bank, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
-                mesh=self.mesh, **_rules(self.across, progress, reliability))
+                mesh=self.mesh, search=self._search, **_rules(self.across, progress, reliability))
         within = within or empty.within
         same_view = alignment.same_view_ambiguity(
             bank, group, within.threshold, rho=rules["rho"], rule=rules["rule"], fixed=rules["fixed"],
-            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh)
+            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
         return Memory(bank, reliability, within, across or empty.across, same_view)
 
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
@@ -145,6 +146,16 @@ class HiTPro:
         specs = (self._rows, PartitionSpec(), PartitionSpec())
         return memory._replace(
             prototypes=self._split(move, specs, self._rows)(memory.prototypes, features, tracklet))
+
+    @property
+    def _search(self):
+        kind = self.alignment["search"]
+        if kind == "exact":
+            return mining.nearest
+        if kind == "ivf":
+            cells, probes = self.alignment["cells"], self.alignment["probes"]
+            return partial(ivf.nearest, num_views=self.num_views, cells=cells, probes=probes)
+        raise ValueError(f"unknown alignment.search {kind!r}; use 'exact' or 'ivf'.")
 
     @property
     def _axis(self) -> str | None:

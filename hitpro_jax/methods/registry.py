@@ -49,7 +49,7 @@ def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None, labels: n
         raise ValueError(f"method {name} " + ("needs" if labels is None else "must not see") + " person ids")
     if name == "hitpro":
         return HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
-                      config.loss.to_dict(), num_views, mesh)
+                      config.loss.to_dict(), num_views, mesh, config.alignment.to_dict())
     if name == "frozen":
         return Frozen()
     if jax.process_count() > 1:

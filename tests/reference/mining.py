@@ -293,3 +293,28 @@ def same_view_ambiguity(w, threshold, *, rho, rule="both", fixed=0.5, count=5):
         bar = bar_of(best, threshold[w.modality[i]], rule, rho, fixed)
         out.append([j for j in near if similarity[i, j] >= bar - ROUNDING][:count])
     return out
+
+
+def read_lists(w, centres, num_views, relation, probes, tile):
+    """The rows j that each row i may compare itself with: those in the lists which the inverted-file search reads.
+
+    A list holds the rows of one cell and one modality, in order, and is cut into tiles; a tile reads whole tiles of
+    the wanted modality, those of the cells nearest to any of its rows first, so many as `probes` lists have on average.
+    """
+    rows = [i for i in range(len(w.valid)) if w.valid[i]]
+    means, _ = segment_mean(w.prototypes, np.where(w.valid, w.view, -1), num_views)
+    near = np.array([unit(w.prototypes[i] - means[w.view[i]]) @ centres.T for i in range(len(w.valid))])
+    tiles = []
+    for cell in range(len(centres)):
+        for modality in range(2):
+            members = [i for i in rows if np.argmax(near[i]) == cell and w.modality[i] == modality]
+            tiles += [(cell, modality, members[k : k + tile]) for k in range(0, len(members), tile)]
+    reach = len(w.valid) // tile + 2 * len(centres)
+    reach = reach if probes >= len(centres) else -(-probes * reach // (2 * len(centres)))
+    read = {i: set() for i in range(len(w.valid))}
+    for _, own, members in tiles:
+        wanted = [t for t in tiles if (t[1] == own) != (relation == "other_modality")]
+        wanted.sort(key=lambda t: -max(near[i][t[0]] for i in members))  # stable: tiles of one cell stay in order
+        for i in members:
+            read[i] = {j for t in wanted[:reach] for j in t[2]}
+    return read

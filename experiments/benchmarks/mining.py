@@ -1,0 +1,166 @@
+"""Mining one refresh, exactly and by inverted lists, beside the bare product with a top-K, in one run.
+
+  python -m experiments.benchmarks.mining                               # 100,000 tracklets; takes long on a CPU
+  python -m experiments.benchmarks.mining --tracklets=20000 --rounds=3
+
+"bare" is, for each block of 512 rows, one matrix product with the whole bank and `jax.lax.top_k`: one pass over all
+pairs, without candidates, bias or rules. "exact" and "ivf" are all that a refresh mines: stage 1 with the camera bias,
+stage 2 with the modality bias, the look-alikes of the own view, and all their rules, at the settings of configs/base.py
+and half of the training. Told are seconds, processor seconds (of which other work on the machine takes none), peak
+memory, and of ivf the share of the positives of exact that it finds.
+
+The bank is drawn: people, cameras and tracklets as in the preset `large` of data/synthetic.py, only as many people as
+give that many tracklets; features as in `draw_bank`.
+
+RESULTS
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from configs import base
+from hitpro_jax.data.synthetic import PRESETS, ROW_FRAMES
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.methods.hitpro import HiTPro, Memory
+from hitpro_jax.methods.registry import make_method
+
+TRACKLETS = flags.DEFINE_integer("tracklets", 100_000, "rows of the bank")
+WIDTH = flags.DEFINE_integer("width", 256, "features")
+CELLS = flags.DEFINE_integer("cells", 0, "of ivf")
+PROBES = flags.DEFINE_multi_integer("probes", [8], "of ivf; several are told one by one")
+ROUNDS = flags.DEFINE_integer("rounds", 1, "each way is run so often, in turn; told are medians")
+WAYS = flags.DEFINE_list("ways", ["bare", "exact", "ivf"], "what to run")
+MIN_FRAMES, BLOCK, GIB = 12, 512, 2**30
+
+
+class World(NamedTuple):
+    """A bank with its owners."""
+
+    prototypes: np.ndarray  # [N, D] float32 unit rows
+    group: Group
+    person: np.ndarray  # [N]
+
+
+def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
+    """Unit rows of person + view + modality + stay + tracklet, each an isotropic Gaussian.
+
+    The deviations stand in for what a pretrained encoder gives: the shares of what a person, a view, a modality and a
+    single tracklet adds are chosen so that the positives of stage 1 are right about as often (0.7) as with the shipped
+    encoder on the synthetic world's pictures. Choice: a person's part lies in 24 dimensions, as identities of real
+    encoders fill few of theirs.
+    """
+    rng, preset = np.random.default_rng(seed), PRESETS["large"]
+    rows, person = [], 0
+    while len(rows) < tracklets:
+        for modality in (0, 1):
+            views = rng.integers(*preset.views_per_modality, endpoint=True)
+            for camera in rng.choice(preset.cameras, size=views, replace=False):
+                frames = rng.integers(*preset.stay_frames, endpoint=True)
+                whole, rest = divmod(int(frames), ROW_FRAMES)
+                rows += [(person, modality, camera, len(rows))] * (whole + (rest >= MIN_FRAMES))
+        person += 1
+    person, modality, camera, stay = rng.permutation(np.array(rows[:tracklets], np.int32)).T
+
+    def part(ids: np.ndarray, deviation: float, dims: int = width) -> np.ndarray:
+        drawn = rng.normal(0.0, deviation / dims**0.5, (ids.max() + 1, dims)).astype(np.float32)
+        return drawn[ids] @ np.linalg.qr(rng.normal(size=(width, dims)))[0].T.astype(np.float32)
+
+    view = modality * preset.cameras + camera
+    features = (part(person, 1.0, PERSON_DIMS) + part(view, VIEW) + part(modality, MODALITY) + part(stay, STAY)
+                + part(np.arange(tracklets), NOISE))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return World(features, Group(*map(jnp.asarray, (modality, camera, view, np.ones(tracklets, bool)))), person)
+
+
+PERSON_DIMS, VIEW, MODALITY, STAY, NOISE = 24, 0.6, 0.6, 0.95, 1.5
+
+
+def method(search: str, probes: int = 0) -> HiTPro:
+    config = base.get_config()
+    config.alignment.search, config.alignment.cells, config.alignment.probes = search, CELLS.value, probes
+    return make_method(config, num_views=2 * PRESETS["large"].cameras, mesh=None)
+
+
+def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
+    """The `count` largest similarities of each row and where they are."""
+    def row(row):
+        return jax.lax.top_k(jnp.matmul(row, bank.T, precision=jax.lax.Precision.HIGHEST), count)
+
+    return jax.lax.map(row, bank, batch_size=BLOCK)
+
+
+def refresh(search: str, probes: int = 0) -> Callable:
+    way = method(search, probes)
+
+    def mine(bank: jax.Array, group: Group) -> Memory:
+        memory = way.empty(*bank.shape)
+        return way.refresh(memory, bank[:, None], group.valid[:, None], group, 0.5)
+
+    return mine
+
+
+def precision(index: np.ndarray, person: np.ndarray) -> float:
+    rows, columns = np.nonzero(index >= 0)
+    return float(np.mean(person[rows] == person[index[rows, columns]]))
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the pairs of one table of positives that are in another."""
+    pairs = [np.unique(np.nonzero(i >= 0)[0] * len(i) + i[i >= 0]) for i in (found, exact)]
+    return float(np.mean(np.isin(pairs[1], pairs[0])))
+
+
+def compiled(function: Callable, *arguments) -> jax.stages.Compiled:
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+    return jax.jit(function).lower(*shapes).compile()
+
+
+def main(_) -> None:
+    world = draw_bank(TRACKLETS.value, WIDTH.value)
+    bank = jnp.asarray(world.prototypes)
+    size = bank.size * 4 / GIB
+    print(f"{len(bank)} tracklets of {world.person.max() + 1} people, bank {size:.2f} GiB, jax {jax.__version__}, "
+          f"{jax.devices()[0].device_kind}", flush=True)
+    ways = {"bare": (bare, (bank,))} | {"exact": (refresh("exact"), (bank, world.group))}
+    ways |= {f"ivf {probes}": (refresh("ivf", probes), (bank, world.group)) for probes in PROBES.value}
+    ways = {name: way for name, way in ways.items() if name.split()[0] in WAYS.value}
+    programs = {name: (compiled(*way[:1], *way[1]), way[1]) for name, way in ways.items()}
+    seconds, results = {name: [] for name in ways}, {}
+    for _ in range(ROUNDS.value):
+        for name, (program, arguments) in programs.items():
+            before = time.monotonic(), time.process_time()
+            results[name] = jax.block_until_ready(program(*arguments))
+            seconds[name].append((time.monotonic() - before[0], time.process_time() - before[1]))
+            print(f"  {name}: {seconds[name][-1][0]:.1f} s, peak of the process so far "
+                  f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+    report(world, seconds, {name: p.memory_analysis() for name, (p, _) in programs.items()}, results)
+
+
+def report(world: World, seconds: dict, memory: dict, results: dict) -> None:
+    median = {name: np.median(times, axis=0) for name, times in seconds.items()}
+    for name, (wall, cpu) in median.items():
+        line = f"{name}: {wall:.1f} s, processor {cpu:.1f} s, temporaries {memory[name].temp_size_in_bytes / GIB:.2f} GiB"
+        for other in ("bare", "exact"):
+            if other in median and other != name:
+                line += f"; of {other}: {wall / median[other][0]:.2f} (processor {cpu / median[other][1]:.2f})"
+        print(line)
+        if name == "bare":
+            continue
+        stages = {"within": results[name].within, "across": results[name].across}
+        for stage, found in stages.items():
+            index = np.asarray(found.index)
+            line = f"  {stage}: {np.sum(index >= 0)} positives, precision {precision(index, world.person):.3f}"
+            if "exact" in results and name != "exact":
+                line += f", recall of exact's {recall(index, np.asarray(getattr(results['exact'], stage).index)):.4f}"
+            print(line)
+
+
+if __name__ == "__main__":
+    app.run(main)

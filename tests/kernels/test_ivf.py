@@ -1,0 +1,203 @@
+"""The inverted-file search against the naive one, against the exact search, and over several devices."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hitpro_jax.kernels import alignment, candidates, ivf, mining
+from hitpro_jax.kernels.mining import Group
+from hitpro_jax.kernels.prototypes import unit
+from tests.reference import mining as naive
+from tests.reference.worlds import world
+
+RELATIONS = ["same_view", "other_camera", "other_modality"]
+EXACT = ("relation", "count", "block", "ban_same_camera")
+VIEWS = 6
+search = jax.jit(ivf.nearest, static_argnames=(*EXACT, "num_views", "cells", "probes"))
+exact = jax.jit(mining.nearest, static_argnames=EXACT)
+
+
+def group_of(w):
+    return Group(*map(jnp.asarray, (w.modality, w.camera, w.view, w.valid)))
+
+
+def sets(table):
+    return [{int(j) for j in row if j >= 0} for row in table.index]
+
+
+def drawn(seed=0, size=400):
+    return world(seed, size=size, width=8, padding=9)
+
+
+@pytest.mark.parametrize("ban", [False, True])
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("cells, probes", [(1, 1), (5, 5), (9, 40), (0, 400)])
+def test_all_cells_read_is_the_exact_search(relation, ban, cells, probes):
+    w = drawn(1, size=61)
+    options = {"relation": relation, "count": 7, "ban_same_camera": ban}
+    found = search(w.prototypes, group_of(w), num_views=VIEWS, cells=cells, probes=probes, **options)
+    expected = exact(w.prototypes, group_of(w), **options)
+    np.testing.assert_array_equal(found.index, expected.index)
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
+    assert np.any(found.index >= 0)
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("probes", [1, 3])
+def test_lists_read_are_the_naive_ones(relation, probes):
+    """With cells given, what a row finds is the best of what stands in the lists that its tile reads."""
+    w, cells = drawn(2, size=150), 6
+    means, _ = naive.segment_mean(w.prototypes, np.where(w.valid, w.view, -1), VIEWS)
+    directions = unit(jnp.asarray(w.prototypes - means[w.view], jnp.float32))
+    centres = np.asarray(ivf.cell_centres(directions, jnp.asarray(w.valid), cells=cells))
+    tile, _ = ivf._tiling(150, cells, None)
+    read = naive.read_lists(w, centres, VIEWS, relation, probes, tile)
+    similarity = naive.cosines(w.prototypes)
+    found = search(w.prototypes, group_of(w), relation=relation, count=6, num_views=VIEWS, cells=cells, probes=probes)
+    left_out = 0
+    for i, near in enumerate(naive.ranked(w, similarity, relation, 150)):
+        kept = [j for j in near if j in read[i]][:6]
+        assert found.index[i].tolist() == kept + [-1] * (6 - len(kept))
+        np.testing.assert_allclose(found.similarity[i][: len(kept)], similarity[i, kept], atol=1e-6)
+        left_out += len(set(near[:6]) - read[i])
+    assert left_out > 20
+
+
+def test_cell_centres_are_naive_lloyd():
+    rng = np.random.default_rng(0)
+    rows = naive_rows = np.array([naive.unit(x) for x in rng.normal(size=(60, 5))])
+    valid = rng.random(60) < 0.9
+    centres = naive_rows[np.arange(4) * 60 // 4]
+    for _ in range(ivf.ROUNDS):
+        cell = np.where(valid, np.argmax(rows @ centres.T, axis=1), -1)
+        centres = np.array([naive.unit(rows[cell == c].mean(axis=0)) if np.any(cell == c) else centres[c]
+                            for c in range(4)])
+    found = ivf.cell_centres(jnp.asarray(rows, jnp.float32), jnp.asarray(valid), cells=4)
+    np.testing.assert_allclose(found, centres, atol=1e-5)
+
+
+def test_a_cell_without_rows_keeps_its_centre():
+    rows = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    assert np.asarray(ivf.cell_centres(rows, jnp.ones(3, bool), cells=2)).tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
+def test_recall_grows_with_probes():
+    w, shares = drawn(3, size=2000), []
+    expected = sets(exact(w.prototypes, group_of(w), relation="other_modality", count=10))
+    for probes in (1, 4, 12, 40):
+        found = sets(search(w.prototypes, group_of(w), relation="other_modality", count=10, num_views=VIEWS, cells=40,
+                            probes=probes))
+        shares.append(sum(len(a & b) for a, b in zip(found, expected)) / sum(map(len, expected)))
+    assert shares == sorted(shares) and shares[0] < 0.9 < shares[2] and shares[-1] > 0.999
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_relations_bias_and_level_are_kept(relation):
+    """Whatever is found stands in the relation, with the very similarity that the exact search gives the pair."""
+    w = drawn(4)
+    group = group_of(w)
+    bias = mining.view_bias(jnp.asarray(w.prototypes), group, num_views=VIEWS, mode="zscore")
+    level = jnp.linspace(-0.1, 0.1, 400)
+    options = {"relation": relation, "bias": bias, "level": level, "ban_same_camera": True}
+    found = search(w.prototypes, group, count=5, num_views=VIEWS, cells=20, probes=3, **options)
+    every = exact(w.prototypes, group, count=400, **options)
+    for i in range(400):
+        known = dict(zip(every.index[i].tolist(), every.similarity[i].tolist()))
+        for j, s in zip(found.index[i].tolist(), found.similarity[i].tolist()):
+            assert j == -1 or (naive.related(w, i, j, relation, True) and abs(known[j] - s) < 1e-5)
+        values = np.asarray(found.similarity[i])
+        assert np.all(values[:-1] >= values[1:]) and len(sets(found)[i]) == np.sum(values > -np.inf)
+    assert sum(map(len, sets(found))) > 1000
+
+
+def test_the_same_twice_and_whatever_stands_in_padding():
+    w = drawn(5)
+    other = w._replace(prototypes=np.where(w.valid[:, None], w.prototypes, 7.0).astype(np.float32),
+                       modality=np.where(w.valid, w.modality, 0), view=np.where(w.valid, w.view, 0))
+    options = {"relation": "other_camera", "count": 6, "num_views": VIEWS, "cells": 16, "probes": 2}
+    first, again = (search(w.prototypes, group_of(w), **options) for _ in range(2))
+    np.testing.assert_array_equal(first.index, again.index)
+    np.testing.assert_array_equal(first.similarity, again.similarity)
+    assert np.all(np.asarray(first.index)[~w.valid] == -1)
+    # k-means may begin at a padding row, so cells need not be the same; with all of them read the tables are
+    every = [search(x.prototypes, group_of(x), **(options | {"probes": 16})).index for x in (w, other)]
+    np.testing.assert_array_equal(*every)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_few_rows(size):
+    w = world(0, size=size, padding=0)
+    found = search(w.prototypes, group_of(w), relation="same_view", count=3, num_views=VIEWS)
+    assert found.index.shape == (size, 3)
+
+
+def test_an_unknown_relation_is_refused():
+    w = world(0)
+    with pytest.raises(ValueError, match="unknown relation 'near'"):
+        ivf.nearest(w.prototypes, group_of(w), relation="near", count=1, num_views=VIEWS)
+
+
+def test_largest_is_top_k_ties_and_all():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 40, (5, 1000)).astype(np.float32)  # many ties
+    values[1, :990] = -np.inf
+    values[2] = -np.inf
+    for count in (1, 9):
+        assert 2 * candidates.GROUP * count < 1000
+        for ours, theirs in zip(candidates.largest(jnp.asarray(values), count), jax.lax.top_k(values, count)):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_positives_of_both_stages_with_every_cell_read_are_the_exact_ones():
+    w = drawn(6, size=120)
+    group, rules = group_of(w), {"rho": 0.7, "kappa": -0.5, "reciprocity": 6, "neighbours": 9}
+
+    @partial(jax.jit, static_argnames="search")
+    def align(prototypes, search):
+        within = alignment.within_modality(prototypes, group, num_views=VIEWS, search=search, **rules)
+        across = alignment.across_modalities(prototypes, within, group, search=search, **rules)
+        return within, across, alignment.same_view_ambiguity(
+            prototypes, group, within.threshold, rho=0.7, search=search)
+
+    every, few = (align(w.prototypes, partial(ivf.nearest, num_views=VIEWS, cells=8, probes=p)) for p in (8, 1))
+    expected = align(w.prototypes, mining.nearest)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), every, expected)
+    assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(expected)))  # the switch counts
+
+
+@pytest.mark.slow
+def test_rows_on_four_devices():
+    """All cells read: the exact table, though every device has lists of its own rows. Few read: most of it."""
+    code = """
+        import jax, numpy as np
+        from hitpro_jax.kernels import ivf, mining
+        from hitpro_jax.kernels.mining import Group
+        from tests.reference.worlds import world
+        mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        w = world(1, size=401, width=8, padding=9)
+        group = Group(*map(jax.numpy.asarray, (w.modality, w.camera, w.view, w.valid)))
+        prototypes = jax.numpy.asarray(w.prototypes)
+        for relation in ("same_view", "other_camera", "other_modality"):
+            exact = mining.nearest(prototypes, group, relation=relation, count=5)
+            def find(probes):
+                return jax.jit(lambda: ivf.nearest(prototypes, group, relation=relation, count=5, num_views=6, cells=12,
+                                                   probes=probes, mesh=mesh))()
+            found = find(12)
+            np.testing.assert_array_equal(found.index, exact.index)
+            np.testing.assert_allclose(found.similarity, exact.similarity, atol=1e-6)
+            few, all_of = np.asarray(find(3).index), np.asarray(exact.index)
+            share = np.mean([len(set(a) & set(b) - {-1}) / 5 for a, b in zip(few, all_of)])
+            assert 0.5 < share < 1.0, share
+        print(jax.device_count())
+    """
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, env=environment,
+                         capture_output=True, text=True)
+    assert run.stdout == "4\n", run.stderr

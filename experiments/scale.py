@@ -15,14 +15,15 @@ search multiplies candidates alone (`kernels/mining.py`) or the lists that are r
 held to the compiled program by tests/test_scale.py; the times are not held to anything but one device.
 """
 
+import argparse
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
 
 from configs import vcm
 from hitpro_jax.embedding import make_embed
@@ -31,14 +32,7 @@ from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.resnet import INTERLEAVED
 from hitpro_jax.sharding import make_mesh
 
-FLOPS = flags.DEFINE_float("flops", None, "float32 operations a second of one device")
-PICKS = flags.DEFINE_float("picks", None, "similarities a second that the top-K passes over")
-LINK = flags.DEFINE_float("link", None, "bytes a second from device to device")
-CLIPS = flags.DEFINE_float("clips", None, "clips a second embedded by one device")
-TITLE = flags.DEFINE_string("title", "given rates", "of the table of given rates")
-MEASURE = flags.DEFINE_bool("measure", False, "measure this device's rates and write nothing")
-OUT = flags.DEFINE_string("out", str(Path(__file__).parent / "results"), "folder of scale.md and scale.csv")
-
+OUT = Path(__file__).parent / "results"
 SIZES, DEVICES = (10**4, 10**5, 10**6, 10**8), tuple(2**k for k in range(11))
 TOLD = (1, 8, 64, 512, 1024)  # devices in the Markdown table; the CSV has all
 GIB = 2**30
@@ -129,12 +123,12 @@ def crossing(first, second, rates: Rates, shape: Shape, p: int) -> float:
 
 def markdown(tables: dict[str, Rates], shape: Shape) -> str:
     lines = ["<!-- written by experiments/scale.py -->", "# A refresh on paper", "",
-             f"D = {shape.width}, {shape.parts} clips a tracklet, {shape.views} views, float32. Seconds to embed, to "
-             "mine exactly and by inverted lists; GiB of each device while mining."]
+             (f"D = {shape.width}, {shape.parts} clips a tracklet, {shape.views} views, float32. Seconds to embed, to "
+             "mine exactly and by inverted lists; GiB of each device while mining.")]
     for title, rates in tables.items():
         lines += ["", f"## {title}", "",
-                  f"{rates.flops:.3g} FLOP/s, {rates.picks:.3g} picks/s, {rates.link:.3g} bytes/s, "
-                  f"{rates.clips:.3g} clips/s a device.", "",
+                  (f"{rates.flops:.3g} FLOP/s, {rates.picks:.3g} picks/s, {rates.link:.3g} bytes/s, "
+                  f"{rates.clips:.3g} clips/s a device."), "",
                   "| tracklets | devices | embed | exact | ivf | exact GiB | ivf GiB |", "|---" * 7 + "|"]
         for n, p, *values in rows(rates, shape):
             if p in TOLD:
@@ -185,23 +179,28 @@ def measure(shape: Shape) -> Rates:
     return Rates(2 * block.size * len(part) / product, values.size / pick, 0.0, len(frames) / seconds)
 
 
-def main(_) -> None:
-    shape = Shape()
-    if MEASURE.value:
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    for name in Rates._fields:
+        parser.add_argument(f"--{name}", type=float, help="a second, of one device; see the top of this file")
+    parser.add_argument("--title", default="given rates", help="of the table of given rates")
+    parser.add_argument("--measure", action="store_true", help="measure this device's rates and write nothing")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of scale.md and scale.csv")
+    options, shape = parser.parse_args(words), Shape()
+    if options.measure:
         print(", ".join(f"{name} {value:.3g}" for name, value in measure(shape)._asdict().items()))
         return
-    given = (FLOPS.value, PICKS.value, LINK.value, CLIPS.value)
+    given = [getattr(options, name) for name in Rates._fields]
     if any(given) and not all(given):
-        raise app.UsageError("--flops, --picks, --link and --clips belong together: give all four, or none")
-    tables = {TITLE.value: Rates(*given)} if all(given) else KNOWN
-    out = Path(OUT.value)
-    (out / "scale.md").write_text(markdown(tables, shape))
-    with open(out / "scale.csv", "w", newline="") as file:
-        writer = csv.writer(file)
+        parser.error("--flops, --picks, --link and --clips belong together: give all four, or none")
+    tables = {options.title: Rates(*given)} if all(given) else KNOWN
+    (options.out / "scale.md").write_text(markdown(tables, shape))
+    with open(options.out / "scale.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("device", *COLUMNS))
         writer.writerows((title, *row) for title, rates in tables.items() for row in rows(rates, shape))
-    print(f"wrote {out / 'scale.md'} and {out / 'scale.csv'}")
+    print(f"wrote scale.md and scale.csv to {options.out}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

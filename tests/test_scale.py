@@ -7,8 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from experiments import scale
 
@@ -38,16 +36,21 @@ def test_crossing_is_where_the_two_change_places():
     assert scale.crossing(lambda *_: 0.0, lambda *_: 1.0, FAST, SHAPE, 1) == float("inf")
 
 
-def test_the_table_is_written(tmp_path, capsys):
-    flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(out=str(tmp_path), flops=1e12, picks=1e10, link=1e9, clips=100.0, title="mine"):
-        scale.main([])
+def test_the_table_is_written(tmp_path):
+    rates = ["--flops=1e12", "--picks=1e10", "--link=1e9", "--clips=100"]
+    scale.main([*rates, "--title=mine", f"--out={tmp_path}"])
     table = (tmp_path / "scale.md").read_text()
     assert "## mine" in table and "1e+08 | 1024" in table and "stops paying" in table
     with open(tmp_path / "scale.csv") as file:
         found = list(csv.DictReader(file))
     assert len(found) == len(scale.SIZES) * len(scale.DEVICES) and tuple(found[0]) == ("device", *scale.COLUMNS)
     assert float(found[0]["embed_s"]) == pytest.approx(1e4 * 4 / 100)
+
+
+def test_half_of_the_rates_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        scale.main(["--flops=1e12", f"--out={tmp_path}"])
+    assert "give all four, or none" in capsys.readouterr().err and not any(tmp_path.iterdir())
 
 
 def test_the_committed_table_is_of_this_model():

@@ -15,6 +15,7 @@ give that many tracklets; features as in `draw_bank`.
 RESULTS
 """
 
+import argparse
 import resource
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 
 from configs import base
 from hitpro_jax.data.synthetic import PRESETS, ROW_FRAMES
@@ -31,13 +31,8 @@ from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods.hitpro import HiTPro, Memory
 from hitpro_jax.methods.registry import make_method
 
-TRACKLETS = flags.DEFINE_integer("tracklets", 100_000, "rows of the bank")
-WIDTH = flags.DEFINE_integer("width", 256, "features")
-CELLS = flags.DEFINE_integer("cells", 0, "of ivf")
-PROBES = flags.DEFINE_multi_integer("probes", [8], "of ivf; several are told one by one")
-ROUNDS = flags.DEFINE_integer("rounds", 1, "each way is run so often, in turn; told are medians")
-WAYS = flags.DEFINE_list("ways", ["bare", "exact", "ivf"], "what to run")
 MIN_FRAMES, BLOCK, GIB = 12, 512, 2**30
+PERSON_DIMS, VIEW, MODALITY, STAY, NOISE = 24, 0.6, 0.6, 0.95, 1.5  # deviations; a person's is 1
 
 
 class World(NamedTuple):
@@ -79,12 +74,9 @@ def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
     return World(features, Group(*map(jnp.asarray, (modality, camera, view, np.ones(tracklets, bool)))), person)
 
 
-PERSON_DIMS, VIEW, MODALITY, STAY, NOISE = 24, 0.6, 0.6, 0.95, 1.5
-
-
-def method(search: str, probes: int = 0) -> HiTPro:
+def method(search: str, probes: int = 0, cells: int = 0) -> HiTPro:
     config = base.get_config()
-    config.alignment.search, config.alignment.cells, config.alignment.probes = search, CELLS.value, probes
+    config.alignment.search, config.alignment.cells, config.alignment.probes = search, cells, probes
     return make_method(config, num_views=2 * PRESETS["large"].cameras, mesh=None)
 
 
@@ -96,8 +88,8 @@ def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
     return jax.lax.map(row, bank, batch_size=BLOCK)
 
 
-def refresh(search: str, probes: int = 0) -> Callable:
-    way = method(search, probes)
+def refresh(search: str, probes: int = 0, cells: int = 0) -> Callable:
+    way = method(search, probes, cells)
 
     def mine(bank: jax.Array, group: Group) -> Memory:
         memory = way.empty(*bank.shape)
@@ -122,23 +114,32 @@ def compiled(function: Callable, *arguments) -> jax.stages.Compiled:
     return jax.jit(function).lower(*shapes).compile()
 
 
-def main(_) -> None:
-    world = draw_bank(TRACKLETS.value, WIDTH.value)
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tracklets", type=int, default=100_000, help="rows of the bank")
+    parser.add_argument("--width", type=int, default=256, help="features")
+    parser.add_argument("--cells", type=int, default=0, help="of ivf; 0: as many as by default")
+    parser.add_argument("--probes", type=int, nargs="*", default=[8], help="of ivf; each is run")
+    parser.add_argument("--rounds", type=int, default=1, help="each way is run so often, in turn; told are medians")
+    parser.add_argument("--ways", nargs="*", default=["bare", "exact", "ivf"], help="what to run")
+    options = parser.parse_args()
+    world = draw_bank(options.tracklets, options.width)
     bank = jnp.asarray(world.prototypes)
-    size = bank.size * 4 / GIB
-    print(f"{len(bank)} tracklets of {world.person.max() + 1} people, bank {size:.2f} GiB, jax {jax.__version__}, "
-          f"{jax.devices()[0].device_kind}", flush=True)
-    ways = {"bare": (bare, (bank,))} | {"exact": (refresh("exact"), (bank, world.group))}
-    ways |= {f"ivf {probes}": (refresh("ivf", probes), (bank, world.group)) for probes in PROBES.value}
-    ways = {name: way for name, way in ways.items() if name.split()[0] in WAYS.value}
-    programs = {name: (compiled(*way[:1], *way[1]), way[1]) for name, way in ways.items()}
+    print(f"{len(bank)} tracklets of {world.person.max() + 1} people, bank {bank.size * 4 / GIB:.2f} GiB, "
+          f"jax {jax.__version__}, {jax.devices()[0].device_kind}", flush=True)
+    ways = {"bare": (bare, (bank,)), "exact": (refresh("exact"), (bank, world.group))}
+    ways |= {f"ivf {probes}": (refresh("ivf", probes, options.cells), (bank, world.group))
+             for probes in options.probes}
+    ways = {name: way for name, way in ways.items() if name.split()[0] in options.ways}
+    programs = {name: (compiled(function, *arguments), arguments) for name, (function, arguments) in ways.items()}
     seconds, results = {name: [] for name in ways}, {}
-    for _ in range(ROUNDS.value):
+    for _ in range(options.rounds):
         for name, (program, arguments) in programs.items():
             before = time.monotonic(), time.process_time()
             results[name] = jax.block_until_ready(program(*arguments))
             seconds[name].append((time.monotonic() - before[0], time.process_time() - before[1]))
-            print(f"  {name}: {seconds[name][-1][0]:.1f} s, peak of the process so far "
+            wall, cpu = seconds[name][-1]
+            print(f"  {name}: {wall:.1f} s, processor {cpu:.1f} s, peak of the process so far "
                   f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
     report(world, seconds, {name: p.memory_analysis() for name, (p, _) in programs.items()}, results)
 
@@ -163,4 +164,4 @@ def report(world: World, seconds: dict, memory: dict, results: dict) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -36,9 +36,9 @@ def drawn(seed=0, size=400):
     return world(seed, size=size, width=8, padding=9)
 
 
-@pytest.mark.parametrize("ban", [False, True])
-@pytest.mark.parametrize("relation", RELATIONS)
-@pytest.mark.parametrize("cells, probes", [(1, 1), (5, 5), (9, 40), (0, 400)])
+@pytest.mark.parametrize("relation, ban, cells, probes", [
+    ("same_view", False, 5, 5), ("other_camera", False, 9, 40), ("other_modality", True, 1, 1),
+    ("other_modality", False, 0, 400)])
 def test_all_cells_read_is_the_exact_search(relation, ban, cells, probes):
     w = drawn(1, size=61)
     options = {"relation": relation, "count": 7, "ban_same_camera": ban}
@@ -49,8 +49,7 @@ def test_all_cells_read_is_the_exact_search(relation, ban, cells, probes):
     assert np.any(found.index >= 0)
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-@pytest.mark.parametrize("probes", [1, 3])
+@pytest.mark.parametrize("relation, probes", [("same_view", 3), ("other_camera", 1), ("other_modality", 2)])
 def test_lists_read_are_the_naive_ones(relation, probes):
     """With cells given, what a row finds is the best of what stands in the lists that its tile reads."""
     w, cells = drawn(2, size=150), 6
@@ -91,11 +90,11 @@ def test_a_cell_without_rows_keeps_its_centre():
 def test_recall_grows_with_probes():
     w, shares = drawn(3, size=2000), []
     expected = sets(exact(w.prototypes, group_of(w), relation="other_modality", count=10))
-    for probes in (1, 4, 12, 40):
+    for probes in (1, 8, 40):
         found = sets(search(w.prototypes, group_of(w), relation="other_modality", count=10, num_views=VIEWS, cells=40,
                             probes=probes))
         shares.append(sum(len(a & b) for a, b in zip(found, expected)) / sum(map(len, expected)))
-    assert shares == sorted(shares) and shares[0] < 0.9 < shares[2] and shares[-1] > 0.999
+    assert shares == sorted(shares) and shares[0] < 0.9 and shares[1] > 0.8 and shares[-1] > 0.999
 
 
 @pytest.mark.parametrize("relation", RELATIONS)

@@ -29,7 +29,7 @@ def group_of(w):
 
 
 def sets(table):
-    return [{int(j) for j in row if j >= 0} for row in table.index]
+    return [{j for j in row if j >= 0} for row in np.asarray(table.index).tolist()]
 
 
 def drawn(seed=0, size=400):
@@ -90,11 +90,11 @@ def test_a_cell_without_rows_keeps_its_centre():
 def test_recall_grows_with_probes():
     w, shares = drawn(3, size=2000), []
     expected = sets(exact(w.prototypes, group_of(w), relation="other_modality", count=10))
-    for probes in (1, 8, 40):
+    for probes in (1, 16, 40):
         found = sets(search(w.prototypes, group_of(w), relation="other_modality", count=10, num_views=VIEWS, cells=40,
                             probes=probes))
         shares.append(sum(len(a & b) for a, b in zip(found, expected)) / sum(map(len, expected)))
-    assert shares == sorted(shares) and shares[0] < 0.9 and shares[1] > 0.8 and shares[-1] > 0.999
+    assert shares == sorted(shares) and shares[0] < 0.6 and shares[1] > 0.8 and shares[-1] > 0.999
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
@@ -106,14 +106,14 @@ def test_relations_bias_and_level_are_kept(relation):
     level = jnp.linspace(-0.1, 0.1, 400)
     options = {"relation": relation, "bias": bias, "level": level, "ban_same_camera": True}
     found = search(w.prototypes, group, count=5, num_views=VIEWS, cells=20, probes=3, **options)
-    every = exact(w.prototypes, group, count=400, **options)
+    found, every = jax.device_get((found, exact(w.prototypes, group, count=400, **options)))
     for i in range(400):
         known = dict(zip(every.index[i].tolist(), every.similarity[i].tolist()))
         for j, s in zip(found.index[i].tolist(), found.similarity[i].tolist()):
             assert j == -1 or (naive.related(w, i, j, relation, True) and abs(known[j] - s) < 1e-5)
-        values = np.asarray(found.similarity[i])
-        assert np.all(values[:-1] >= values[1:]) and len(sets(found)[i]) == np.sum(values > -np.inf)
-    assert sum(map(len, sets(found))) > 1000
+        values = found.similarity[i]
+        assert np.all(values[:-1] >= values[1:]) and len(set(found.index[i]) - {-1}) == np.sum(values > -np.inf)
+    assert np.sum(found.index >= 0) > 1000
 
 
 def test_the_same_twice_and_whatever_stands_in_padding():

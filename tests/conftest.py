@@ -13,6 +13,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 from absl import flags
 
+from hitpro_jax.data import synthetic
+
 collect_ignore = ["goldens/make_model_goldens.py"]  # a script that needs torch, not a test
 
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only app.run parses
@@ -25,6 +27,12 @@ def twins(tmp_path_factory):
     with tarfile.open(TESTS / "twins" / "twins.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> str:
+    """Folder of the tiny synthetic world: shared too."""
+    return str(synthetic.ensure(tmp_path_factory.mktemp("world") / "tiny", synthetic.PRESETS["tiny"]))
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ import jax
 
 from hitpro_jax.check import check
 from hitpro_jax.writers import Writer
-from tests.test_train import tiny_config, world  # noqa: F401 - world is a fixture
+from tests.test_train import tiny_config
 
 
-def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):  # noqa: F811
+def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):
     with Writer(tmp_path) as writer:
         figures = check(tiny_config(world), writer)
     assert figures["devices"] == jax.device_count() and figures["parameters"] > 500_000

@@ -1,8 +1,8 @@
 """Checkpoints: exact, checked, kept and refused as promised, through damage, kills and other device counts."""
 
 import os
+import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from hitpro_jax import checkpoint, sharding
+from tests.runs import free_port
 
 CONFIG = {"optim": {"learning_rate": 0.1, "groups": ()}, "data": {"workers": 2}, "sizes": (288, 144), "log_every": 50}
 
@@ -201,36 +202,89 @@ def test_partial_reads_only_the_wanted_arrays_and_checks_them(tmp_path):
             checkpoints.restore_latest(part | {"head": jax.ShapeDtypeStruct((2,), jnp.float32)}, partial=True)
 
 
-FOUR_DEVICES = """
-import sys, jax, jax.numpy as jnp, numpy as np
+ELSEWHERE = """
+import sys, jax, numpy as np
 from absl import app
-from hitpro_jax import checkpoint, sharding
+from hitpro_jax import checkpoint, distributed, sharding
 
 def main(argv):
-    mesh = sharding.make_mesh()
-    assert mesh.size == 4
-    where = {"bank": sharding.row_sharding(mesh), "step": sharding.replicated(mesh)}
-    bank = np.arange(80, dtype=np.float32).reshape(8, 10)
-    with checkpoint.Checkpointer(argv[1]) as checkpoints:
-        checkpoints.save(3, jax.device_put({"bank": bank, "step": np.int32(3)}, where))
-    with checkpoint.Checkpointer(argv[1], read_only=True) as checkpoints:
-        state, _, _ = checkpoints.restore_latest(checkpoint.abstract({"bank": bank, "step": np.int32(3)}, where))
-    assert state["bank"].sharding == where["bank"] and len(state["bank"].addressable_shards) == 4
+    action, folder, devices, *joining = argv[1:]
+    if joining:
+        distributed.start(joining[0], 2, int(joining[1]))
+    mesh, rng = sharding.make_mesh(), np.random.default_rng(0)
+    assert mesh.size == int(devices)
+    host = {"bank": rng.random((16, 5), np.float32), "kernel": rng.random((256, 512), np.float32), "step": np.int32(3)}
+    where = {"bank": sharding.row_sharding(mesh), "step": sharding.replicated(mesh),
+             "kernel": sharding.parameter_sharding(host["kernel"], mesh, cut=True)}
+    if action == "save":
+        with checkpoint.Checkpointer(folder) as checkpoints:
+            checkpoints.save(3, jax.device_put(host, where))
+    with checkpoint.Checkpointer(folder, read_only=True) as checkpoints:
+        state, _, step = checkpoints.restore_latest(checkpoint.abstract(host, where))
+    assert step == 3
+    for name, array in state.items():
+        assert array.sharding == where[name] and array.dtype == host[name].dtype
+        assert len(array.addressable_shards) == jax.local_device_count()
+        for shard in array.addressable_shards:
+            np.testing.assert_array_equal(shard.data, host[name][shard.index])
+    assert state["kernel"].addressable_data(0).size == 256 * 512 // mesh.size
 
 app.run(main)
 """
 
 
-def test_saved_on_four_devices_restored_on_one(tmp_path):
-    run = subprocess.run([sys.executable, "-c", FOUR_DEVICES, tmp_path], capture_output=True, check=False,
-                         env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"})
-    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b""), "Orbax's log is to stay off the terminal"
-    wanted = {"bank": np.arange(80, dtype=np.float32).reshape(8, 10), "step": np.int32(3)}
+def elsewhere(*words, devices: int) -> subprocess.Popen:
+    """A process of its own that saves and restores, or only restores, on so many devices."""
+    return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *map(str, words)], text=True,
+                            env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def from_eight_devices(tmp_path_factory):
+    """A checkpoint saved, and restored, by a process with eight devices."""
+    folder = tmp_path_factory.mktemp("eight")
+    process = elsewhere("save", folder, 8, devices=8)
+    told, _ = process.communicate(timeout=900)
+    assert (process.returncode, told) == (0, ""), "Orbax's log is to stay off the terminal"
+    return folder
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_saved_on_eight_devices_restored_on_others(from_eight_devices, devices):
+    process = elsewhere("restore", from_eight_devices, devices, devices=devices)
+    told, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, told
+
+
+@pytest.mark.slow
+def test_saved_on_eight_devices_restored_by_two_processes(from_eight_devices):
+    place = f"127.0.0.1:{free_port()}"
+    processes = [elsewhere("restore", from_eight_devices, 4, place, number, devices=2) for number in range(2)]
+    told = [process.communicate(timeout=900)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+
+
+def test_a_full_disk_is_told_and_leaves_earlier_checkpoints(tmp_path):
+    """A limit on the size of files fails a write as a full disk does: with an error of its own kind, in a thread."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = jnp.asarray(np.random.default_rng(0).random((200, 1000)), jnp.float32)  # noise: it does not compress
     with checkpoint.Checkpointer(tmp_path) as checkpoints:
-        state, _, step = checkpoints.restore_latest(
-            checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
-    assert step == 3
-    assert_same(state, wanted)
+        checkpoints.save(1, state_of(1), {"epoch": 1})
+        checkpoints.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+        try:
+            with pytest.raises(OSError, match=rf"checkpoint to {tmp_path} \(File too large.*\): make room there"):
+                checkpoints.save(2, {"bank": large})
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert checkpoints.steps() == [1]
+    state, meta, step = restore(tmp_path)
+    assert (meta, step) == ({"epoch": 1}, 1)
+    assert_same(state, state_of(1))
+    save(tmp_path, 2)
+    assert_same(restore(tmp_path)[0], state_of(2))
 
 
 ENDLESS = """
@@ -296,13 +350,11 @@ with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer
 
 @pytest.mark.slow
 def test_two_processes_agree_and_one_restores_what_they_saved(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     runs = [subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, port, str(process), tmp_path])
             for process in range(2)]
     try:
-        assert [run.wait(timeout=120) for run in runs] == [0, 0]
+        assert [run.wait(timeout=900) for run in runs] == [0, 0]
     finally:
         for run in runs:
             run.kill()

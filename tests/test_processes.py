@@ -1,12 +1,10 @@
-"""Several real processes on this machine, joined by JAX's own runtime, against one process."""
+"""Several real processes, joined by JAX's own runtime, and several devices, against one; and what ends processes."""
 
-import contextlib
+import functools
 import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
+import re
+import shutil
+import signal
 from pathlib import Path
 
 import jax
@@ -14,34 +12,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.test_train import OVERRIDES, REPO, lines, world  # noqa: F401 - world is a fixture
+from tests.runs import EPOCHS, STEPS, Run, checksums, finish, lines, logged
 
-PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002}  # Adam's first steps are signs: they blow rounding up
-
-
-def command(world: str, workdir: Path, *words: str, **overrides) -> list[str]:  # noqa: F811
-    fields = {**OVERRIDES, "data.root": world, "batch.tracklets_per_modality": 4, **PLAIN, **overrides}
-    return [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'synthetic.py'}",
-            f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items()), *words]
-
-
-def run(processes: int, world: str, workdir: Path, **overrides) -> None:  # noqa: F811
-    """The command on 4 devices in all, shared by that many processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(4 // processes)}
-    joined = [[place, f"--processes={processes}", f"--process={i}"] if processes > 1 else [] for i in range(processes)]
-    with contextlib.ExitStack() as stack:
-        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
-        running = [subprocess.Popen(command(world, workdir, *flags, **overrides), cwd=REPO, env=environment,
-                                    stdout=log, stderr=log) for flags, log in zip(joined, logs, strict=True)]
-        for process in running:
-            stack.callback(process.kill)
-        codes = [process.wait(timeout=900) for process in running]
-        for log in logs:
-            log.seek(0)
-        assert codes == [0] * processes, "".join(log.read()[-3000:] for log in logs)
+# Adam's first steps are signs: they blow rounding up. 16 clips a step: two for each of 8 devices.
+PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002, "batch.tracklets_per_modality": 4}
+pytestmark = pytest.mark.slow
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
@@ -76,15 +51,83 @@ def assert_same_run(workdir: Path, other: Path):
         assert mine[direction] == pytest.approx(yours[direction], abs=0.2)
 
 
+def assert_identical(workdir: Path, other: Path):
+    """Every array of the last checkpoint to the bit, every figure to the last digit."""
+    assert checksums(workdir) == checksums(other)
+    for name in ("metrics.jsonl", "result.json"):
+        assert (workdir / name).read_text() == (other / name).read_text()
+
+
 @pytest.fixture(scope="module")
-def alone(world, tmp_path_factory) -> Path:  # noqa: F811
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    run(1, world, workdir)
-    return workdir
+def whole(world, tmp_path_factory):
+    """Makes, once each, an uninterrupted run on so many processes and devices of each; returns its workdir."""
+    @functools.cache
+    def run(processes: int, devices: int) -> Path:
+        workdir = tmp_path_factory.mktemp("whole") / "run"
+        finish(world, workdir, processes=processes, devices=devices, **PLAIN)
+        return workdir
+
+    return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [2])
-def test_many_processes_are_one_run(alone, world, tmp_path, processes):  # noqa: F811
-    run(processes, world, tmp_path / "run")
-    assert_same_run(tmp_path / "run", alone)
+@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 2), (1, 8), (2, 2), (4, 1)])
+def test_processes_and_devices_change_nothing(whole, processes, devices):
+    """Against four devices of one process: BatchNorm's statistics, mined positives, losses, parameters, scores."""
+    assert_same_run(whole(processes, devices), whole(1, 4))
+
+
+def test_parameters_cut_over_devices_change_nothing(whole, world, tmp_path):
+    finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN, **{"mesh.cut_parameters": True})
+    assert_same_run(tmp_path / "run", whole(1, 4))
+
+
+@pytest.mark.parametrize(("processes", "devices"), [(1, 1), (1, 4), (2, 2)])
+def test_a_run_on_eight_devices_goes_on_with_others(whole, world, tmp_path, processes, devices):
+    shutil.copytree(whole(1, 8), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(STEPS * EPOCHS))
+    told = finish(world, tmp_path / "run", processes=processes, devices=devices, **PLAIN)
+    assert "going on from the checkpoint at step 6" in told and "warning" not in told  # all CRCs are right
+    assert_same_run(tmp_path / "run", whole(1, 8))
+
+
+def test_evaluation_on_two_processes_gives_the_result_of_one(whole, world, tmp_path):
+    shutil.copytree(whole(1, 4), tmp_path / "run")
+    finish(world, tmp_path / "run", "--mode=eval", processes=2, devices=2, **PLAIN)
+    again = json.loads((tmp_path / "run" / "eval" / f"{STEPS * EPOCHS}.json").read_text())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert again.keys() == result.keys()
+    for direction in ("i2v", "v2i"):
+        assert again[direction] == pytest.approx(result[direction], abs=1e-3)
+
+
+def stop(world: str, workdir: Path, moment, **options) -> int:
+    """SIGTERM to the last process at that moment; all must end well. Returns the step at which they did."""
+    with Run(world, workdir, **PLAIN, **options) as command:
+        command.wait_for(moment)
+        command.processes[-1].send_signal(signal.SIGTERM)
+        codes, told = command.end(), command.told()
+    assert not any(codes), told
+    asked = re.search(r"^asked to stop \(SIGTERM\): saved step (\d+); the same command goes on from there$",
+                      told, re.MULTILINE)
+    assert asked, told
+    assert int(asked[1]) < STEPS * EPOCHS and (workdir / "checkpoints" / asked[1]).is_dir()
+    return int(asked[1])
+
+
+def test_stopped_process_goes_on_bit_for_bit(whole, world, tmp_path):
+    step = stop(world, tmp_path / "run", logged(2))
+    assert f"going on from the checkpoint at step {step}\n" in finish(world, tmp_path / "run", **PLAIN)
+    assert_identical(tmp_path / "run", whole(1, 1))
+
+
+def test_two_processes_stopped_and_killed_go_on_bit_for_bit(whole, world, tmp_path):
+    """SIGTERM to one as the first step compiles; later SIGKILL to one, which the other must notice and end."""
+    step = stop(world, tmp_path / "run", logged(0), processes=2, devices=2)
+    with Run(world, tmp_path / "run", processes=2, devices=2, **PLAIN) as command:
+        command.wait_for(logged(STEPS + 1))
+        assert f"going on from the checkpoint at step {step}\n" in command.told()
+        command.processes[1].kill()
+        assert command.end(timeout=900)[0] != 0, command.told()
+    told = finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN)
+    assert "going on from the checkpoint" in told
+    assert_identical(tmp_path / "run", whole(2, 2))

@@ -1,12 +1,10 @@
 """The whole path on a tiny world: training, evaluation, resume, and what must not change anything."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,26 +14,11 @@ import pytest
 
 from configs import own_video, synthetic
 from hitpro_jax import evaluate, train
-from hitpro_jax.data import synthetic as worlds
 from hitpro_jax.data.records import Dataset
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
-
-REPO = Path(__file__).parent.parent
-STEPS, EPOCHS = 4, 2
-OVERRIDES = {
-    "data.preset": "tiny", "data.jobs": 1, "init.weights": "", "encoder.aggregator": "attention",
-    "batch.tracklets_per_modality": 2, "batch.clip_length": 2, "prototypes.parts": 2, "prototypes.clip_length": 2,
-    "prototypes.batch_size": 8, "eval.frames": 2, "eval.batch_size": 8, "train.epochs": EPOCHS,
-    "train.steps_per_epoch": STEPS, "train.eval_every": 1, "train.save_steps": 2, "train.log_every": 1,
-    "loss.within_begin": 0.0, "loss.across_begin": 0.0, "optim.warmup_steps": 1, "loss.frame": 0.5}
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory) -> str:
-    root = tmp_path_factory.mktemp("world") / "tiny"
-    return str(worlds.ensure(root, worlds.PRESETS["tiny"]))
+from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged
 
 
 def tiny_config(world: str, **overrides):
@@ -47,18 +30,6 @@ def tiny_config(world: str, **overrides):
 def run(config, workdir) -> dict:
     with Writer(workdir) as writer:
         return train.train(config, writer)
-
-
-def checksums(workdir: Path) -> dict[str, int]:
-    """CRC32 of every array of the last checkpoint: parameters, optimiser, statistics, bank and positives."""
-    last = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    record = json.loads(json.loads((last / "record" / "metadata").read_text())["text"])
-    assert int(last.name) == STEPS * EPOCHS
-    return record["crc32"]
-
-
-def lines(workdir: Path) -> list[dict]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="session")
@@ -196,46 +167,22 @@ def test_own_video_trains_on_one_view(tmp_path, capsys):
     assert not any("precision" in name for m in lines(tmp_path / "run") for name in m)  # there are no ids to judge by
 
 
-COMMAND = [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'synthetic.py'}"]
-
-
-def start(world: str, workdir: Path) -> subprocess.Popen:
-    flags = [f"--config.{name}={value}" for name, value in {**OVERRIDES, "data.root": world}.items()]
-    return subprocess.Popen([*COMMAND, f"--workdir={workdir}", *flags], cwd=REPO, env=dict(os.environ),
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def finish(world: str, workdir: Path) -> None:
-    process = start(world, workdir)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()[-2000:]
-
-
 def saving(workdir: Path) -> bool:
     return any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
 
 
-def training(step: int):
-    def reached(workdir: Path) -> bool:
-        metrics = workdir / "metrics.jsonl"
-        return metrics.exists() and f'"step": {step}' in metrics.read_text()
-    return reached
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("moments", [[saving, training(3)], [training(STEPS), saving, training(2 * STEPS - 1)]])
+@pytest.mark.parametrize("moments", [[saving, logged(3)], [logged(STEPS), saving, logged(2 * STEPS - 1)]])
 def test_killed_and_run_again_ends_bit_for_bit_the_same(world, tmp_path, moments):
     """SIGKILL in the middle of a save, of an epoch and at its end, against an uninterrupted command."""
     finish(world, tmp_path / "whole")
     for moment in moments:
         for leftover in (tmp_path / "killed").glob("checkpoints/*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover)  # of the kill before: it must not pass for a new save
-        process = start(world, tmp_path / "killed")
-        while not moment(tmp_path / "killed") and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+        with Run(world, tmp_path / "killed") as command:
+            command.wait_for(moment)
+            command.processes[0].kill()
+            assert command.end() == [-signal.SIGKILL], "the run ended before it could be killed"
     finish(world, tmp_path / "killed")
     assert checksums(tmp_path / "killed") == checksums(tmp_path / "whole")
     for name in ("metrics.jsonl", "result.json"):

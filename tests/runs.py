@@ -1,0 +1,102 @@
+"""The command as users give it, on a tiny world, alone or as several processes joined by JAX; and what it leaves."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPO = Path(__file__).parent.parent
+STEPS, EPOCHS = 4, 2
+OVERRIDES = {
+    "data.preset": "tiny", "data.jobs": 1, "init.weights": "", "encoder.aggregator": "attention",
+    "batch.tracklets_per_modality": 2, "batch.clip_length": 2, "prototypes.parts": 2, "prototypes.clip_length": 2,
+    "prototypes.batch_size": 8, "eval.frames": 2, "eval.batch_size": 8, "train.epochs": EPOCHS,
+    "train.steps_per_epoch": STEPS, "train.eval_every": 1, "train.save_steps": 2, "train.log_every": 1,
+    "loss.within_begin": 0.0, "loss.across_begin": 0.0, "optim.warmup_steps": 1, "loss.frame": 0.5}
+
+
+class Run:
+    """One run of the command; whatever still runs at the end of its `with` is killed.
+
+    Args:
+      words: further words of the command line.
+      processes: how many share the run.
+      devices: fake ones of each process.
+      overrides: config fields besides OVERRIDES.
+    """
+
+    def __init__(self, world: str, workdir: Path, *words: str, processes: int = 1, devices: int = 1, **overrides):
+        fields = {**OVERRIDES, "data.root": world, **overrides}
+        command = [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'synthetic.py'}",
+                   f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items()), *words]
+        joining = [[]]
+        if processes > 1:
+            place = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"]
+            joining = [[*place, f"--process={number}"] for number in range(processes)]
+        self._workdir, self._stack, self.processes = workdir, contextlib.ExitStack(), []
+        self._logs = [workdir.with_name(f"{workdir.name}.{number}.txt") for number in range(processes)]
+        for flags, path in zip(joining, self._logs, strict=True):
+            with open(path, "w", encoding="utf-8") as log:
+                process = subprocess.Popen([*command, *flags], cwd=REPO, stdout=log, stderr=log,
+                                           env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)})
+            self.processes.append(self._stack.enter_context(process))  # waits for it, once it is killed
+            self._stack.callback(process.kill)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._stack.close()
+
+    def wait_for(self, moment) -> None:
+        """Returns as soon as `moment` is true of the workdir; fails when a process ends before."""
+        while not moment(self._workdir):
+            assert all(process.poll() is None for process in self.processes), self.told()
+            time.sleep(0.002)
+
+    def told(self) -> str:
+        """What all processes have printed so far, the first one's first."""
+        return "".join(log.read_text() for log in self._logs)
+
+    def end(self, timeout: float = 1800) -> list[int]:
+        """Exit codes of all processes, once they have ended."""
+        return [process.wait(timeout) for process in self.processes]
+
+
+def finish(world: str, workdir: Path, *words: str, **options) -> str:
+    """Runs the command to its end, which must be a good one; returns what it told."""
+    with Run(world, workdir, *words, **options) as run:
+        assert not any(run.end()), run.told()[-6000:]
+        return run.told()
+
+
+def logged(step: int):
+    """The moment at which the metrics of an optimiser step are there; step 0: those of the first refresh."""
+    def reached(workdir: Path) -> bool:
+        metrics = workdir / "metrics.jsonl"
+        name = "train/" if step else "align/"
+        return metrics.exists() and any(
+            line.startswith(f'{{"step": {step},') and name in line for line in metrics.read_text().splitlines())
+    return reached
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def lines(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def checksums(workdir: Path) -> dict[str, int]:
+    """CRC32 of every array of the last checkpoint: parameters, optimiser, statistics, bank and positives."""
+    last = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    record = json.loads(json.loads((last / "record" / "metadata").read_text())["text"])
+    assert int(last.name) == STEPS * EPOCHS
+    return record["crc32"]

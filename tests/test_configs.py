@@ -64,7 +64,7 @@ def trace(config: ConfigDict) -> None:
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=100)
     size, width, shape = 40, 6, jax.ShapeDtypeStruct
     labels = np.zeros(size, np.int32) if config.method.name == "supervised" else None
-    method = train.make_method(config, num_views=4, mesh=None, labels=labels)
+    method = registry.make_method(config, num_views=4, mesh=None, labels=labels)
     if config.method.name == "frozen":
         return
     ids, yes = shape((size,), jnp.int32), shape((size,), bool)

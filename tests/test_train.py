@@ -16,6 +16,7 @@ from configs import own_video, synthetic
 from hitpro_jax import evaluate, train
 from hitpro_jax.data.records import Dataset
 from hitpro_jax.kernels.mining import Group
+from hitpro_jax.methods import registry
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
 from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged
@@ -203,7 +204,7 @@ def test_memory_of_mining_stays_far_below_n_by_n(world):
     """The whole refresh compiled for N = 50,000 prototypes needs a small part of the 10 GB of an N x N table."""
     rows, dim = 50_000, 192
     config = tiny_config(world)
-    method = train.make_method(config, num_views=12, mesh=None)
+    method = registry.make_method(config, num_views=12, mesh=None)
     memory = jax.eval_shape(lambda: method.empty(rows, dim))
     shaped = jax.ShapeDtypeStruct
     group = train.Group(*(shaped((rows,), np.int32) for _ in range(3)), shaped((rows,), np.bool_))

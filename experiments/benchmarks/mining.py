@@ -147,7 +147,8 @@ def main() -> None:
 def report(world: World, seconds: dict, memory: dict, results: dict) -> None:
     median = {name: np.median(times, axis=0) for name, times in seconds.items()}
     for name, (wall, cpu) in median.items():
-        line = f"{name}: {wall:.1f} s, processor {cpu:.1f} s, temporaries {memory[name].temp_size_in_bytes / GIB:.2f} GiB"
+        line = (f"{name}: {wall:.1f} s, processor {cpu:.1f} s, "
+                f"temporaries {memory[name].temp_size_in_bytes / GIB:.2f} GiB")
         for other in ("bare", "exact"):
             if other in median and other != name:
                 line += f"; of {other}: {wall / median[other][0]:.2f} (processor {cpu / median[other][1]:.2f})"

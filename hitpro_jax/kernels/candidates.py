@@ -1,4 +1,4 @@
-"""HCPA, what every search is made of: who may be a candidate of whom, how similar the two are, and the table of the best.
+"""HCPA, what every search is made of: who may be a candidate of whom, how similar the two are, the table of the best.
 
 P prototypes, D features, M table columns, V views; B rows of a block, Q rows of a part of the bank (see `rows`).
 `mining.nearest` looks at all candidates, `ivf.nearest` at those in likely cells; both by the functions below.

@@ -233,7 +233,7 @@ def _back(position: jax.Array, *table: jax.Array) -> Neighbours:
 
 
 def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban_same_camera: bool) -> jax.Array:
-    """`scores` [B, Q] and up to GROUP empty columns, a chunk of columns at a time, from the first to the last that has a candidate."""
+    """`scores` [B, Q] and up to GROUP empty columns, chunk by chunk from the first column that has a candidate on."""
     total = part.level.shape[0]
     width = min(COLUMNS, -(-total // CHUNKS))
     within = _within_reach(own.group, part.group, relation)

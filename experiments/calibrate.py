@@ -1,6 +1,6 @@
 """Is the synthetic world worth training on? Scores of simple descriptors, of the frozen and the supervised encoder.
 
-  python -m experiments.calibrate --seeds=0,1,2 --out=experiments/results/calibration.json
+  python -m experiments.calibrate --seeds=0,1,2 --out=experiments/results/synthetic/calibration.json
 
 For each seed of the people, mean of both directions' mAP on unseen identities: pixels (a 16 x 8 thumbnail), a colour
 histogram, the encoder with random weights, the frozen pretrained encoder (with the precision of stage 2 at the first
@@ -26,7 +26,7 @@ from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
-OUT = flags.DEFINE_string("out", "experiments/results/calibration.json", "where the figures go")
+OUT = flags.DEFINE_string("out", "experiments/results/synthetic/calibration.json", "where the figures go")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
 SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 14, "epochs of 90 steps of the upper bound; 0: skip")
 

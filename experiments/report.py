@@ -8,21 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import sweeps
+from experiments import records, sweeps
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "synthetic"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
+TITLES = {"levels": "HiTPro, its stages and levels", "components": "The ladder of its components",
+          "baselines": "HiTPro and the adapted baselines"}
 
 
 def render() -> str:
     """The tables as Markdown; a file of results that is not there is said to be not yet run."""
-    return "\n".join([*_calibration(), "", *_components(), "", *_methods(), ""])
+    sections = [_calibration(), *(_sweep(name, title) for name, title in TITLES.items()), _ahead()]
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def _load(name: str):
     path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def _calibration() -> list[str]:
@@ -40,54 +43,30 @@ def _calibration() -> list[str]:
     return lines
 
 
-def _components() -> list[str]:
-    return _sweep("components", "HiTPro and its parts")
-
-
-def _methods() -> list[str]:
-    """The methods side by side, and in words wherever another unsupervised one is ahead of HiTPro."""
-    lines, rows = _sweep("methods", "HiTPro and the adapted baselines"), _load("methods.json") or []
-    ours = {row["seed"]: _pair(row, "result") for row in rows if row["variant"] == "HiTPro"}
-    ahead = [f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
-             for row in rows if row["variant"] not in ("HiTPro", "supervised") and row["seed"] in ours
-             for way, theirs, own in zip(("infrared to visible", "visible to infrared"), _pair(row, "result"),
-                                         ours[row["seed"]], strict=True) if theirs > own]
-    if rows:
-        lines += ["", f"**Ahead of HiTPro**: {'; '.join(ahead) or 'none of the unsupervised methods run so far'}."]
-    return lines
-
-
 def _sweep(sweep: str, title: str) -> list[str]:
     rows = _load(f"{sweep}.json")
     if not rows:
         return [f"{title}: not yet run (`python -m experiments.sweep --sweep={sweep}`)."]
-    seeds = sorted({row["seed"] for row in rows})
-    variants = [name for name, _ in sweeps.SWEEPS[sweep]()]
-    found = {(row["variant"], row["seed"]): row for row in rows}
     lines = [(f"{title}, mAP in % (infrared to visible / visible to infrared) at the last step, "
-              f"no best epoch picked (`python -m experiments.sweep --sweep={sweep}`):"), "",
-             "| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
-    first = [] if "frozen" in variants else [("frozen encoder", "frozen")]
-    for name, value in (*first, *((v, "result") for v in variants)):
-        runs = [found.get((variants[0] if value == "frozen" else name, seed)) for seed in seeds]
-        pairs = [_pair(run, value) for run in runs]
-        cells = [f"{p[0]:.1f} / {p[1]:.1f}" if p else "not yet run" for p in pairs]
-        mean = f"{np.mean(pairs):.1f}" if all(pairs) else "-"
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {mean} |")
+              f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
+              f"(`python -m experiments.sweep --sweep={sweep}`):"), "",
+             *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
     minutes = [row["minutes"] for row in rows if row["minutes"]] or [float("nan")]
     commits = sorted({row["commit"] or "unknown" for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    lines += ["", (f"{len(rows)} runs of {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included, on "
-                   f"{device} ({rows[0]['cores']} cores); commits {', '.join(commits)}.")]
-    return lines
+    return [*lines, "", (f"{len(rows)} runs of {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up "
+                         f"included, on {device} ({rows[0]['cores']} cores); commits {', '.join(commits)}.")]
 
 
-def _pair(run: dict | None, value: str) -> tuple[float, float] | None:
-    if run is None:
-        return None
-    if value == "frozen":
-        return run["frozen"]["i2v"], run["frozen"]["v2i"]
-    return run["result"]["i2v"]["mAP"], run["result"]["v2i"]["mAP"]
+def _ahead() -> list[str]:
+    """In words wherever another unsupervised method is ahead of HiTPro."""
+    rows = _load("baselines.json")
+    ours = {row["seed"]: records.scores(row) for row in rows if row["variant"] == "HiTPro"}
+    ahead = [f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
+             for row in rows if row["variant"] not in ("HiTPro", "supervised") and row["seed"] in ours
+             for way, theirs, own in zip(("infrared to visible", "visible to infrared"), records.scores(row),
+                                         ours[row["seed"]], strict=True) if theirs > own]
+    return [f"**Ahead of HiTPro**: {'; '.join(ahead) or 'none of the unsupervised methods run so far'}."] if rows else []
 
 
 def insert(text: str) -> str:

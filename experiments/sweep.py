@@ -4,26 +4,30 @@
   python -m experiments.sweep --sweep=components --dry_run        # print the commands, for a cluster's own launcher
 
 A killed run goes on from its last checkpoint when the sweep is run again. Figures go to
-experiments/results/<sweep>.json.
+experiments/results/<config>/<sweep>.json; `experiments.tables` draws tables and curves from the workdirs.
 """
 
+import contextlib
 import json
-import os
+import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from absl import app, flags
 
+from experiments.records import record
 from experiments.sweeps import SWEEPS
 
 CONFIG = flags.DEFINE_string("config", "configs/synthetic.py", "the config that the sweep varies")
-SWEEP = flags.DEFINE_string("sweep", "components", "which sweep")
+SWEEP = flags.DEFINE_enum("sweep", "components", list(SWEEPS), "which sweep")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "values of --seed_field")
 SEED_FIELD = flags.DEFINE_string("seed_field", "data.seed", "config field that the seeds set")
 ROOT = flags.DEFINE_string("root", "runs/sweeps", "folder of the workdirs")
-ONLY = flags.DEFINE_list("only", [], "run these variants alone; empty: all")
+ONLY = flags.DEFINE_multi_string("only", [], "run this variant alone; may be given again")
+JOBS = flags.DEFINE_integer("jobs", 1, "runs at a time; from 2 on each tells its story in console.txt of its workdir")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "only print the commands")
 
 
@@ -33,39 +37,52 @@ def command(overrides: dict, seed: str, workdir: Path) -> list[str]:
             *(f"--config.{name}={value}" for name, value in fields.items())]
 
 
-def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
-    """One row of the results: the first and the last evaluation of a finished run, and what it found."""
-    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((workdir / "result.json").read_text())
-    environment = json.loads((workdir / "env.json").read_text())
-    directions = [key for key, value in result.items() if isinstance(value, dict)]
-    last = ([m for m in metrics if "align/within/precision" in m] or [{}])[-1]  # frozen: no refresh
-    kept = {name: round(value, 3) for name, value in last.items()
-            if name.startswith("align/") and ("precision" in name or "recall_any" in name) or "purity" in name}
-    return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
-            "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
-            "commit": environment["git"], "devices": environment["devices"], "cores": os.cpu_count()}
+def workdir_of(variant: str, seed: str) -> Path:
+    return Path(ROOT.value) / Path(CONFIG.value).stem / SWEEP.value / variant.replace(" ", "_") / f"seed{seed}"
+
+
+def run(variant: str, overrides: dict, seed: str) -> dict:
+    """Runs one variant to its end, unless it has ended already, and returns its row; `minutes` is None then.
+
+    Raises:
+      SystemExit: the run failed, was killed, or its workdir belongs to another config.
+    """
+    workdir = workdir_of(variant, seed)
+    done, start, where = (workdir / "result.json").exists(), time.monotonic(), ""
+    with contextlib.ExitStack() as stack:
+        console = None
+        if JOBS.value > 1:
+            workdir.mkdir(parents=True, exist_ok=True)
+            console, where = stack.enter_context(open(workdir / "console.txt", "a")), f", see {workdir}/console.txt"
+        code = subprocess.run(command(overrides, seed, workdir), check=False, stdout=console, stderr=console).returncode
+    if code:
+        raise SystemExit(f"{variant}, seed {seed}, ended with code {code}{where}; the same sweep goes on from there")
+    return record(variant, seed, workdir, None if done else round((time.monotonic() - start) / 60.0, 2))
 
 
 def main(_) -> None:
-    out = Path("experiments/results") / f"{SWEEP.value}.json"
+    wanted = [(variant, overrides, seed) for seed in SEEDS.value for variant, overrides in SWEEPS[SWEEP.value]()
+              if not ONLY.value or variant in ONLY.value]
+    if unknown := set(ONLY.value) - {variant for variant, _ in SWEEPS[SWEEP.value]()}:
+        raise app.UsageError(f"--only: sweep {SWEEP.value} has no variant {', '.join(sorted(unknown))}")
+    if DRY_RUN.value:
+        for variant, overrides, seed in wanted:
+            print(shlex.join(command(overrides, seed, workdir_of(variant, seed))))
+        return
+    out = Path("experiments/results") / Path(CONFIG.value).stem / f"{SWEEP.value}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     rows = {(r["variant"], r["seed"]): r for r in json.loads(out.read_text())} if out.exists() else {}
-    for seed in SEEDS.value:
-        for variant, overrides in SWEEPS[SWEEP.value]():
-            if ONLY.value and variant not in ONLY.value:
-                continue
-            workdir = Path(ROOT.value) / SWEEP.value / variant.replace(" ", "_") / f"seed{seed}"
-            words = command(overrides, seed, workdir)
-            if DRY_RUN.value:
-                print(" ".join(words))
-                continue
-            done, start = (workdir / "result.json").exists(), time.monotonic()
-            subprocess.run(words, check=True)  # a finished run only reports; one of another config is refused
-            minutes = round((time.monotonic() - start) / 60.0, 2)
-            old = rows.get((variant, int(seed)), {})
-            rows[variant, int(seed)] = record(variant, seed, workdir, old.get("minutes") if done else minutes)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+    with ThreadPoolExecutor(JOBS.value) as pool:
+        running = [pool.submit(run, *each) for each in wanted]
+        try:
+            for finished in as_completed(running):
+                row = finished.result()
+                key = row["variant"], row["seed"]
+                row["minutes"] = row["minutes"] or rows.get(key, {}).get("minutes")
+                rows[key] = row
+                out.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a failure those that have begun may end, no more begin
 
 
 if __name__ == "__main__":

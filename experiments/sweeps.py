@@ -1,10 +1,32 @@
-"""Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them."""
+"""Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them.
+
+The first variant of each is the config as it is, but for `components`, which ends there.
+"""
 
 from collections.abc import Iterator
 
+Variants = Iterator[tuple[str, dict]]
+METHODS = ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervised")
+SETTINGS = ("cameras", "contaminated", "unbalanced", "open_set")
 
-def components() -> Iterator[tuple[str, dict]]:
-    """HiTPro, each part of it taken away in turn, and the one part that is off by default put in."""
+
+def components() -> Variants:
+    """The ladder: from contrast within a camera to the whole method, one part of the abstract after another."""
+    plain = {f"{stage}.{field}": value for stage in ("within", "across")
+             for field, value in (("rule", "fixed"), ("weighting", "uniform"))}
+    rungs = {"+ parts (ICTP)": ["prototypes.parts"], "+ stage 1 and level 2": ["within.enabled"],
+             "+ stage 2 and level 3": ["across.enabled"], "+ dynamic thresholds (DTS)": ["within.rule", "across.rule"],
+             "+ soft weights (SWA)": ["within.weighting", "across.weighting"]}
+    missing = {"prototypes.parts": 1, "within.enabled": False, "across.enabled": False, **plain}
+    yield "level 1", dict(missing)
+    for name, fields in rungs.items():
+        for field in fields:
+            del missing[field]
+        yield name, dict(missing)
+
+
+def levels() -> Variants:
+    """HiTPro, each stage or level taken away in turn, and the one term that is off by default put in."""
     yield "HiTPro", {}
     yield "without stage 2 and level 3", {"across.enabled": False}
     yield "without stage 1 and level 2", {"within.enabled": False}
@@ -12,11 +34,108 @@ def components() -> Iterator[tuple[str, dict]]:
     yield "with the frame term", {"loss.frame": 0.5}
 
 
-def methods() -> Iterator[tuple[str, dict]]:
+def dts() -> Variants:
+    """The rule of the thresholds, and how they move."""
+    yield "HiTPro", {}
+    for rule in ("relative", "statistic", "fixed"):
+        yield f"rule {rule}", _both(rule=rule)
+    for schedule in ("cosine", "constant", "reverse"):
+        yield f"schedule {schedule}", _both(schedule=schedule)
+
+
+def swa() -> Variants:
+    """The weights of positives."""
+    yield "HiTPro", {}
+    for weighting in ("uniform", "margin", "vote", "hard"):
+        yield weighting, _both(weighting=weighting)
+    yield "times reliability", _both(use_reliability=True)
+
+
+def parts() -> Variants:
+    """Sub-tracklets of a prototype, and how they are put together."""
+    yield "HiTPro", {}
+    for count in (1, 2, 8):
+        yield f"{count} parts", {"prototypes.parts": count}
+    yield "consistency", {"prototypes.mode": "consistency"}
+
+
+def frames() -> Variants:
+    """Frames of a training clip and of a sub-tracklet."""
+    yield "HiTPro", {}
+    for length in (1, 3, 4):
+        yield f"{length} frames", {"batch.clip_length": length, "prototypes.clip_length": length}
+
+
+def temperature() -> Variants:
+    yield "HiTPro", {}
+    for value in (0.03, 0.07, 0.1):
+        yield f"temperature {value}", {"loss.temperature": value}
+
+
+def momentum() -> Variants:
+    yield "HiTPro", {}
+    for value in (0.0, 0.1, 0.5, 0.9):
+        yield f"momentum {value}", {"prototypes.momentum": value}
+
+
+def neighbours() -> Variants:
+    """Positives kept of each tracklet, and how far down the list they must be reciprocal."""
+    yield "HiTPro", {}
+    for count in (1, 3, 15):
+        yield f"{count} positives", _both(positives=count)
+    for count in (1, 5, 20):
+        yield f"reciprocity {count}", _both(reciprocity=count)
+
+
+def loss_weights() -> Variants:
+    yield "HiTPro", {}
+    for level, values in (("intra", (0.0, 0.25, 1.25)), ("within", (0.0, 0.25, 2.0)), ("across", (0.0, 0.25, 2.0)),
+                          ("alpha", (0.25, 0.75)), ("frame", (0.25, 1.0))):
+        for value in values:
+            yield f"{level} {value}", {f"loss.{level}": value}
+
+
+def schedule() -> Variants:
+    """When levels 2 and 3 begin, and whether level 1 ends."""
+    yield "HiTPro", {}
+    yield "all levels from the start", {"loss.within_begin": 0.0, "loss.across_begin": 0.0, "loss.ramp": 0.0}
+    yield "later", {"loss.within_begin": 0.3, "loss.across_begin": 0.5}
+    yield "level 1 fades", {"loss.intra_end": 0.0}
+
+
+def encoder() -> Variants:
+    """How frames make a tracklet."""
+    yield "HiTPro", {}
+    for aggregator in ("mean", "gem"):
+        yield aggregator, {"encoder.aggregator": aggregator}
+
+
+def baselines() -> Variants:
     """HiTPro and the adapted baselines, each with the values of its paper."""
     yield "HiTPro", {}
-    for name in ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervised"):
+    for name in METHODS:
         yield name, {"method.name": name}
 
 
-SWEEPS = {"components": components, "methods": methods}
+def settings() -> Variants:
+    """Harder synthetic worlds: HiTPro, the frozen encoder and the baselines on each of them."""
+    for preset in SETTINGS:
+        for name, overrides in baselines():
+            yield f"{name}, {preset}", {"data.preset": preset, **overrides}
+
+
+def seeds() -> Variants:
+    """The spread of one and the same training: initial weights, order, frame choice, augmentation."""
+    yield "HiTPro", {}
+    for seed in range(1, 5):
+        yield f"training seed {seed}", {"seed": seed}
+
+
+def _both(**fields) -> dict:
+    """The same fields of both stages."""
+    return {f"{stage}.{name}": value for stage in ("within", "across") for name, value in fields.items()}
+
+
+SWEEPS = {sweep.__name__: sweep for sweep in (
+    components, levels, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule, encoder,
+    baselines, settings, seeds)}

@@ -99,14 +99,16 @@ def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.nd
 
 
 def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) -> dict[str, float]:
-    """Precision of the entries of a table [N, K], their recall, and the share of tracklets with at least one true
-    positive among those that have one to find. 0 where there is nothing to count."""
+    """Precision of the entries of a table [N, K], their recall, the share of tracklets with at least one true positive
+    among those that have one to find, and that of tracklets with a (false) one among those that have none to find.
+    0 where there is nothing to count."""
     there = index >= 0
     true = there & (pids[index] == pids[:, None])
     found = {"precision": _ratio(true.sum(), there.sum())}
     if possible is not None:
         found["recall"] = _ratio(true.sum(), possible.sum())
         found["recall_any"] = _ratio((true.any(1) & (possible > 0)).sum(), (possible > 0).sum())
+        found["false_any"] = _ratio((there.any(1) & (possible == 0)).sum(), (possible == 0).sum())
     return found
 
 

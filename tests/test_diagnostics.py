@@ -72,6 +72,7 @@ def test_figures_of_a_stage_equal_naive(known, stage):
         "precision": len(true) / len(pairs),
         "recall": len(true) / len(possible),
         "recall_any": len({i for i, _ in true} & seekers) / len(seekers),
+        "false_any": len({i for i, _ in pairs} - seekers) / max(1, SIZE - len(seekers)),
     }
     assert 0 < expected["precision"] < 1 and 0 < expected["recall_any"] < 1 and expected["reciprocal"] > 0
     for name, value in expected.items():
@@ -126,7 +127,7 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     now, before = memory(1), memory(2)
     labelled = diagnostics.describe(now, before, *columns, pids)
     plain = diagnostics.describe(now, before, *columns, None)
-    judged = ("precision", "recall", "twin_share")
+    judged = ("precision", "recall", "false_any", "twin_share")
     assert plain == {k: v for k, v in labelled.items() if not any(word in k for word in judged)}
     assert len(plain) == len(labelled) - 10
     assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
@@ -150,7 +151,7 @@ def test_nothing_mined_gives_zeros(known):
     figures = diagnostics.describe(now, now, *known)
     for stage in ("within", "across"):
         values = {name: figures[f"align/{stage}/{name}"] for name in (
-            "per_tracklet", "share_none", "reciprocal", "stability", "precision", "recall", "recall_any")}
+            "per_tracklet", "share_none", "reciprocal", "stability", "precision", "recall", "recall_any", "false_any")}
         assert values == dict.fromkeys(values, 0.0) | {"share_none": 1.0}
 
 

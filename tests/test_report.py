@@ -1,11 +1,17 @@
-"""Sweeps name real fields, and the README's tables are those of the result files."""
+"""Sweeps name real fields, tables are those of the workdirs, and the README's those of the result files."""
 
+import csv
+import itertools
 import json
 import subprocess
 import sys
 
+import cv2
+import numpy as np
+import pytest
+
 from configs import synthetic
-from experiments import report, sweeps
+from experiments import report, sweeps, tables
 
 
 def test_readme_equals_the_result_files():
@@ -15,7 +21,7 @@ def test_readme_equals_the_result_files():
 
 def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert report.render().count("not yet run") == 3
+    assert report.render().count("not yet run") == 4
 
 
 def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
@@ -27,10 +33,10 @@ def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
     rows = [row("HiTPro", 0, 40.0), row("HiTPro", 1, 40.0), row("cap", 0, 41.5), row("pgm", 1, 39.0),
             row("supervised", 0, 60.0)]
     rows[2]["result"]["v2i"]["mAP"] = 39.0  # ahead in one direction alone
-    (tmp_path / "methods.json").write_text(json.dumps(rows))
+    (tmp_path / "baselines.json").write_text(json.dumps(rows))
     assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in report.render()
     assert "| cap | 41.5 / 39.0 | not yet run | - |" in report.render()
-    (tmp_path / "methods.json").write_text(json.dumps([row for row in rows if row["variant"] != "cap"]))
+    (tmp_path / "baselines.json").write_text(json.dumps([row for row in rows if row["variant"] != "cap"]))
     assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in report.render()
 
 
@@ -46,10 +52,64 @@ def test_sweeps_name_fields_that_exist_and_change_them():
         assert len(seen) == len(list(variants()))
 
 
+def test_the_ladder_ends_at_the_config_as_it_is():
+    rungs = [set(overrides) for _, overrides in sweeps.components()]
+    assert rungs[-1] == set() and all(above < below for below, above in itertools.pairwise(rungs))
+
+
 def test_dry_run_prints_one_command_a_run():
-    done = subprocess.run([sys.executable, "-m", "experiments.sweep", "--dry_run", "--seeds=3,4"], check=True,
-                          capture_output=True, text=True, cwd=report.README.parent)
+    done = sweep("--dry_run", "--seeds=3,4")
     lines = done.stdout.splitlines()
     assert len(lines) == 2 * len(list(sweeps.components()))
-    assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line for line in lines)
+    assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line.replace("'", "") for line in lines)
     assert sum("--config.data.seed=4" in line for line in lines) == len(lines) // 2
+
+
+def test_a_variant_that_is_not_there_is_refused():
+    done = sweep("--dry_run", "--only=level 7", check=False)
+    assert done.returncode and "sweep components has no variant level 7" in done.stdout + done.stderr
+
+
+def sweep(*words, check=True):
+    return subprocess.run([sys.executable, "-m", "experiments.sweep", *words], check=check, capture_output=True,
+                          text=True, cwd=report.README.parent)
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    """Finished runs of two variants with two seeds, and one that did not finish."""
+    for variant, seed, score in (("1_parts", 0, 30.0), ("1_parts", 1, 34.0), ("HiTPro", 0, 40.0), ("HiTPro", 1, 50.0)):
+        folder = tmp_path / variant / f"seed{seed}"
+        folder.mkdir(parents=True)
+        evals = [{"step": step, "eval/i2v/mAP": value - 1, "eval/v2i/mAP": value + 1}
+                 for step, value in ((0, 20.0), (40, score))]
+        refresh = {"step": 1, "align/within/precision": 0.7, "align/across/precision": 0.25, "bank/reliability": 0.9}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in (evals[0], refresh, evals[1])))
+        result = {key: {"mAP": score + sign, "rank1": 7.0, "cmc": [0.1]} for key, sign in (("i2v", -1), ("v2i", 1))}
+        (folder / "result.json").write_text(json.dumps({"step": 40, **result}))
+        (folder / "env.json").write_text(json.dumps({"git": "abc", "devices": {"cpu": 1}}))
+    (tmp_path / "HiTPro" / "seed2").mkdir()
+    return tmp_path
+
+
+def test_tables_and_curves_of_workdirs(workdirs, tmp_path):
+    out = tmp_path / "figures"
+    subprocess.run([sys.executable, "-m", "experiments.tables", f"--workdirs={workdirs}", f"--out={out}"], check=True,
+                   cwd=report.README.parent)
+    table = (out / "table.md").read_text().splitlines()
+    assert table[2:] == ["| frozen encoder | 19.0 / 21.0 | 19.0 / 21.0 | 20.0 ± 0.0 |",
+                         "| HiTPro | 39.0 / 41.0 | 49.0 / 51.0 | 45.0 ± 7.1 |",
+                         "| 1 parts | 29.0 / 31.0 | 33.0 / 35.0 | 32.0 ± 2.8 |"]
+    with open(out / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["variant"], r["seed"], r["mean mAP"], r["align/across/precision"]) for r in rows][:2] == [
+        ("HiTPro", "0", "40.0", "0.25"), ("HiTPro", "1", "50.0", "0.25")]
+    assert len(np.unique(cv2.imread(str(out / "curves.png")))) > 10
+
+
+def test_curves_are_of_the_steps_that_all_runs_have(workdirs):
+    runs = tables.finished(workdirs)["HiTPro"]
+    with open(runs[0] / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 80, "eval/i2v/mAP": 60.0}) + "\n")
+    steps, values = tables.curve(runs, tables.CURVES["mAP in %"])
+    assert steps.tolist() == [0, 40] and values.tolist() == [[20.0, 40.0], [20.0, 50.0]]

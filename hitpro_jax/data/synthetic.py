@@ -43,12 +43,19 @@ class World:
     contaminated: float = 0.02  # share of rows in which some frames show another person
     occluded: float = 0.15  # share of stays with a passing occluder
     infrared: bool = True  # False: visible light only (the pretraining set)
+    infrared_views: tuple[int, int] | None = None  # as views_per_modality, where infrared has others
+    one_modality: float = 0.0  # share of the training people whom only visible or only infrared cameras see
 
 
 PRESETS = {
     "tiny": World(cameras=3, train_ids=6, test_ids=5, views_per_modality=(2, 3), stay_frames=(14, 30)),
     "small": World(),
     "large": World(cameras=12, train_ids=500, test_ids=427, views_per_modality=(2, 4), stay_frames=(24, 152)),
+    # as large as "small", and harder in one respect each
+    "cameras": World(cameras=12),
+    "contaminated": World(contaminated=0.1),
+    "unbalanced": World(views_per_modality=(3, 4), infrared_views=(1, 1)),
+    "open_set": World(one_modality=0.3),
 }
 
 
@@ -207,10 +214,11 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
       ValueError: `root` holds something else.
     """
     root = Path(root)
-    stamp = json.loads(json.dumps({"version": VERSION, **asdict(world)}))
+    stamp = _stamp(world)
     if root.exists() and any(root.iterdir()):
         written = root / "world.json"
-        if written.is_file() and json.loads(written.read_text()) == stamp:
+        # a field that a written world does not know yet stood at its default there
+        if written.is_file() and _stamp(World()) | json.loads(written.read_text()) == stamp:
             return root
         raise ValueError(f"{root} is not the synthetic world asked for ({world}); "
                          "remove that folder or set data.root to another one.")
@@ -229,6 +237,11 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # nothing is left of a drawing that was interrupted
     return root
+
+
+def _stamp(world: World) -> dict:
+    """What world.json holds."""
+    return json.loads(json.dumps({"version": VERSION, **asdict(world)}))
 
 
 def _draw_split(folder: Path, world: World, split: str, jobs: int) -> Iterator[Row]:
@@ -256,6 +269,16 @@ def cameras(world: World) -> list[Camera]:
     return [draw_camera(np.random.default_rng([world.camera_seed, 2, c])) for c in range(1, world.cameras + 1)]
 
 
+def _modalities(world: World, pid: int) -> tuple[int, ...]:
+    """The modalities in which a person is seen; test people, whom queries must find, in all that there are."""
+    if not world.infrared:
+        return (RGB,)
+    alone, which = np.random.default_rng([world.seed, 4, pid]).random(2)  # its own draw: nothing else moves
+    if pid <= world.train_ids and alone < world.one_modality:
+        return (RGB,) if which < 0.5 else (IR,)
+    return RGB, IR
+
+
 def _write_person(task) -> list[Row]:
     folder, world, pid = task
     rng = np.random.default_rng([world.seed, 3, pid])
@@ -263,8 +286,8 @@ def _write_person(task) -> list[Row]:
     training = pid <= world.train_ids
     first, count = (1, world.train_ids) if training else (world.train_ids + 1, world.test_ids)
     rows = []
-    for modality in (RGB, IR) if world.infrared else (RGB,):
-        low, high = world.views_per_modality
+    for modality in _modalities(world, pid):
+        low, high = (modality == IR and world.infrared_views) or world.views_per_modality
         seen_by = rng.choice(world.cameras, size=min(world.cameras, int(rng.integers(low, high + 1))), replace=False)
         for index in sorted(seen_by):
             other = first + (pid - first + int(rng.integers(1, max(2, count)))) % count  # of the same split

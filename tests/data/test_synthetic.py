@@ -254,6 +254,30 @@ def test_ensure_refuses_and_keeps_a_foreign_folder(tmp_path):
     assert (tmp_path / "holiday.jpg").read_text() == "x"
 
 
+def test_a_world_written_before_a_field_was_thought_of_is_still_that_world(tmp_path):
+    root = synthetic.ensure(tmp_path / "w", BARE)
+    stamp = json.loads((root / "world.json").read_text())
+    del stamp["one_modality"]
+    (root / "world.json").write_text(json.dumps(stamp))
+    assert synthetic.ensure(root, BARE) == root
+    with pytest.raises(ValueError, match="is not the synthetic world asked for"):
+        synthetic.ensure(root, replace(BARE, one_modality=0.5))
+
+
+def test_people_of_one_modality_are_drawn_as_before_and_are_training_people(tmp_path):
+    world = replace(BARE, train_ids=6, test_ids=2, cameras=3, stay_frames=(2, 2), infrared_views=(1, 1))
+    some = replace(world, one_modality=0.5)
+    seen = {pid: synthetic._modalities(some, pid) for pid in range(1, 9)}
+    assert {seen[pid] for pid in range(1, 7)} == {(RGB,), (IR,), (RGB, IR)}
+    assert seen[7] == seen[8] == (RGB, IR) == synthetic._modalities(world, 1)
+    before, after = pictures(drawn(world, tmp_path / "0")), pictures(drawn(some, tmp_path / "1"))
+    both = [name for name in before if name.startswith("Test") or seen[int(Path(name).parts[1])] == (RGB, IR)]
+    assert both and all(after[name] == before[name] for name in both) and len(after) < len(before)
+    views = Counter(Path(name).parts[1:3] for name in {str(Path(name).parent) for name in before})
+    assert {count for (_, kind), count in views.items() if kind == "ir"} == {1}
+    assert {count for (_, kind), count in views.items() if kind == "rgb"} == {2}
+
+
 def test_another_version_of_the_drawing_is_another_world(tmp_path, monkeypatch):
     root = synthetic.ensure(tmp_path / "w", BARE)
     monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
@@ -283,7 +307,11 @@ def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
 
 def test_presets():
     presets = synthetic.PRESETS
-    assert set(presets) == {"tiny", "small", "large"} and presets["small"] == synthetic.World()
+    harder = {"cameras": {"cameras"}, "contaminated": {"contaminated"}, "open_set": {"one_modality"},
+              "unbalanced": {"views_per_modality", "infrared_views"}}
+    assert set(presets) == {"tiny", "small", "large", *harder} and presets["small"] == synthetic.World()
+    for name, fields in harder.items():
+        assert {k for k, v in asdict(presets[name]).items() if v != asdict(presets["small"])[k]} == fields
     assert (presets["large"].cameras, presets["large"].train_ids, presets["large"].test_ids) == (12, 500, 427)
     assert presets["tiny"].train_ids + presets["tiny"].test_ids < 12
 

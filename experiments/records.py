@@ -1,0 +1,61 @@
+"""What the runs of a sweep leave: a row each, and tables of rows."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
+    """One row of the results: the first and the last evaluation of a finished run, and what it found."""
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((workdir / "result.json").read_text())
+    environment = json.loads((workdir / "env.json").read_text())
+    directions = [key for key, value in result.items() if isinstance(value, dict)]
+    last = ([m for m in metrics if "align/within/precision" in m] or [{}])[-1]  # frozen: no refresh
+    kept = {name: round(value, 3) for name, value in last.items()
+            if name.startswith("align/") and ("precision" in name or name.endswith("_any")) or "purity" in name}
+    return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
+            "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
+            "commit": environment["git"], "devices": environment["devices"], "cores": os.cpu_count()}
+
+
+def scores(row: dict) -> tuple[float, ...]:
+    """mAP of every direction of a row of `sweep.record`."""
+    return tuple(value["mAP"] for value in row["result"].values() if isinstance(value, dict))
+
+
+def markdown(rows: list[dict], variants: list[str]) -> list[str]:
+    """A Markdown table: a line a variant, a column a seed, mean and deviation over seeds where all were run.
+
+    The standard deviation is that of a sample (n - 1); the frozen encoder is what the first evaluation of the first
+    variant's run says, unless it is a variant itself.
+    """
+    found = {(row["variant"], row["seed"]): row for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    cells = {name: [scores(found[name, seed]) if (name, seed) in found else None for seed in seeds]
+             for name in variants}
+    if "frozen" not in variants:
+        starts = {row["seed"]: tuple(row["frozen"].values()) for row in rows}
+        cells = {"frozen encoder": [starts[seed] for seed in seeds], **cells}
+    lines = ["| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
+    for name, runs in cells.items():
+        told = [" / ".join(f"{score:.1f}" for score in run) if run else "not yet run" for run in runs]
+        lines.append(f"| {name} | " + " | ".join(told) + f" | {_spread(runs)} |")
+    return lines
+
+
+def _spread(runs: list[tuple | None]) -> str:
+    if not all(runs):
+        return "-"
+    means = [np.mean(run) for run in runs]
+    return f"{np.mean(means):.1f}" + (f" ± {np.std(means, ddof=1):.1f}" if len(means) > 1 else "")
+
+
+def flat(row: dict) -> dict:
+    """One line of the CSV."""
+    figures = {f"{way} {name}": value for way, result in row["result"].items() if isinstance(result, dict)
+               for name, value in result.items() if np.isscalar(value)}
+    return {"variant": row["variant"], "seed": row["seed"], "mean mAP": round(float(np.mean(scores(row))), 3),
+            **figures, **row["last refresh"], "step": row["step"], "commit": row["commit"]}

@@ -1,0 +1,97 @@
+"""Tables and curves of a sweep, from the workdirs of its finished runs.
+
+  python -m experiments.tables --workdirs=runs/sweeps/synthetic/dts --out=figures/dts
+
+writes table.md (mean and standard deviation over seeds), table.csv (one line a run, every figure) and curves.png (mAP
+and quality of the mined positives over epochs) into --out. Curves need matplotlib: `pip install -e .[plots]`.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from experiments.records import flat, markdown, record
+from experiments.sweeps import SWEEPS
+
+WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/", required=True)
+OUT = flags.DEFINE_string("out", None, "folder to write into; default: --workdirs itself")
+CURVES = {"mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
+          "precision of cross-modality positives": lambda line: line.get("align/across/precision"),
+          "tracklets with a true cross-modality positive": lambda line: line.get("align/across/recall_any")}
+
+
+def _mean(line: dict, begin: str, end: str) -> float | None:
+    values = [value for name, value in line.items() if name.startswith(begin) and name.endswith(end)]
+    return float(np.mean(values)) if values else None
+
+
+def curve(workdirs: list[Path], value: Callable[[dict], float | None]) -> tuple[np.ndarray, np.ndarray]:
+    """(steps [S], values [runs, S]) of one figure of the metrics, at the steps that all runs have."""
+    series = []
+    for workdir in workdirs:
+        lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        series.append({line["step"]: value(line) for line in lines if value(line) is not None})
+    steps = sorted(set.intersection(*map(set, series))) if series else []
+    return np.array(steps), np.array([[run[step] for step in steps] for run in series])
+
+
+def draw(runs: dict[str, list[Path]], path: Path) -> None:
+    """A panel a figure, a line a variant: the mean over seeds within a band of one standard deviation."""
+    import matplotlib  # here, as tables are made without it
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 4), layout="constrained")
+    for panel, (title, value) in zip(panels, CURVES.items(), strict=True):
+        for variant, workdirs in runs.items():
+            steps, values = curve(workdirs, value)
+            if len(steps) == 0:
+                continue
+            mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else 0.0
+            line, = panel.plot(steps, mean, marker="o", markersize=3, label=f"{variant} ({len(values)})")
+            panel.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
+        panel.set(title=title, xlabel="optimiser step")
+        panel.set_ylim(bottom=0.0)
+        panel.grid(alpha=0.3)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, title="variant (runs)")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def finished(root: Path) -> dict[str, list[Path]]:
+    """Workdirs of the finished runs of each variant, in the order in which the sweeps name the variants."""
+    names = {name.replace(" ", "_"): name for sweep in SWEEPS.values() for name, _ in sweep()}
+    order = {name: place for place, name in enumerate(names)}
+    folders = sorted((path for path in root.glob("*") if path.is_dir()),
+                     key=lambda path: (order.get(path.name, len(order)), path.name))
+    runs = {names.get(folder.name, folder.name): [path.parent for path in sorted(folder.glob("seed*/result.json"))]
+            for folder in folders}
+    return {variant: workdirs for variant, workdirs in runs.items() if workdirs}
+
+
+def main(_) -> None:
+    root = Path(WORKDIRS.value)
+    out = Path(OUT.value or root)
+    runs = finished(root)
+    if not runs:
+        raise app.UsageError(f"{root} has no finished run: it should hold <variant>/seed<number>/result.json")
+    rows = [record(variant, workdir.name.removeprefix("seed"), workdir, None)
+            for variant, workdirs in runs.items() for workdir in workdirs]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text("\n".join(markdown(rows, list(runs))) + "\n")
+    lines = [flat(row) for row in rows]
+    with open(out / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for line in lines for name in line)))
+        writer.writeheader()
+        writer.writerows(lines)
+    draw(runs, out / "curves.png")
+    print(f"wrote table.md, table.csv and curves.png of {len(rows)} runs into {out}")
+
+
+if __name__ == "__main__":
+    app.run(main)

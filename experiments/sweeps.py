@@ -83,7 +83,7 @@ def neighbours() -> Variants:
     yield "HiTPro", {}
     for count in (1, 3, 15):
         yield f"{count} positives", _both(positives=count)
-    for count in (1, 5, 20):
+    for count in (1, 5, 10):
         yield f"reciprocity {count}", _both(reciprocity=count)
 
 

@@ -129,7 +129,7 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     plain = diagnostics.describe(now, before, *columns, None)
     judged = ("precision", "recall", "false_any", "twin_share")
     assert plain == {k: v for k, v in labelled.items() if not any(word in k for word in judged)}
-    assert len(plain) == len(labelled) - 10
+    assert len(plain) == len(labelled) - 13
     assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import synthetic
+from configs import synthetic, vcm
 from experiments import report, sweeps, tables
 
 
@@ -40,11 +40,12 @@ def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
     assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in report.render()
 
 
-def test_sweeps_name_fields_that_exist_and_change_them():
+@pytest.mark.parametrize("base", [synthetic, vcm])
+def test_sweeps_name_fields_that_exist_and_change_them(base):
     for variants in sweeps.SWEEPS.values():
         seen = set()
         for name, overrides in variants():
-            config = synthetic.get_config()
+            config = base.get_config()
             before = config.to_json_best_effort()
             config.update_from_flattened_dict(overrides)
             assert (config.to_json_best_effort() == before) == (not overrides), name

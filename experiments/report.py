@@ -52,7 +52,7 @@ def _sweep(sweep: str, title: str) -> list[str]:
               f"(`python -m experiments.sweep --sweep={sweep}`):"), "",
              *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
     minutes = [row["minutes"] for row in rows if row["minutes"]] or [float("nan")]
-    commits = sorted({row["commit"] or "unknown" for row in rows})
+    commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
     return [*lines, "", (f"{len(rows)} runs of {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up "
                          f"included, on {device} ({rows[0]['cores']} cores); commits {', '.join(commits)}.")]

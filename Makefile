@@ -25,6 +25,7 @@ clean:
 $(VENV)/installed: requirements-cpu.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else \
 	  "hitpro_jax needs Python 3.11 or newer, but $(PYTHON) is " + v + ": run make with PYTHON=/path/to/python3.11.")'
+	@echo "making $(VENV) and installing requirements-cpu.txt: up to two minutes, once"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install -q uv && $(VENV)/bin/uv pip install -q --python $(VENV)/bin/python \
 	  -r requirements-cpu.txt || $(VENV)/bin/python -m pip install -q -r requirements-cpu.txt

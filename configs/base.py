@@ -136,6 +136,7 @@ def get_config() -> ConfigDict:
     config.optim = optim = ConfigDict()
     optim.name = "adam"  # adam | adamw | sgd
     optim.learning_rate = 3.5e-4
+    optim.backbone_rate = 1.0  # share of the rate that the backbone gets; 0 freezes it
     optim.weight_decay = 5e-4
     optim.schedule = "steps"  # constant | cosine | steps
     optim.warmup_steps = 3000

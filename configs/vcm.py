@@ -4,7 +4,9 @@
       --config.init.weights=/path/to/resnet50.safetensors
 
 Give pretrained weights (README, "Pretrained weights"): without --config.init.weights the encoder starts from random
-ones, which no published result of the field does. ViT-B/16: --config.encoder.backbone=vit_b16 with its own weights.
+ones, which no published result of the field does. ViT-B/16, with its own weights and the field's rates for it:
+  --config.encoder.backbone=vit_b16 --config.optim.name=adamw --config.optim.learning_rate=1e-4 \
+      --config.optim.backbone_rate=0.1 --config.optim.schedule=cosine
 
 On a CPU a full step needs --config.encoder.remat=True: 13.3 GiB for ResNet-50 and 10.7 GiB for ViT-B/16 by the
 compiler's account, 52 and 71 GiB without (experiments/benchmarks/full_step.py).

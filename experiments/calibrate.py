@@ -73,7 +73,8 @@ def first_refresh(config, dataset, reader, mesh) -> dict[str, float]:
             return caught
 
         train.refresh(trainer, jax.device_put(state, trainer.where), observe, 0)
-    return {f"{stage} precision": round(caught[f"align/{stage}/precision"], 3) for stage in ("within", "across")}
+    keys = {"within": "align/within/precision", "across": "align/cross/precision"}
+    return {f"{stage} precision": round(caught[key], 3) for stage, key in keys.items()}
 
 
 def _thumbnail(_, frames, mask, layout) -> np.ndarray:

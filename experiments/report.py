@@ -51,11 +51,13 @@ def _sweep(sweep: str, title: str) -> list[str]:
               f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
               f"(`python -m experiments.sweep --sweep={sweep}`):"), "",
              *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
-    minutes = [row["minutes"] for row in rows if row["minutes"]] or [float("nan")]
+    minutes = [row["minutes"] for row in rows if row["minutes"]]
+    timed = f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included" \
+        if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    return [*lines, "", (f"{len(rows)} runs of {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up "
-                         f"included, on {device} ({rows[0]['cores']} cores); commits {', '.join(commits)}.")]
+    return [*lines, "", (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); commits "
+                         f"{', '.join(commits)}.")]
 
 
 def _ahead() -> list[str]:

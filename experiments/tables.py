@@ -20,8 +20,8 @@ from experiments.sweeps import SWEEPS
 WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/", required=True)
 OUT = flags.DEFINE_string("out", None, "folder to write into; default: --workdirs itself")
 CURVES = {"mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
-          "precision of cross-modality positives": lambda line: line.get("align/across/precision"),
-          "tracklets with a true cross-modality positive": lambda line: line.get("align/across/recall_any")}
+          "precision of cross-modality positives": lambda line: line.get("align/cross/precision"),
+          "tracklets with a true cross-modality positive": lambda line: line.get("align/cross/recall_any")}
 
 
 def _mean(line: dict, begin: str, end: str) -> float | None:

@@ -63,20 +63,18 @@ class Checkpointer:
         None: neither stored nor compared.
       ignore: dotted names of config fields or sections that do not matter to the comparison.
       keep: number of newest checkpoints kept.
-      keep_steps: steps kept besides.
       read_only: for evaluation and for starting from another run's checkpoint; never writes or deletes.
       say: receives warnings as text.
     """
 
     def __init__(
         self, directory: str | Path, *, config: Mapping | None = None, ignore: Sequence[str] = (), keep: int = 2,
-        keep_steps: Sequence[int] = (), read_only: bool = False, say: Callable[[str], None] = print,
+        read_only: bool = False, say: Callable[[str], None] = print,
     ):
         logging.set_verbosity(logging.FATAL)  # Orbax tells of every step it takes; what matters reaches `say`
         self._directory, self._config, self._ignore, self._say = Path(directory).absolute(), config, ignore, say
-        newest, chosen = preservation_policy.LatestN(keep), preservation_policy.CustomSteps(tuple(keep_steps))
         self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.AnyPreservationPolicy([newest, chosen]),
+            preservation_policy=preservation_policy.LatestN(keep),
             cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only,
         )) if self._directory.exists() or not read_only else None
 

@@ -25,18 +25,18 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
                **view_similarities(bank, modality, camera, view)}
     if before is not None:
         figures["bank/drift"] = float(1.0 - (bank * before.prototypes[:size]).sum(1).mean())
-    for stage in ("within", "across"):
+    for stage, prefix in _PREFIX.items():
         index = getattr(memory, stage).index[:size]
-        figures |= {f"align/{stage}/{name}": value for name, value in positives(index).items()}
+        figures |= {f"{prefix}/{name}": value for name, value in positives(index).items()}
         for name, value in zip(_DIRECTIONS[stage], getattr(memory, stage).threshold, strict=True):
-            figures[f"align/{stage}/threshold_{name}"] = float(value)
+            figures[f"{prefix}/threshold_{name}"] = float(value)
         if before is not None:
-            figures[f"align/{stage}/stability"] = overlap(index, getattr(before, stage).index[:size])
+            figures[f"{prefix}/stability"] = overlap(index, getattr(before, stage).index[:size])
         if pids is not None:
             rivals = candidates(stage, modality, camera, pids, ban_same_camera)
-            figures |= {f"align/{stage}/{name}": value for name, value in quality(index, pids, rivals).items()}
+            figures |= {f"{prefix}/{name}": value for name, value in quality(index, pids, rivals).items()}
     if pids is not None:
-        figures["align/across/twin_share"] = twin_share(memory.across.index[:size], camera, pids)
+        figures["align/cross/twin_share"] = twin_share(memory.across.index[:size], camera, pids)
         rivals = candidates("same_view", modality, camera, pids)
         figures |= {f"align/same_view/{name}": value
                     for name, value in quality(memory.same_view[:size], pids, rivals).items()}
@@ -61,6 +61,7 @@ def clusters(label: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
     return figures
 
 
+_PREFIX = {"within": "align/within", "across": "align/cross"}  # stage to figures
 _DIRECTIONS = {"within": ("rgb", "ir"), "across": ("rgb_to_ir", "ir_to_rgb")}
 
 
@@ -151,10 +152,10 @@ def view_similarities(bank: np.ndarray, modality: np.ndarray, camera: np.ndarray
 def summary(figures: dict[str, float]) -> str:
     """One line for the terminal."""
     def stage(name):
-        text = f"{figures[f'align/{name}/per_tracklet']:.1f} a tracklet"
-        if f"align/{name}/precision" in figures:
-            text += (f", precision {figures[f'align/{name}/precision']:.2f}"
-                     f", found {figures[f'align/{name}/recall_any']:.2f}")
+        prefix = _PREFIX[name]
+        text = f"{figures[f'{prefix}/per_tracklet']:.1f} a tracklet"
+        if f"{prefix}/precision" in figures:
+            text += f", precision {figures[f'{prefix}/precision']:.2f}, found {figures[f'{prefix}/recall_any']:.2f}"
         return text
 
     return f"positives within: {stage('within')}; across: {stage('across')}; " \

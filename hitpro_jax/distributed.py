@@ -77,6 +77,9 @@ class Preemption:
 
     def _notice(self, *_):
         self.asked = True
+        signal.signal(signal.SIGTERM, self._before)  # whoever asks twice is not kept waiting
+        # written past Python's streams, which may be in the middle of a line
+        os.write(2, b"asked to stop (SIGTERM): saving after the step, or the evaluation and refresh, under way\n")
 
     def reached(self, step: int) -> bool:
         """Whether to save and leave after this step; every process calls it after every step and gets the same."""

@@ -4,6 +4,7 @@
   python -m hitpro_jax.main --config=configs/synthetic.py --workdir=runs/demo --mode=eval
 """
 
+import json
 import sys
 import zlib
 from pathlib import Path
@@ -64,15 +65,42 @@ def main(argv: list[str]) -> None:
         except (ValueError, OSError, FloatingPointError) as error:
             writer.error(error)
             sys.exit(1)
+        except KeyboardInterrupt:
+            writer.say("interrupted; the same command goes on from the last checkpoint, if there is one")
+            sys.exit(130)
 
 
 def default_workdir(config: ConfigDict) -> Path:
-    """One folder a config: the same command finds its own run again, another override gets another folder."""
-    stamp = zlib.crc32(config.to_json_best_effort(sort_keys=True).encode())
+    """One folder a config: the same command finds its own run again, another override gets another folder.
+
+    Fields that change no number do not count, but for the place of the data.
+    """
+    from hitpro_jax.train import FREE
+
+    counted = json.loads(config.to_json_best_effort())
+    for section, field in (name.split(".") for name in FREE if name != "data.root"):
+        del counted[section][field]
+    stamp = zlib.crc32(json.dumps(counted, sort_keys=True).encode())
     name = Path(flags.FLAGS["config"].config_filename).stem
     return Path("runs") / f"{name}-{stamp:08x}"
 
 
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing of the command line, but one sentence for a config or a field of it that is not there."""
+    try:
+        words = app.parse_flags_with_usage(argv)
+        CONFIG.value.method  # noqa: B018 - a file that cannot be read is told only when a field is asked for
+    except (AttributeError, KeyError) as error:
+        what = error.args[0]
+        while isinstance(what, Exception):  # ml_collections wraps one in the other
+            what = what.args[0]
+        sys.exit(f"error: the config has no such field ({' '.join(str(what).split())}): configs/base.py has them all, "
+                 "with their meaning")
+    except OSError as error:
+        sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")
+    return words
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -5,7 +5,6 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,8 +73,9 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
     def scores(state: TrainState) -> dict[str, dict]:
-        with writer.waiting("embedding query and gallery"):
-            return evaluate.evaluate(steps.embed, state.variables, dataset, protocol, reader, config.eval, mesh,
+        total = len(dataset.query) + len(dataset.gallery)
+        with writer.waiting("embedding query and gallery") as wait:
+            return evaluate.evaluate(wait.counting(steps.embed, total), state.variables, dataset, protocol, reader, config.eval, mesh,
                                      config.data.num_workers)
 
     per_epoch, last = config.train.steps_per_epoch, last_step(config)
@@ -142,7 +142,10 @@ def identities(pids: np.ndarray, rows: int) -> np.ndarray:
 
 
 def refuse_zeros(config: ConfigDict) -> None:
-    """Raises ValueError where a number that must be at least 1 is less."""
+    """Raises ValueError where a number that must be at least 1 is less, or an image size is not two of them."""
+    size = config.data.image_size
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"data.image_size is {tuple(size)}: give height and width, such as (288,144)")
     for name in ("train.epochs", "train.steps_per_epoch", "batch.tracklets_per_modality", "batch.clips_per_tracklet",
                  "batch.clip_length", "prototypes.parts", "prototypes.clip_length", "prototypes.batch_size",
                  "eval.frames", "eval.batch_size"):
@@ -200,7 +203,7 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh, say: Callable[[str],
     optimiser = optim.make_optimiser(
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
         schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
-        clip_norm=config.optim.clip_norm or None)
+        clip_norm=config.optim.clip_norm or None, groups={"backbone/.*": config.optim.backbone_rate})
     method = make_method(config, int(data.view.max()) + 1, mesh if mesh.size > 1 else None, labels)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)
@@ -240,8 +243,9 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
         trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
         batch_size=options.batch_size, rows=len(trainer.data.group.valid), process_index=jax.process_index(),
         process_count=jax.process_count(), num_workers=trainer.config.data.num_workers)
-    with trainer.writer.waiting("embedding all tracklets and mining"):
-        parts, mask = embed_all(trainer.steps.embed, state.variables, telling_holes(batches, trainer.writer.say),
+    with trainer.writer.waiting("embedding all tracklets and mining") as wait:
+        embed = wait.counting(trainer.steps.embed, len(trainer.data.tracklets) * options.parts)
+        parts, mask = embed_all(embed, state.variables, telling_holes(batches, trainer.writer.say),
                                 len(trainer.data.group.valid), options.parts, trainer.mesh)
         before = fetch(state.memory) if step > 0 else None
         state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.group)
@@ -276,16 +280,16 @@ class Observer(NamedTuple):
 
 def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, preemption: Preemption) -> TrainState:
     """Optimiser steps from `step` to the end of its epoch; metrics are fetched while the next step runs."""
-    options, pending, first = trainer.config.train, None, True
+    options, pending, start = trainer.config.train, None, step
     for batch in epoch_batches(trainer, state, step):
         # a clip of which no frame could be read has no tracklet: it takes part in no loss and moves no prototype
         tracklet = np.where(batch["mask"].any(1), batch["tracklet"], -1)
         clips = to_global({"frames": batch["frames"], "mask": batch["mask"], "tracklet": tracklet}, trainer.mesh)
-        with trainer.writer.waiting("compiling the training step") if first else nullcontext():
+        what, after = ("compiling the training step", 3.0) if step == start else (f"step {step + 1}", 10.0)
+        with trainer.writer.waiting(what, after):
             state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
-        first = False
-        if pending:
-            log_step(trainer, *pending)
+            if pending:
+                log_step(trainer, *pending)
         step += 1
         pending = step, metrics
         asked = preemption.reached(step)

@@ -173,7 +173,12 @@ class Writer:
 
     @_on_first_process
     def result(self, result: Mapping):
-        """Writes result.json: {"protocol", "setting", "step", "i2v": {"rank1", ..., "mINP"}, ...}, in percent."""
+        """Writes result.json: {"protocol", "setting", "step", "i2v": {"rank1", ..., "mINP"}, ...}, in percent.
+
+        report/result.md gets the same as a Markdown table.
+        """
+        (self.path / "report").mkdir(exist_ok=True)
+        _write_text(self.path / "report" / "result.md", _markdown(result))
         _write_json(self.path / "result.json", result)
 
     @_on_first_process
@@ -196,21 +201,44 @@ class Writer:
             Console(file=log, width=110).print(table)
 
     @contextlib.contextmanager
-    def waiting(self, what: str):
-        """Says what is being done when it takes more than 3 s, and every 10 s that it still is."""
-        start, done = time.monotonic(), threading.Event()
+    def waiting(self, what: str, after: float = 3.0):
+        """Says what is being done when it takes more than `after` seconds, and every 10 s that it still is.
+
+        Gives a `Wait`, by which clips can be counted meanwhile.
+        """
+        wait, start, done = Wait(), time.monotonic(), threading.Event()
 
         def remind():
-            pause = 3.0
+            pause = after
             while not done.wait(pause):
-                self.say(f"{what} ... {time.monotonic() - start:.0f} s so far")
+                self.say(f"{what} ... {time.monotonic() - start:.0f} s so far{wait.count}")
                 pause = 10.0
 
         threading.Thread(target=remind, daemon=True).start()
         try:
-            yield
+            yield wait
         finally:
             done.set()
+
+
+class Wait:
+    """What has been done of something that takes long, for the person who waits."""
+
+    count = ""
+
+    def counting(self, embed: Callable, total: int) -> Callable:
+        """The same `embed` (see `embedding`), its clips counted, of `total`; those that only fill up a batch too."""
+        done = 0
+        self.count = ", the first clips are on their way (the encoder is compiled for them)"
+
+        def counted(variables, frames, *rest):
+            nonlocal done
+            features = embed(variables, frames, *rest)
+            done += len(frames)
+            self.count = f", {min(done, total):,} of {total:,} clips"
+            return features
+
+        return counted
 
 
 def _progress_line(calls: Sequence[tuple[float, int, int]], total: int, loss: float) -> str:
@@ -221,6 +249,18 @@ def _progress_line(calls: Sequence[tuple[float, int, int]], total: int, loss: fl
     seconds = max(now - start, 1e-9)
     minutes, left = divmod(round(seconds / (step - first) * (total - step)), 60)
     return f"{line}  {(clips - before) / seconds:.1f} clips/s  ETA {minutes // 60}:{minutes % 60:02}:{left:02}"
+
+
+def _markdown(result: Mapping) -> str:
+    rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
+    lines = [f"{result['protocol']}, {result.get('setting', 'nothing to score')}, step {result['step']}; in %", ""]
+    for key, scores in rows.items():
+        if len(lines) == 2:
+            lines += ["| | " + " | ".join(scores) + " |", "|---" * (len(scores) + 1) + "|"]
+        values = (_number(value) for value in scores.values())
+        cells = ("-" if value is None else f"{value:.2f}" for value in values)
+        lines.append(f"| {DIRECTIONS.get(key, key)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _number(value: Any) -> int | float | None:

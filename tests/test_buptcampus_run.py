@@ -159,10 +159,10 @@ def test_neither_ids_nor_paths_change_a_trained_number(finished, twins, tmp_path
 
 def test_the_config_keeps_twins_out_of_the_positives_of_a_run(finished):
     figures = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
-    refreshes = [m for m in figures if "align/across/per_tracklet" in m]
+    refreshes = [m for m in figures if "align/cross/per_tracklet" in m]
     assert len(refreshes) == 2
     for m in refreshes:
-        assert m["align/across/per_tracklet"] > 0 and m["align/across/twin_share"] == 0
+        assert m["align/cross/per_tracklet"] > 0 and m["align/cross/twin_share"] == 0
 
 
 @pytest.mark.parametrize("ban", [True, False])

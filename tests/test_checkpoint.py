@@ -80,10 +80,10 @@ def test_nothing_saved_gives_none(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_newest_two_and_the_chosen_steps_are_kept(tmp_path):
-    save(tmp_path, 1, 2, 3, 4, 5, keep_steps=(2,))
+def test_the_newest_two_are_kept(tmp_path):
+    save(tmp_path, 1, 2, 3, 4, 5)
     with checkpoint.Checkpointer(tmp_path) as checkpoints:
-        assert checkpoints.steps() == [2, 4, 5]
+        assert checkpoints.steps() == [4, 5]
 
 
 def test_donating_the_state_after_save_does_not_touch_the_checkpoint(tmp_path):

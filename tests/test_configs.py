@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
@@ -174,7 +174,7 @@ def command_line(monkeypatch):
     """Parses a command line as `main` does, and forgets it."""
     def parse(*words: str) -> ConfigDict:
         monkeypatch.setattr(sys, "argv", ["main", *words])  # where ml_collections looks for fields
-        flags.FLAGS(sys.argv)
+        main.parse(sys.argv)
         return main.CONFIG.value
 
     with flagsaver.flagsaver():
@@ -190,13 +190,32 @@ def test_fields_are_set_from_the_command_line(command_line):
 
 
 def test_an_unknown_field_is_an_error(command_line):
-    with pytest.raises(AttributeError, match="rul"):
+    with pytest.raises(SystemExit, match=r"^error: the config has no such field \('rul' Did you mean \"rule\""):
         command_line(f"--config={ROOT}/configs/synthetic.py", "--config.within.rul=fixed")
+
+
+def test_a_config_that_is_not_there_is_an_error():
+    run = subprocess.run([sys.executable, "-m", "hitpro_jax.main", "--config=nope.py"], capture_output=True, text=True,
+                         cwd=ROOT, check=False)
+    assert run.returncode == 1 and run.stdout == ""
+    assert re.fullmatch(r"error: --config cannot be read \(.*No such file or directory: 'nope.py'\): give a file of "
+                        r"configs/\n", run.stderr)
+
+
+def test_an_image_size_is_two_numbers():
+    config = load("synthetic")
+    config.data.image_size = (64,)
+    with pytest.raises(ValueError, match=r"data.image_size is \(64,\): give height and width"):
+        train.refuse_zeros(config)
 
 
 def test_each_config_has_a_workdir_of_its_own(command_line):
     config = command_line(f"--config={ROOT}/configs/synthetic.py")
     own = main.default_workdir(config)
     assert own == main.default_workdir(load("synthetic")) and re.fullmatch("runs/synthetic-[0-9a-f]{8}", str(own))
-    config.seed = 1
-    assert main.default_workdir(config) != own
+    config.data.num_workers, config.train.log_every = 4, 1  # no number changes with them
+    assert main.default_workdir(config) == own
+    for field, value in (("root", "elsewhere"), ("seed", 1)):
+        other = load("synthetic")
+        other.data[field] = value
+        assert main.default_workdir(other) != own

@@ -44,6 +44,9 @@ def known():
     return w.modality, w.camera, w.view, np.random.default_rng(0).integers(0, PEOPLE, SIZE)
 
 
+PREFIX = {"within": "align/within", "across": "align/cross"}
+
+
 def listed(index):
     return [(i, int(j)) for i, row in enumerate(index[:SIZE]) for j in row if j >= 0]
 
@@ -76,10 +79,10 @@ def test_figures_of_a_stage_equal_naive(known, stage):
     }
     assert 0 < expected["precision"] < 1 and 0 < expected["recall_any"] < 1 and expected["reciprocal"] > 0
     for name, value in expected.items():
-        assert figures[f"align/{stage}/{name}"] == pytest.approx(value), name
+        assert figures[f"{PREFIX[stage]}/{name}"] == pytest.approx(value), name
     directions = ("rgb", "ir") if stage == "within" else ("rgb_to_ir", "ir_to_rgb")
     for name, value in zip(directions, getattr(now, stage).threshold, strict=True):
-        assert figures[f"align/{stage}/threshold_{name}"] == pytest.approx(float(value))
+        assert figures[f"{PREFIX[stage]}/threshold_{name}"] == pytest.approx(float(value))
 
 
 def test_share_of_twins_equals_naive(known):
@@ -93,7 +96,7 @@ def test_share_of_twins_equals_naive(known):
     twins = [(i, j) for i, j in pairs if pids[i] == pids[j] and camera[i] == camera[j]]
     figures = diagnostics.describe(now, None, modality, camera, view, pids)
     assert 0 < len(twins) < sum(pids[i] == pids[j] for i, j in pairs)
-    assert figures["align/across/twin_share"] == pytest.approx(len(twins) / len(pairs))
+    assert figures["align/cross/twin_share"] == pytest.approx(len(twins) / len(pairs))
 
 
 def test_figures_of_the_bank_equal_naive(known):
@@ -136,7 +139,7 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
 def test_the_first_refresh_has_nothing_to_compare_with(known):
     later = diagnostics.describe(memory(1), memory(2), *known)
     first = diagnostics.describe(memory(1), None, *known)
-    assert set(later) - set(first) == {"bank/drift", "align/within/stability", "align/across/stability"}
+    assert set(later) - set(first) == {"bank/drift", "align/within/stability", "align/cross/stability"}
 
 
 def test_the_same_memory_twice_is_stable(known):
@@ -150,7 +153,7 @@ def test_nothing_mined_gives_zeros(known):
     now = now._replace(within=nothing, across=nothing, same_view=np.full_like(now.same_view, -1))
     figures = diagnostics.describe(now, now, *known)
     for stage in ("within", "across"):
-        values = {name: figures[f"align/{stage}/{name}"] for name in (
+        values = {name: figures[f"{PREFIX[stage]}/{name}"] for name in (
             "per_tracklet", "share_none", "reciprocal", "stability", "precision", "recall", "recall_any", "false_any")}
         assert values == dict.fromkeys(values, 0.0) | {"share_none": 1.0}
 

@@ -84,7 +84,7 @@ def workdirs(tmp_path):
         folder.mkdir(parents=True)
         evals = [{"step": step, "eval/i2v/mAP": value - 1, "eval/v2i/mAP": value + 1}
                  for step, value in ((0, 20.0), (40, score))]
-        refresh = {"step": 1, "align/within/precision": 0.7, "align/across/precision": 0.25, "bank/reliability": 0.9}
+        refresh = {"step": 1, "align/within/precision": 0.7, "align/cross/precision": 0.25, "bank/reliability": 0.9}
         (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in (evals[0], refresh, evals[1])))
         result = {key: {"mAP": score + sign, "rank1": 7.0, "cmc": [0.1]} for key, sign in (("i2v", -1), ("v2i", 1))}
         (folder / "result.json").write_text(json.dumps({"step": 40, **result}))
@@ -103,7 +103,7 @@ def test_tables_and_curves_of_workdirs(workdirs, tmp_path):
                          "| 1 parts | 29.0 / 31.0 | 33.0 / 35.0 | 32.0 ± 2.8 |"]
     with open(out / "table.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [(r["variant"], r["seed"], r["mean mAP"], r["align/across/precision"]) for r in rows][:2] == [
+    assert [(r["variant"], r["seed"], r["mean mAP"], r["align/cross/precision"]) for r in rows][:2] == [
         ("HiTPro", "0", "40.0", "0.25"), ("HiTPro", "1", "50.0", "0.25")]
     assert len(np.unique(cv2.imread(str(out / "curves.png")))) > 10
 

@@ -44,12 +44,12 @@ def test_run_leaves_metrics_and_result(finished):
     workdir, result = finished
     metrics = lines(workdir)
     assert metrics[0]["step"] == 0 and "eval/i2v/mAP" in metrics[0] and "eval/v2i/rank1" in metrics[0]
-    assert result["protocol"] == "hitsz_vcm" and result["step"] == STEPS * EPOCHS
+    assert result["protocol"] == "synthetic" and result["step"] == STEPS * EPOCHS
     assert set(result["i2v"]) == set(result["v2i"]) == set(evaluate.HEADLINE)
     assert [m["step"] for m in metrics if "train/loss" in m] == list(range(1, STEPS * EPOCHS + 1))
     refreshes = [m for m in metrics if "align/within/precision" in m]
     assert [m["step"] for m in refreshes] == [0, STEPS]
-    assert {"align/across/recall", "align/across/threshold_rgb_to_ir", "bank/drift", "align/within/stability",
+    assert {"align/cross/recall", "align/cross/threshold_rgb_to_ir", "bank/drift", "align/within/stability",
             "bank/similarity/other_modality", "align/same_view/precision"} <= set(refreshes[1])
     losses = [m["train/loss"] for m in metrics if "train/loss" in m]
     assert len(set(losses)) == len(losses) and all(np.isfinite(losses))

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,15 +98,35 @@ def test_config_and_result_are_files_of_valid_json(writer):
 
 
 def test_a_crash_while_writing_leaves_the_old_result(writer, monkeypatch):
-    writer.result({"step": 1})
+    writer.result(RESULT | {"step": 1})
 
     def die(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(writers.os, "replace", die)
     with pytest.raises(OSError, match="disk full"):
-        writer.result({"step": 2})
-    assert json.loads((writer.path / "result.json").read_text()) == {"step": 1}
+        writer.result(RESULT | {"step": 2})
+    assert json.loads((writer.path / "result.json").read_text())["step"] == 1
+
+
+def test_the_report_holds_the_result_as_a_table(writer):
+    writer.result(RESULT)
+    lines = (writer.path / "report" / "result.md").read_text().splitlines()
+    assert lines[0].startswith("HITSZ-VCM, ") and "step 300" in lines[0]
+    assert lines[4].startswith("| infrared to visible | ") and "45.12" in lines[4]
+    assert len(lines) == 6 and lines[5].count("|") == lines[2].count("|") and " - |" in lines[5]
+
+
+def test_waiting_tells_how_far_it_is(writer, screen):
+    with writer.waiting("embedding", after=0.01) as wait:
+        embed = wait.counting(lambda variables, frames: frames[0], total=5)
+        assert "the first clips are on their way" in wait.count
+        assert embed({}, [7, 8, 9]) == 7 and wait.count == ", 3 of 5 clips"
+        embed({}, [7, 8, 9])
+        assert wait.count == ", 5 of 5 clips"  # the sixth filled up a batch
+        while "so far" not in screen.file.getvalue():
+            time.sleep(0.01)
+    assert re.match(r"embedding ... \d+ s so far, .* clips", screen.file.getvalue())
 
 
 def test_table_shows_both_directions_on_screen_and_in_the_log(writer, screen):

@@ -28,7 +28,8 @@ def open_dataset(options: Mapping[str, Any]) -> tuple[Dataset, Protocol]:
         world = _world(options)
         root = options["root"] or f"data/synthetic-{options['preset']}-{world.seed}-{world.camera_seed}"
         synthetic.ensure(root, world, jobs=options["jobs"])
-        return hitsz_vcm.load(root, min_frames=options["min_frames"]), protocol
+        dataset = hitsz_vcm.load(root, min_frames=options["min_frames"], check_counts=False)
+        return replace(dataset, name="synthetic world"), protocol
     if name == "mot":
         cameras = [mot.Camera(**camera) for camera in options["cameras"].values()]
         dataset = mot.load(cameras, Path(options["root"] or "data/own_video"))

@@ -14,6 +14,8 @@ from hitpro_jax.data.records import IR, RGB, SPLITS, Dataset, Record, count
 NAME = "HITSZ-VCM"
 MIN_FRAMES = 12
 
+UNCOMPARED = ("neither track file has as many rows as the published one: another set than HITSZ-VCM, or a part of it; "
+              "its counts are compared with nothing")
 PUBLISHED = {
     "train": {"rows": 11_061, "ids": 500, "tracklets": 9_751, "rgb": 5_460, "ir": 4_291, "frames": 224_757},
     "query": {"rows": 5_159, "tracklets": 4_584, "rgb": 0, "ir": 4_584, "frames": 105_979},
@@ -82,8 +84,9 @@ def load(
             raise ValueError(
                 f"{NAME}: no {split} row under {root} has {min_frames} frames: lower min_frames."
             )
-    if check_counts:
-        _compare_with_published(counts, records, root, filtered=min_frames == MIN_FRAMES and not repair)
+    if check_counts and not _compare_with_published(
+            counts, records, root, filtered=min_frames == MIN_FRAMES and not repair):
+        counts["notes"] += (UNCOMPARED,)
     return Dataset(name=NAME, root=root, **records, counts=counts)
 
 
@@ -238,10 +241,13 @@ def _notes(counts):
 
 
 def _compare_with_published(counts, records, root, *, filtered):
-    """Raises where index files of the published size hold other counts, or a query without a match: there is none."""
+    """Raises where index files of the published size hold other counts, or a query without a match: there is none.
+
+    False: neither file is of that size, so there is nothing to compare.
+    """
     test_rows = {number["query"]["rows"] + number["gallery"]["rows"] for number in (counts, PUBLISHED)}
     if counts["train"]["rows"] != PUBLISHED["train"]["rows"] and len(test_rows) > 1:
-        return
+        return False
     wrong = [
         f"{part} {key} {counts[part][key]:,} for {expected:,}"
         for part, numbers in PUBLISHED.items()
@@ -258,3 +264,4 @@ def _compare_with_published(counts, records, root, *, filtered):
             f"{NAME}: the index files under {root} are not the published ones ({', '.join(wrong)}): "
             "copy info/ again, or set check_counts=False."
         )
+    return True

@@ -6,12 +6,10 @@ person id.
 """
 
 import dataclasses
-import glob
 import itertools
 import json
 import os
 import shutil
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -20,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from hitpro_jax.data.drafts import draft_of, remove_drafts
 from hitpro_jax.data.records import IR, RGB, Dataset, Record, count
 
 _SOURCE = {"video", "boxes", "quality"}  # what source.json tells of the crops beside it
@@ -204,10 +203,10 @@ def _ensure_crops(camera: Camera, boxes: Sequence[Box], cache: str, quality: int
     _check_file(camera.video, "video")
     source = {"video": _stamp(camera.video), "boxes": _stamp(camera.boxes), "quality": quality}
     folder = os.path.join(cache, camera.view)
-    _remove_leftovers(folder)
+    remove_drafts(folder)
     if _read_source(folder) == source:
         return
-    partial = f"{folder}.partial-{socket.gethostname()}-{os.getpid()}"
+    partial = draft_of(folder)
     os.makedirs(partial)
     try:
         _write_crops(camera, boxes, partial, quality, progress)
@@ -237,26 +236,6 @@ def _read_source(folder: str) -> Mapping | None:
         raise ValueError(f"{folder} holds files, but no source.json of crops, and is not replaced by the crops of this "
                          "view: move it, or set data.root to another folder")
     return source
-
-
-def _remove_leftovers(folder: str) -> None:
-    """Removes what runs that were killed on this machine left of this view."""
-    start = f"{folder}.partial-"
-    for partial in glob.glob(f"{glob.escape(start)}*"):
-        host, _, pid = partial.removeprefix(start).rpartition("-")
-        ours = host in ("", socket.gethostname())  # earlier versions named no machine
-        if ours and pid.isascii() and pid.isdigit() and not _runs(int(pid)):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # signal 0 only asks
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return pid != os.getpid()
 
 
 def _write_crops(camera: Camera, boxes: Sequence[Box], folder: str, quality: int, progress: bool) -> None:

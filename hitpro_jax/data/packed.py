@@ -16,8 +16,6 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import cv2
 import grain
@@ -25,6 +23,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from hitpro_jax.data import images
+from hitpro_jax.data.drafts import workers
 from hitpro_jax.data.records import SPLITS, Dataset, FrameError, stamps
 
 VERSION = 1
@@ -244,7 +243,7 @@ def _write_shards(task: Callable, paths: Sequence[str], jobs: int, progress: Pro
     jobs = min(jobs or os.cpu_count() or 1, len(shards))
     if jobs == 1:
         return set().union(*progress(map(task, range(len(shards)), shards), len(shards)))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with workers(jobs) as pool:
         try:
             return set().union(*progress(pool.map(task, range(len(shards)), shards), len(shards)))
         except BaseException:

@@ -9,9 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -19,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hitpro_jax.data import drawing
+from hitpro_jax.data.drafts import draft_of, remove_drafts, workers
 from hitpro_jax.data.records import IR, RGB
 
 VERSION = 3  # raise it whenever the same seeds would draw other pictures
@@ -214,29 +213,40 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
       ValueError: `root` holds something else.
     """
     root = Path(root)
-    stamp = _stamp(world)
-    if root.exists() and any(root.iterdir()):
-        written = root / "world.json"
-        # a field that a written world does not know yet stood at its default there
-        if written.is_file() and _stamp(World()) | json.loads(written.read_text()) == stamp:
-            return root
-        raise ValueError(f"{root} is not the synthetic world asked for ({world}); "
-                         "remove that folder or set data.root to another one.")
+    remove_drafts(root)
+    if _there(root, world):
+        return root
     jobs = jobs or os.cpu_count() or 1
-    draft = root.with_name(f".{root.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = Path(draft_of(root))
     draft.mkdir(parents=True)
     try:
         for split, folder in (("train", "Train"), ("test", "Test")):
             rows = sorted(_draw_split(draft / folder, world, split, jobs), key=lambda r: (r.pid, r.modality, r.camid))
             _write_index(draft / "info", split, rows)
-        (draft / "world.json").write_text(json.dumps(stamp, indent=1))
-        if root.exists():
-            root.rmdir()
-        draft.rename(root)
+        (draft / "world.json").write_text(json.dumps(_stamp(world), indent=1))
+        if not _there(root, world):  # another process may have drawn it in the meantime
+            if root.exists():
+                root.rmdir()
+            draft.rename(root)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)  # nothing is left of a drawing that was interrupted
+        shutil.rmtree(draft, ignore_errors=True)
     return root
+
+
+def _there(root: Path, world: World) -> bool:
+    """Whether the world lies at `root`; False: nothing does.
+
+    Raises:
+      ValueError: something else does.
+    """
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    written = root / "world.json"
+    # a field that a written world does not know yet stood at its default there
+    if written.is_file() and _stamp(World()) | json.loads(written.read_text()) == _stamp(world):
+        return True
+    raise ValueError(f"{root} is not the synthetic world asked for ({world}); "
+                     "remove that folder or set data.root to another one.")
 
 
 def _stamp(world: World) -> dict:
@@ -255,7 +265,7 @@ def _draw_split(folder: Path, world: World, split: str, jobs: int) -> Iterator[R
                 yield from _write_person(task)
                 progress.update()
         else:
-            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            with workers(jobs) as pool:
                 for rows in pool.map(_write_person, tasks):
                     yield from rows
                     progress.update()

@@ -62,7 +62,8 @@ def k_reciprocal_encoding(
 
     def own(row: jax.Array) -> tuple[jax.Array, jax.Array]:
         index = _expanded(full[row], short)[:reach]
-        exponent = 2.0 * (prototypes.at[index].get(mode="fill", fill_value=0) @ prototypes[row])
+        near = prototypes.at[index].get(mode="fill", fill_value=0)
+        exponent = 2.0 * jnp.matmul(near, prototypes[row], precision=jax.lax.Precision.HIGHEST)
         return index, jax.nn.softmax(exponent, where=index < size)
 
     index, weight = _by_row(own, size, block)

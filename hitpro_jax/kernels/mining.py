@@ -143,8 +143,8 @@ def view_bias(
 
     def pooled(values: jax.Array) -> jax.Array:
         """Mean over the stage-1 pairs of each view's modality, as a column."""
-        total = same @ jnp.sum(pairs, axis=1, keepdims=True)
-        return same @ jnp.sum(pairs * values, axis=1, keepdims=True) / jnp.maximum(total, 1.0)
+        total, sums = (same * jnp.sum(x, axis=1) for x in (pairs, pairs * values))
+        return jnp.sum(sums, axis=1, keepdims=True) / jnp.maximum(jnp.sum(total, axis=1, keepdims=True), 1.0)
 
     scale = jnp.ones((num_views, num_views), jnp.float32)
     if mode == "zscore":

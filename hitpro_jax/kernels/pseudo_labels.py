@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from hitpro_jax.kernels.candidates import similarity
 from hitpro_jax.kernels.prototypes import unit
 
 
@@ -102,7 +103,7 @@ def identity_entropy(
     [0.0]
     """
     chex.assert_rank([features, proxies, label], [2, 2, 1])
-    logits, has = features @ unit(proxies).T / temperature, label >= 0
+    logits, has = similarity(features, unit(proxies)) / temperature, label >= 0
     aim = jnp.take_along_axis(logits, jnp.maximum(label, 0)[:, None], axis=1)[:, 0]
     return jnp.where(has, jax.nn.logsumexp(logits, axis=1) - aim, 0.0), has
 
@@ -122,8 +123,8 @@ def batch_hard_triplet(features: jax.Array, label: jax.Array, *, margin: float) 
     [0.5, 0.5]
     """
     chex.assert_rank([features, label], [2, 1])
-    similarity, there = features @ features.T, label >= 0
+    cosine, there = similarity(features, features), label >= 0
     same = label[:, None] == label[None]
-    positive = jnp.min(jnp.where(same & there, similarity, 2.0), axis=1)
-    negative = jnp.max(jnp.where(same | ~there, -2.0, similarity), axis=1)
+    positive = jnp.min(jnp.where(same & there, cosine, 2.0), axis=1)
+    negative = jnp.max(jnp.where(same | ~there, -2.0, cosine), axis=1)
     return jnp.where(there, jnp.maximum(negative - positive + margin, 0.0), 0.0), there

@@ -34,7 +34,8 @@ def segment_mean(
 
     # segment_sum drops ids outside [0, S), negative ones too
     columns = tuple(range(1, features.ndim))
-    weighted = features * jnp.expand_dims(weights, columns)  # float32, as the weights are
+    # float32, as the weights are; a row of no weight counts for nothing, whatever stands in it
+    weighted = jnp.where(jnp.expand_dims(weights > 0, columns), features * jnp.expand_dims(weights, columns), 0.0)
     sums = jax.ops.segment_sum(weighted, segment_ids, num_segments)
     totals = jax.ops.segment_sum(weights, segment_ids, num_segments)
     safe = jnp.expand_dims(jnp.where(totals > 0, totals, 1.0), columns)  # an empty segment is 0/1, not 0/0

@@ -220,11 +220,12 @@ def members(bank: np.ndarray, label: np.ndarray, wanted: np.ndarray, count: int,
     """
     index = np.full((len(bank), count), -1, np.int32)
     for one in np.unique(wanted[wanted >= 0]):
-        rows, columns = np.flatnonzero(wanted == one), np.flatnonzero(label == one)
-        score = np.where(allowed(rows[:, None], columns), bank[rows] @ bank[columns].T, -np.inf)
-        order = np.argsort(-score, axis=1, kind="stable")[:, :count]
-        there = np.take_along_axis(score, order, axis=1) > -np.inf
-        index[rows, :order.shape[1]] = np.where(there, columns[order], -1)
+        asking, columns = np.flatnonzero(wanted == one), np.flatnonzero(label == one)
+        for rows in np.array_split(asking, -(-len(asking) // BLOCK)):  # one cluster may hold nearly everything
+            score = np.where(allowed(rows[:, None], columns), bank[rows] @ bank[columns].T, -np.inf)
+            order = np.argsort(-score, axis=1, kind="stable")[:, :count]
+            there = np.take_along_axis(score, order, axis=1) > -np.inf
+            index[rows, :order.shape[1]] = np.where(there, columns[order], -1)
     weight = (index >= 0) / np.maximum((index >= 0).sum(1, keepdims=True), 1)
     return Positives(index, weight.astype(np.float32), np.full((len(bank), 0), -1, np.int32),
                      np.full(MODALITIES, np.inf, np.float32))

@@ -122,6 +122,12 @@ def test_cameras_are_numbers_however_they_are_written(made):
         "rows": 2, "frames": 48}
 
 
+def test_a_set_of_another_size_is_told_to_be_compared_with_nothing(made):
+    root = made()
+    assert hitsz_vcm.UNCOMPARED in hitsz_vcm.load(root).counts["notes"]
+    assert hitsz_vcm.UNCOMPARED not in hitsz_vcm.load(root, check_counts=False).counts["notes"]
+
+
 def test_queries_and_gallery_of_unusual_modalities_are_told(made):
     def told(*query):
         return [note for note in hitsz_vcm.load(made(query_IDX=[*query])).counts["notes"] if "gallery" in note]

@@ -30,6 +30,12 @@ def test_ids_outside_are_left_out_even_if_not_finite():
     assert totals.tolist() == [1.0, 0.0]
 
 
+def test_rows_without_weight_are_left_out_even_if_not_finite():
+    weights = jnp.array([1.0, 0.0])
+    means, totals = segment_mean(jnp.array([2.0, jnp.nan]), jnp.array([0, 0]), num_segments=1, weights=weights)
+    assert (means.tolist(), totals.tolist()) == ([2.0], [1.0])
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int8, jnp.bool_])
 def test_sums_in_float32(dtype):
     ones = jnp.ones(300, dtype)  # bfloat16 and int8 cannot count to 300

@@ -72,9 +72,9 @@ def test_a_baseline_trains_and_is_scored(finished, name):
     refreshes = [m for m in metrics if "clusters/number" in m]
     assert [m["step"] for m in refreshes] == [0, STEPS] and refreshes[0]["clusters/number"] >= 2
     for m in refreshes:
-        found = m["align/within/precision"], m["align/across/precision"], m["clusters/purity"]
+        found = m["align/within/precision"], m["align/cross/precision"], m["clusters/purity"]
         assert (found == (1.0, 1.0, 1.0)) == (name == "supervised") and max(found) > 0
-        assert (m["align/across/per_tracklet"] > 0) == (name in ("adca", "pgm", "sdcl", "supervised"))
+        assert (m["align/cross/per_tracklet"] > 0) == (name in ("adca", "pgm", "sdcl", "supervised"))
 
 
 def test_frozen_is_the_encoder_before_training(finished):
@@ -253,7 +253,7 @@ def test_two_devices_find_what_one_does(finished, world, tmp_path):  # noqa: F81
                           env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     workdir, _ = finished("pgm")
-    names = "train/loss", "clusters/number", "align/across/per_tracklet"
+    names = "train/loss", "clusters/number", "align/cross/per_tracklet"
     one, two = ([m[name] for m in lines(w)[:4] for name in names if name in m] for w in (workdir, tmp_path))
     assert len(one) == len(two) > 3
     np.testing.assert_allclose(two, one, rtol=1e-3)

@@ -34,6 +34,7 @@ from hitpro_jax.sharding import make_mesh
 BACKBONE = flags.DEFINE_string("backbone", "resnet50", "a name of encoder.backbone")
 DTYPE = flags.DEFINE_string("dtype", None, "of the arithmetic (default: the config's)")
 REMAT = flags.DEFINE_bool("remat", False, "recompute activations in the backward pass")
+PRODUCT = flags.DEFINE_bool("as_product", False, "convolutions as matrix products")
 EXECUTE = flags.DEFINE_bool("execute", False, "run the step once, too")
 BANK, GIB = 11_264, 2 ** 30  # tracklets, bytes
 
@@ -42,6 +43,7 @@ def build():
     """The compiled steps, and the arguments of one training step as NumPy arrays."""
     config = vcm.get_config()
     config.encoder.backbone, config.encoder.remat = BACKBONE.value, REMAT.value
+    config.encoder.as_product = PRODUCT.value
     config.encoder.dtype = DTYPE.value or config.encoder.dtype
     batch, size = config.batch, tuple(config.data.image_size)
     rng = np.random.default_rng(0)

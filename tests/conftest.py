@@ -15,7 +15,7 @@ from absl import flags
 
 from hitpro_jax.data import synthetic
 
-collect_ignore = ["goldens/make_model_goldens.py"]  # a script that needs torch, not a test
+collect_ignore = ["goldens/make_model_goldens.py", "soak.py"]  # scripts, not tests
 
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only app.run parses
 

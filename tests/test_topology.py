@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hitpro_jax.topology import devices_of
-from tests.test_train import OVERRIDES, REPO
+from tests.runs import OVERRIDES, REPO
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e-3", "v9-8", "v5p-8", "v5e:2by2", "../v5e:2x2"])

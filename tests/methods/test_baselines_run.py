@@ -17,7 +17,8 @@ from hitpro_jax.models import resnet
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.writers import Writer
-from tests.test_train import EPOCHS, STEPS, checksums, lines, renumbered, run, tiny_config, world  # noqa: F401
+from tests.runs import EPOCHS, STEPS, checksums, lines
+from tests.test_train import renumbered, run, tiny_config
 
 UNSUPERVISED = [name for name in registry.NAMES if name not in ("hitpro", "supervised")]
 TERMS = {"cluster_contrast": {"cluster"}, "adca": {"cluster"}, "pgm": {"cluster", "cross"}, "cap": {"intra", "inter"},
@@ -39,14 +40,14 @@ def stems_alone(monkeypatch):
         monkeypatch.setattr(module, "make_encoder", tiny_encoder)
 
 
-def config_of(world, name: str, **overrides):  # noqa: F811
+def config_of(world, name: str, **overrides):
     config = tiny_config(world, **SMALL, **overrides, **{"method.name": name})
     registry.adapt(config)
     return config
 
 
 @pytest.fixture(scope="module")
-def finished(world, tmp_path_factory):  # noqa: F811
+def finished(world, tmp_path_factory):
     """An uninterrupted run of each method: its workdir and result; made when first asked for."""
     done = {}
 
@@ -96,7 +97,7 @@ def stop_at(step: int, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def renumbered_world(world, tmp_path_factory) -> str:  # noqa: F811
+def renumbered_world(world, tmp_path_factory) -> str:
     """The same world with every training person under another's number, on disk and in every list."""
     return renumbered(world, tmp_path_factory.mktemp("renumbered") / "world")
 
@@ -134,7 +135,7 @@ def test_other_ids_and_an_interruption_change_no_trained_number(
     assert clean[0] == clean[1]
 
 
-def test_supervised_goes_on_where_it_was_stopped(finished, world, tmp_path, monkeypatch):  # noqa: F811
+def test_supervised_goes_on_where_it_was_stopped(finished, world, tmp_path, monkeypatch):
     workdir, result = finished("supervised")
     stop_at(STEPS + 1, monkeypatch)
     with pytest.raises(distributed.Preempted):
@@ -144,7 +145,7 @@ def test_supervised_goes_on_where_it_was_stopped(finished, world, tmp_path, monk
     assert checksums(tmp_path) == checksums(workdir)
 
 
-def test_a_checkpoint_with_parameters_of_the_methods_own_is_scored(finished, world):  # noqa: F811
+def test_a_checkpoint_with_parameters_of_the_methods_own_is_scored(finished, world):
     workdir, result = finished("supervised")
     with Writer(workdir) as writer:
         again = evaluate.evaluate_checkpoint(config_of(world, "supervised"), writer)
@@ -152,12 +153,12 @@ def test_a_checkpoint_with_parameters_of_the_methods_own_is_scored(finished, wor
         assert again[direction] == pytest.approx(result[direction])
 
 
-def test_another_method_does_not_go_on_with_a_checkpoint(finished, world):  # noqa: F811
+def test_another_method_does_not_go_on_with_a_checkpoint(finished, world):
     with pytest.raises(ValueError, match="method.name: saved cap, now pgm"):
         run(config_of(world, "pgm"), finished("cap")[0])
 
 
-def test_only_supervised_is_given_person_ids(world, tmp_path, monkeypatch):  # noqa: F811
+def test_only_supervised_is_given_person_ids(world, tmp_path, monkeypatch):
     seen = {}
 
     def spy(config, num_views, mesh, labels=None):
@@ -226,7 +227,7 @@ def test_values_of_cap_stand_for_those_of_the_family():
     assert made["cap"] == made["adca"] | {"k1": 20, "eps": 0.5, "temperature": 0.07, "momentum": 0.2}
 
 
-def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):  # noqa: F811
+def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):
     with Writer(tmp_path) as writer:
         figures = check.check(config_of(world, "pgm"), writer)
         assert figures["step GFLOP"] > 0 and "refresh seconds" not in figures
@@ -247,7 +248,7 @@ this.run(this.config_of(sys.argv[1], "pgm"), Path(sys.argv[2]))
 
 
 @pytest.mark.slow
-def test_two_devices_find_what_one_does(finished, world, tmp_path):  # noqa: F811
+def test_two_devices_find_what_one_does(finished, world, tmp_path):
     """A baseline's memory is copied to all devices, its clips are cut."""
     done = subprocess.run([sys.executable, "-c", DEVICES, world, str(tmp_path)], capture_output=True, text=True,
                           env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, check=False)

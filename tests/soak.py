@@ -3,8 +3,8 @@
   python -m tests.soak --kills=100
   python -m tests.soak --kills=20 --processes=2 --seed=1
 
-SIGKILL comes after a random part of the time that an undisturbed run takes: while it starts, compiles, refreshes,
-steps, saves or scores. Then the same command runs again, until it ends before its kill; its arrays, metrics and result
+SIGKILL comes after a random part of the time that an undisturbed run takes from its first line on: while it compiles,
+refreshes, steps, saves or scores. Then the same command runs again, until it ends before its kill; its arrays, metrics and result
 must equal the undisturbed run's to the bit, and the next run begins. Not a test: it takes about half a minute a kill.
 """
 
@@ -28,16 +28,22 @@ SEED = flags.DEFINE_integer("seed", 0, "of the moments")
 EXACT = "metrics.jsonl", "result.json"
 
 
-def killed_at(run: Run, workdir: Path, delay: float) -> str | None:
-    """Kills a run after `delay` seconds and tells what it was about; None if it had ended by then."""
+def speaks(run: Run) -> None:
+    """Returns when the run has told its first line: before that it only imports."""
+    while not run.told() and run.processes[0].poll() is None:
+        time.sleep(0.05)
+
+
+def killed_at(run: Run, workdir: Path, delay: float | None) -> str | None:
+    """Kills a run `delay` seconds after its first line and tells what it was about; None if it had ended by then."""
+    speaks(run)
     try:
         run.processes[0].wait(delay)
     except subprocess.TimeoutExpired:
         saving = any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
         for process in run.processes:
             process.kill()
-        told = run.told().splitlines() or ["nothing told"]
-        return "while saving" if saving else f"after '{' '.join(told[-1].split()[:2])}'"
+        return "while saving" if saving else f"after '{' '.join(run.told().splitlines()[-1].split()[:2])}'"
     if any(run.end()):
         raise SystemExit(f"a run failed:\n{run.told()[-6000:]}")
     return None
@@ -57,9 +63,11 @@ def main(_) -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         world = str(synthetic.ensure(folder / "world", synthetic.PRESETS["tiny"]))
         finish(world, folder / "first", processes=PROCESSES.value)  # it compiles: the next one tells how long a run is
-        start = time.monotonic()
-        finish(world, folder / "whole", processes=PROCESSES.value)
-        duration = time.monotonic() - start
+        with Run(world, folder / "whole", processes=PROCESSES.value) as run:
+            speaks(run)
+            start = time.monotonic()
+            killed_at(run, folder / "whole", None)
+            duration = time.monotonic() - start
         while kills < KILLS.value or (folder / "run").exists():
             delay = rng.uniform(0.0, duration) if kills < KILLS.value else None
             with Run(world, folder / "run", processes=PROCESSES.value) as run:

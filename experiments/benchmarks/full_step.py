@@ -15,6 +15,9 @@ The compiler's account on 2 CPU cores, 24 GiB (jax 0.10.2; 64 clips x 6 frames o
 | resnet50 | yes | 12.68 GiB | 13.26 GiB |
 | vit_b16  | no  | 70.08 GiB | 71.15 GiB |
 | vit_b16  | yes |  9.66 GiB | 10.73 GiB |
+
+One step executed there, float32, beside other work: vit_b16 with remat 684 s, peak of the process 13.4 GiB (the
+compiler's account: at most 11.76 GiB); resnet50 RESNET.
 """
 
 import resource

@@ -61,6 +61,7 @@ def main(_) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         world = str(synthetic.ensure(folder / "world", synthetic.PRESETS["tiny"]))
         finish(world, folder / "first", processes=PROCESSES.value)  # it compiles: the next one tells how long a run is
         with Run(world, folder / "whole", processes=PROCESSES.value) as run:

@@ -17,7 +17,7 @@ from absl import app, flags
 from experiments.records import flat, markdown, record
 from experiments.sweeps import SWEEPS
 
-WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/", required=True)
+WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/")
 OUT = flags.DEFINE_string("out", None, "folder to write into; default: --workdirs itself")
 CURVES = {"mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
           "precision of cross-modality positives": lambda line: line.get("align/cross/precision"),
@@ -94,4 +94,5 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("workdirs")  # here alone: others import this file
     app.run(main)

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     data.root = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
     data.image_size = (288, 144)  # height, width
     data.min_frames = 12  # shorter tracklets are dropped (HITSZ-VCM's rule)
-    data.repair = False  # HITSZ-VCM: leave out the frames of rows that run over a person's or modality's border
+    data.repair = False  # HITSZ-VCM: leave out of a row the frames that their names give to another person or modality
     data.auxiliary = False  # BUPTCampus: train on the auxiliary list too
     data.check_counts = True  # refuse a copy of the real set whose counts are not the published ones
     data.allow_missing = False  # True: leave out frames that are missing or do not decode

@@ -56,15 +56,16 @@ def load(
     Args:
       root: folder that holds info/ and the images.
       min_frames: frames a tracklet must have.
-      repair: leave out of a row the frames that its names give to another person, modality or camera.
-        Choice: off, because every public result uses such rows as they stand.
+      repair: leave out of a row the frames that its names give to another person or modality; one of another
+        camera alone stays. Choice: off, because every public result uses such rows as they stand.
       check_counts: False accepts index files of the published size with other counts.
 
     Returns:
       The data set, `pid` as published. `counts` has, for each split, `rows` and `ids` before the filter and
-      `tracklets`, `rgb`, `ir`, `frames` after it; `test`, `ids` of query and gallery; `border`, the
-      `rows` that hold frames of another person, modality or camera, and those `frames`, by `train` and
-      `test`; and `notes`.
+      `tracklets`, `rgb`, `ir`, `frames` after it; `test`, `ids` of query and gallery; by `train` and `test`,
+      `border`, the `rows` that hold frames of another person or modality, those `frames`, and with `repair` the
+      `dropped` rows that had min_frames only with them, and `camera`, the `rows` that hold frames of their person
+      and modality but of another camera, and those `frames`; and `notes`.
 
     Raises:
       FileNotFoundError: no such folder, or index files missing from it.
@@ -77,7 +78,7 @@ def load(
     gallery = sorted(set(range(len(test))).difference(query))
     rows = {"train": train, "query": [test[i] for i in query], "gallery": [test[i] for i in gallery]}
     records = {split: _records(rows[split], min_frames, repair) for split in SPLITS}
-    counts = _counts(rows, records)
+    counts = _counts(rows, records, min_frames, repair)
     counts["notes"] = _notes(counts)
     for split in SPLITS:
         if not records[split]:
@@ -94,7 +95,8 @@ class _Row(NamedTuple):
     """One line of a track file and what the name file says of its frames."""
 
     frames: Sequence[str]
-    foreign: Sequence[bool]  # of each frame: its name gives another person, modality or camera than the row
+    foreign: Sequence[bool]  # of each frame: its name gives another person or modality than the row
+    moved: int  # frames that are not foreign, but whose names give another camera than the row
     modality: int
     camid: int
     pid: int
@@ -125,8 +127,9 @@ def _read_track_rows(root, split):
                 f"{path}:{number}: the row {line!r} is that of line {first}: remove one of them."
             )
         chosen = slice(start - 1, end)
-        foreign = [owner != (pid, modality, camid) for owner in owners[chosen]]
-        rows.append(_Row(frames[chosen], foreign, _MODALITY[modality], camid, pid))
+        foreign = [owner[:2] != (pid, modality) for owner in owners[chosen]]
+        moved = sum(owner[:2] == (pid, modality) and owner[2] != camid for owner in owners[chosen])
+        rows.append(_Row(frames[chosen], foreign, moved, _MODALITY[modality], camid, pid))
     if not rows:
         raise ValueError(f"{path}: there is no row in it: restore it.")
     return rows
@@ -210,26 +213,42 @@ def _records(rows, min_frames, repair):
     return tuple(records)
 
 
-def _counts(rows, records):
+def _counts(rows, records, min_frames, repair):
     ids = {split: {row.pid for row in rows[split]} for split in SPLITS}
     counts = {
         split: {"rows": len(rows[split]), "ids": len(ids[split]), **count(records[split])} for split in SPLITS
     }
-    foreign = {
-        "train": [sum(row.foreign) for row in rows["train"]],
-        "test": [sum(row.foreign) for row in rows["query"] + rows["gallery"]],
+    halves = {"train": rows["train"], "test": rows["query"] + rows["gallery"]}
+    return {
+        **counts,
+        "test": {"ids": len(ids["query"] | ids["gallery"])},
+        "border": {half: _border(members, min_frames, repair) for half, members in halves.items()},
+        "camera": {half: {"rows": sum(row.moved > 0 for row in members), "frames": sum(row.moved for row in members)}
+                   for half, members in halves.items()},
     }
-    border = {
-        half: {"rows": sum(map(bool, frames)), "frames": sum(frames)} for half, frames in foreign.items()
-    }
-    return {**counts, "test": {"ids": len(ids["query"] | ids["gallery"])}, "border": border}
+
+
+def _border(rows, min_frames, repair):
+    over = [(len(row.frames), sum(row.foreign)) for row in rows if any(row.foreign)]
+    border = {"rows": len(over), "frames": sum(foreign for _, foreign in over)}
+    if repair:
+        border["dropped"] = sum(frames - foreign < min_frames <= frames for frames, foreign in over)
+    return border
 
 
 def _notes(counts):
-    notes = [
-        f"{half}: {border['rows']:,} rows run over a border of the name file "
-        f"and hold {border['frames']:,} frames of another person, modality or camera"
-        for half, border in counts["border"].items()
+    notes = []
+    for half, border in counts["border"].items():
+        rows, frames = f"{border['rows']:,} rows", f"{border['frames']:,} frames of another person or modality"
+        if "dropped" in border:
+            notes.append(f"{half}: {frames} left out of the {rows} that run over a border of the name file; "
+                         f"{border['dropped']:,} of these rows dropped, with fewer than data.min_frames left")
+        else:
+            notes.append(f"{half}: {rows} run over a border of the name file and hold {frames}")
+    notes += [
+        f"{half}: {camera['rows']:,} rows hold {camera['frames']:,} frames whose names give another camera than the "
+        "row; they stay, and the row's camera counts"
+        for half, camera in counts["camera"].items() if camera["frames"]
     ]
     query, gallery = counts["query"], counts["gallery"]
     if query["rgb"] or gallery["ir"]:

@@ -51,7 +51,7 @@ def test_the_twins_counts(twins, goldens):
     assert counts["query"] == {"rows": 11, "ids": 6, "tracklets": 10, "rgb": 0, "ir": 10, "frames": 240}
     assert counts["gallery"] == {"rows": 11, "ids": 6, "tracklets": 9, "rgb": 9, "ir": 0, "frames": 210}
     assert counts["test"] == {"ids": golden["test_num_pids"]}
-    assert counts["border"] == {half: {"rows": 0, "frames": 0} for half in ("train", "test")}
+    assert counts["border"] == counts["camera"] == {half: {"rows": 0, "frames": 0} for half in ("train", "test")}
 
 
 def test_every_frame_of_the_twin_is_there(twins):
@@ -118,8 +118,7 @@ def test_cameras_are_numbers_however_they_are_written(made):
     dataset = hitsz_vcm.load(made(train_name=[name.replace("D3", "D03") for name in NAMES]))
     assert dataset.counts["border"]["train"] == {"rows": 0, "frames": 0}
     assert dataset.train[0].frames[0] == "Train/0001/rgb/D03/1.jpg" and dataset.train[0].camid == 3
-    assert hitsz_vcm.load(made(train_name=[name.replace("D3", "D13") for name in NAMES])).counts["border"]["train"] == {
-        "rows": 2, "frames": 48}
+    assert dataset.counts["camera"]["train"] == {"rows": 0, "frames": 0}
 
 
 def test_a_set_of_another_size_is_told_to_be_compared_with_nothing(made):
@@ -153,20 +152,41 @@ def test_rows_under_the_minimum_are_dropped_and_rows_at_it_stay(made):
     assert [len(r.frames) for r in hitsz_vcm.load(root, min_frames=1).train] == [12, 11, 1]
 
 
+OVER = ["2 1 24 1 3", "2 13 36 1 3", "2 14 37 1 3", "1 25 48 1 3"]  # two hold frames of the other modality
+
+
 def test_rows_over_a_border_stand_as_they_are_and_are_counted(made):
-    rows = ["2 1 24 1 3", "2 13 36 1 3", "1 25 48 1 4"]
-    dataset = hitsz_vcm.load(made(track_train_info=rows))
-    assert [len(r.frames) for r in dataset.train] == [24, 24, 24]
+    dataset = hitsz_vcm.load(made(track_train_info=OVER))
+    assert [len(r.frames) for r in dataset.train] == [24] * 4
     assert dataset.train[1].frames[11:13] == ("Train/0001/rgb/D3/116.jpg", "Train/0001/ir/D3/1.jpg")
-    assert dataset.counts["border"] == {"train": {"rows": 2, "frames": 36}, "test": {"rows": 0, "frames": 0}}
-    assert "train: 2 rows run over a border of the name file and hold 36 frames" in records.report(dataset)[4]
+    assert dataset.counts["border"] == {"train": {"rows": 2, "frames": 25}, "test": {"rows": 0, "frames": 0}}
+    assert records.report(dataset)[4] == (
+        "train: 2 rows run over a border of the name file and hold 25 frames of another person or modality")
 
 
-def test_repair_leaves_out_the_frames_of_others(made):
-    rows = ["2 1 24 1 3", "2 13 36 1 3", "1 25 48 1 4"]
-    repaired = hitsz_vcm.load(made(track_train_info=rows), repair=True)
-    assert [len(r.frames) for r in repaired.train] == [24, 12]
+def test_repair_leaves_out_the_frames_of_others_and_tells_it(made):
+    repaired = hitsz_vcm.load(made(track_train_info=OVER), repair=True)
+    assert [len(r.frames) for r in repaired.train] == [24, 12, 24]
     assert all("/rgb/" in frame for frame in repaired.train[1].frames)
+    assert repaired.counts["border"]["train"] == {"rows": 2, "frames": 25, "dropped": 1}
+    assert records.report(repaired)[4] == (
+        "train: 25 frames of another person or modality left out of the 2 rows that run over a border of the name "
+        "file; 1 of these rows dropped, with fewer than data.min_frames left")
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_frames_of_another_camera_are_told_and_never_left_out(made, repair):
+    """Frames 21 to 24 are of camera 4, and so are 25 and 26, which count as those of the other modality alone."""
+    names = [name.replace("D3", "D4") if 20 <= i < 26 else name for i, name in enumerate(NAMES)]
+    rows = ["2 1 24 1 3", "2 13 36 1 3", "1 27 48 1 3"]
+    dataset = hitsz_vcm.load(made(train_name=names, track_train_info=rows), repair=repair)
+    assert [len(r.frames) for r in dataset.train] == [24, 12 if repair else 24, 22]
+    assert [r.camid for r in dataset.train] == [3, 3, 3]
+    assert dataset.counts["border"]["train"].items() >= {"rows": 1, "frames": 12}.items()
+    assert dataset.counts["camera"] == {"train": {"rows": 2, "frames": 8}, "test": {"rows": 0, "frames": 0}}
+    told, = (note for note in dataset.counts["notes"] if "camera" in note)
+    assert told == ("train: 2 rows hold 8 frames whose names give another camera than the row; they stay, and the "
+                    "row's camera counts")
 
 
 def test_no_root(tmp_path):

@@ -69,8 +69,8 @@ def load(
 
     Raises:
       FileNotFoundError: no such folder, or index files missing from it.
-      ValueError: a malformed line, a range beyond the names, a row given twice, a split without a
-        tracklet, or counts that are not the published ones.
+      ValueError: a malformed line, a range beyond the names, a camera that no name gives, a row given twice, a split
+        without a tracklet, or counts that are not the published ones.
     """
     _require_index_files(root)
     train, test = _read_track_rows(root, "train"), _read_track_rows(root, "test")
@@ -119,8 +119,14 @@ def _read_track_rows(root, split):
     path = os.path.join(root, "info", f"track_{split}_info.txt")
     numbered = listing.filled(path) if split == "train" else enumerate(listing.lines(path), 1)
     rows, seen = [], {}
+    cameras = {camera for _, _, camera in owners}
     for number, line in numbered:
         modality, start, end, pid, camid = _track_fields(line, f"{path}:{number}", len(frames))
+        if camid not in cameras:
+            raise ValueError(
+                f"{path}:{number}: camera {camid} is in no name of {split}_name.txt: correct the row, or restore both "
+                "files from one copy of the data set."
+            )
         first = seen.setdefault((modality, start, end, pid, camid), number)
         if first != number:
             raise ValueError(

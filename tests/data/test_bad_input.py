@@ -8,7 +8,7 @@ Where each kind is tested; "here" means through `main`, as a user meets it:
   non-integer                    here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
   CRLF                           test_hitsz_vcm.py, test_folder.py, test_image_sets.py: reads like LF; here: a lone CR
   blank line                     here; test_hitsz_vcm.py, test_image_sets.py: harmless where a row's place means nothing
-  unknown camera                 here; test_image_sets.py (MARS, LLCM), test_mot.py
+  unknown camera                 here; test_hitsz_vcm.py, test_image_sets.py (MARS, LLCM), test_buptcampus.py
   duplicate rows                 here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
   a tracklet without frames      here; test_folder.py; by missing files test_records.py
   one camera only, one modality  here (trains, with a note for each); test_train.py: own video
@@ -124,6 +124,10 @@ VCM = [
     ({"track_test_info": ["2 1 24 502 3", "", "1 25 48 502 3"]}, r"track_test_info.txt:2: '' is not five integers"),
     ({"track_train_info": ["2 1 24 1 3"] * 2}, r"track_train_info.txt:2: the row .* is that of line 1"),
     ({"track_train_info": ["2 1 24 1"]}, r"track_train_info.txt:1: .*five integers"),
+    ({"track_train_info": ["2 1 24 1 3", "1 25 48 1 99"]},
+     r"track_train_info.txt:2: camera 99 is in no name of train_name.txt: correct the row, or restore both files"),
+    ({"track_test_info": ["2 1 24 502 0", "1 25 48 502 3"]},
+     r"track_test_info.txt:1: camera 0 is in no name of test_name.txt: correct the row"),
     ({"train_name": ["../../0001M2D3T1F1.jpg"]}, r"train_name.txt:1: .*is not a frame name"),
     ({"query_IDX": ["2", "9"]}, r"query_IDX.txt: row 9 is not one of the 4"),
 ]

@@ -119,6 +119,8 @@ def test_cameras_are_numbers_however_they_are_written(made):
     assert dataset.counts["border"]["train"] == {"rows": 0, "frames": 0}
     assert dataset.train[0].frames[0] == "Train/0001/rgb/D03/1.jpg" and dataset.train[0].camid == 3
     assert dataset.counts["camera"]["train"] == {"rows": 0, "frames": 0}
+    with pytest.raises(ValueError, match=r"track_train_info.txt:1: camera 3 is in no name of train_name.txt"):
+        hitsz_vcm.load(made(train_name=[name.replace("D3", "D13") for name in NAMES]))
 
 
 def test_a_set_of_another_size_is_told_to_be_compared_with_nothing(made):
@@ -272,8 +274,9 @@ def _tiny_published(monkeypatch, **changes):
 def test_the_published_counts_pass(made, monkeypatch):
     """The gallery is of another camera than the queries: a query without a match is none of the published ones."""
     _tiny_published(monkeypatch)
+    names = [name.replace("M2D3", "M2D4") for name in FILES["test_name.txt"]]
     rows = ["2 1 24 502 4", "1 25 48 502 3", "2 49 72 502 4", "1 73 96 502 3"]
-    assert len(hitsz_vcm.load(made(track_test_info=rows)).train) == 2
+    assert len(hitsz_vcm.load(made(test_name=names, track_test_info=rows)).train) == 2
     with pytest.raises(ValueError, match="query without a match 2 for 0"):
         hitsz_vcm.load(made())
 

@@ -187,25 +187,22 @@ def _track_fields(line, where, num_names):
 def _read_query_rows(root, num_rows):
     """The rows of query_IDX.txt, from 0, in the order of the file."""
     path = os.path.join(root, "info", "query_IDX.txt")
-    rows = []
+    first = {}  # row to the line that gives it
     for number, line in listing.filled(path):
+        where = f"{path}:{number}"
         try:
-            rows += map(listing.whole, line.split())
+            rows = [*map(listing.whole, line.split())]
         except ValueError:
-            raise ValueError(
-                f"{path}:{number}: not only row numbers of track_test_info.txt: restore it."
-            ) from None
-    if not rows:
+            raise ValueError(f"{where}: not only row numbers of track_test_info.txt: restore it.") from None
+        for row in rows:
+            if not 1 <= row <= num_rows:
+                raise ValueError(f"{where}: row {row} is not one of the {num_rows} of track_test_info.txt: restore it.")
+            if row in first:
+                raise ValueError(f"{where}: row {row} is already given on line {first[row]}: remove one of them.")
+            first[row] = number
+    if not first:
         raise ValueError(f"{path}: there is no row number in it: restore it.")
-    beyond = next((row for row in rows if not 1 <= row <= num_rows), None)
-    if beyond is not None:
-        raise ValueError(
-            f"{path}: row {beyond} is not one of the {num_rows} of track_test_info.txt: restore it."
-        )
-    if len(set(rows)) != len(rows):
-        twice = next(row for i, row in enumerate(rows) if row in rows[:i])
-        raise ValueError(f"{path}: row {twice} is given twice: remove one of them.")
-    return [row - 1 for row in rows]
+    return [row - 1 for row in first]
 
 
 def _records(rows, min_frames, repair):

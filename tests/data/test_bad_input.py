@@ -129,7 +129,7 @@ VCM = [
     ({"track_test_info": ["2 1 24 502 0", "1 25 48 502 3"]},
      r"track_test_info.txt:1: camera 0 is in no name of test_name.txt: correct the row"),
     ({"train_name": ["../../0001M2D3T1F1.jpg"]}, r"train_name.txt:1: .*is not a frame name"),
-    ({"query_IDX": ["2", "9"]}, r"query_IDX.txt: row 9 is not one of the 4"),
+    ({"query_IDX": ["2", "9"]}, r"query_IDX.txt:2: row 9 is not one of the 4"),
 ]
 
 

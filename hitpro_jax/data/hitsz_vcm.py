@@ -284,6 +284,6 @@ def _compare_with_published(counts, records, root, *, filtered):
     if wrong:
         raise ValueError(
             f"{NAME}: the index files under {root} are not the published ones ({', '.join(wrong)}): "
-            "copy info/ again, or set check_counts=False."
+            "copy info/ again, or set data.check_counts=False."
         )
     return True

@@ -93,7 +93,8 @@ def open_frames(
       progress: of `records.stamps`.
 
     Raises:
-      ValueError: there is no cache, or it was made of other files or in another way; the message says which.
+      ValueError: there is no cache, or it was made of other files or in another way, or its place is a file; the
+        message says which.
     """
     frames, fault = _open(folder, image_size, quality, stamps(dataset, progress=progress), _paths(dataset))
     if fault:
@@ -117,8 +118,8 @@ def make(
     It is written beside its place and moved there whole, so that no reader meets half a cache.
 
     Args:
-      folder: of the cache. It and `<folder>.partial` are removed to make the cache anew, and so refused where they
-        hold any file that is not one of a packed cache.
+      folder: of the cache, links resolved. It and `<folder>.partial` are removed to make the cache anew, and so
+        refused where they hold any file that is not one of a packed cache, are a file or are a mount point.
       dataset: its listed frames are packed, all splits.
       image_size: (H, W) in pixels.
       quality: 0 keeps pixels as they are; 1 to 100 writes them as JPEG again, about a sixth of the size at 90, and
@@ -129,18 +130,20 @@ def make(
       progress: as for `records.verify_files`; shows shards.
 
     Raises:
-      ValueError: quality out of range, or the folder, or `<folder>.partial`, holds other files.
+      ValueError: quality out of range, or the folder, or `<folder>.partial`, holds other files, is one or cannot be
+        removed.
       OSError: the disk is too small.
       FrameError: a frame does not decode.
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"data.packed_quality must be 0 (exact) or 1 to 100, but is {quality}")
+    folder = os.path.realpath(folder)  # a link cannot be replaced by a folder, and the disk is the target's
     paths, now = _paths(dataset), stamps(dataset)
     frames, fault = _open(folder, image_size, quality, now, paths)
     if fault is None and (fault := _damage(frames, progress)) is None:
         say(f"packed cache {folder} is whole: {len(frames.places):,} frames")
         return frames
-    draft = f"{os.path.normpath(folder)}.partial"
+    draft = f"{folder}.partial"
     for place in (folder, draft):
         _require_ours(place)
     say(f"{fault}: packing {len(paths):,} frames")
@@ -183,6 +186,8 @@ def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None,
     except FileNotFoundError as error:
         there = os.path.isdir(folder)
         return None, f"{name} lacks {os.path.basename(error.filename)}" if there else f"there is no {name}"
+    except NotADirectoryError:
+        raise _no_folder(folder) from None
     except (ValueError, KeyError, TypeError):
         return None, f"{name} has a damaged manifest"
     if not whole:
@@ -198,8 +203,17 @@ def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None,
     return PackedFrames(folder, tuple(image_size), quality, places, tuple(shards)), None
 
 
+def _no_folder(path: str) -> ValueError:
+    return ValueError(f"data.packed: {path} is a file or lies in one: name the folder of a packed cache")
+
+
 def _require_ours(folder: str) -> None:
-    """Raises ValueError where a folder that is to be removed holds anything else than a packed cache, whole or not."""
+    """Raises ValueError where what is to be removed is no folder of its own that holds a packed cache, whole or not."""
+    if os.path.isfile(folder):
+        raise _no_folder(folder)
+    if os.path.ismount(folder):
+        raise ValueError(f"data.packed: {folder} is a mount point, whose place no other folder can take: name a folder "
+                         "below it")
     for name in sorted(os.listdir(folder)) if os.path.exists(folder) else ():
         path = os.path.join(folder, name)
         known = _FILES.fullmatch(name) and os.path.isfile(path)
@@ -229,7 +243,7 @@ def _damage(frames: PackedFrames, progress: Progress) -> str | None:
 
 
 def _require_space(folder: str, needed: int) -> None:
-    parent = os.path.dirname(os.path.abspath(folder))
+    parent = os.path.dirname(folder)
     os.makedirs(parent, exist_ok=True)
     free = shutil.disk_usage(parent).free
     if needed > free:

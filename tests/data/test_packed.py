@@ -235,3 +235,42 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(dataset, fo
     with pytest.raises(OSError, match=r"data.packed: .* needs 0.0 GB and the disk has 0.0 GB free"):
         make(folder, dataset)
     assert not os.path.exists(folder)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_linked_folder_is_packed_at_its_target(dataset, folder, tmp_path, monkeypatch, there):
+    """Also one whose target is not there yet; the space that counts is the target's."""
+    link, asked = tmp_path / "link", []
+    os.makedirs(folder if there else os.path.dirname(folder))
+    link.symlink_to(folder)
+    usage = packed.shutil.disk_usage
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda path: asked.append(path) or usage(path))
+    make(str(link), dataset)
+    make(str(link), dataset, quality=90)
+    assert link.is_symlink() and asked == [os.path.dirname(folder)] * 2
+    assert os.listdir(os.path.dirname(folder)) == ["cache"]
+    assert packed.open_frames(str(link), dataset, SIZE, 90).places == packed.open_frames(
+        folder, dataset, SIZE, 90).places
+
+
+def test_a_mount_point_is_refused_before_packing(dataset, folder, monkeypatch):
+    os.makedirs(folder)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == folder)
+    monkeypatch.setattr(packed, "_write_shards", None)  # not reached
+    with pytest.raises(ValueError, match="data.packed: .*cache is a mount point, .*: name a folder below it"):
+        make(folder, dataset)
+    assert os.listdir(os.path.dirname(folder)) == ["cache"]
+
+
+def test_a_file_in_the_caches_place_is_told(dataset, folder):
+    file = Path(os.path.dirname(folder))
+    file.write_text("mine")  # where the folder's parent should be
+    for place in (str(file), folder):
+        message = f"data.packed: {place} is a file or lies in one: name the folder"
+        with pytest.raises(ValueError, match=message):
+            make(place, dataset)
+        with pytest.raises(ValueError, match=message):
+            packed.open_frames(place, dataset, SIZE, 0)
+    file.rename(f"{file}.partial")
+    with pytest.raises(ValueError, match=f"data.packed: {file}.partial is a file or lies in one"):
+        make(str(file), dataset)

@@ -116,7 +116,7 @@ def read_boxes(path: str) -> list[Box]:
       ValueError: if it holds no box, or a line is not a box, has no track, or repeats a track's frame.
     """
     _check_file(path, "boxes")
-    with open(path, encoding="utf-8-sig") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:  # what is no text fails as a number, with its line
         boxes = [_parse(path, number, line) for number, line in enumerate(file, 1) if line.strip()]
     if not boxes:
         raise ValueError(f"{path} holds no boxes: give one line frame,track,x,y,w,h per box")
@@ -138,7 +138,7 @@ def _parse(path: str, number: int, line: str) -> Box:
     except ValueError:
         finite = False
     if not finite:
-        raise ValueError(f"{where}: expected frame,track,x,y,w,h as numbers, but found {line.strip()!r}")
+        raise ValueError(f"{where}: expected frame,track,x,y,w,h as numbers, but found {line.strip()[:99]!r}")
     if frame != int(frame) or track != int(track) or frame < 1:
         raise ValueError(
             f"{where}: frame must be a whole number from 1 and track a whole number: {line.strip()!r}"

@@ -170,6 +170,15 @@ def test_bad_boxes_are_named_by_file_and_line(camera, tmp_path, text, message):
         load(camera, tmp_path)
 
 
+@pytest.mark.parametrize("content, line", [
+    (b"1,1,1,1,5,5\n2,1,1,1,5,\xff\n", 2), ("1,1,1,1,5,5\n".encode("utf-16"), 1), (b"\x89PNG" + bytes(5000), 1)])
+def test_boxes_that_are_no_text_are_named_by_their_line(camera, tmp_path, content, line):
+    Path(camera.boxes).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"boxes.txt line {line}: expected frame,track,x,y,w,h as numbers") as raised:
+        load(camera, tmp_path)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 1000
+
+
 def test_bad_files_and_cameras_are_named(camera, tmp_path):
     with pytest.raises(FileNotFoundError, match="video file none.mp4 does not exist"):
         load(mot.Camera("none.mp4", camera.boxes, RGB, 1), tmp_path)

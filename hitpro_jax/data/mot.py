@@ -24,6 +24,7 @@ from hitpro_jax.data.records import IR, RGB, Dataset, Record, count
 _SOURCE = {"video", "boxes", "quality"}  # what source.json tells of the crops beside it
 PROTOCOL = "first_half_to_second_half"  # to be scored without the camera rule: both halves are of one camera
 UNKNOWN = -1  # person id of a training tracklet
+LIMIT = 10**9  # frame and track numbers are below it: they name files, and a float holds them exactly
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +106,10 @@ def load(
                 query.append(_record(camera, first, first_pid + track))
         first_pid += 1 + max(box.track for box in boxes)
     splits = {"train": tuple(train), "query": tuple(query), "gallery": tuple(gallery)}
-    return Dataset("mot", cache, **splits, counts={name: count(records) for name, records in splits.items()})
+    counts = {name: count(records) for name, records in splits.items()}
+    for name in ("query", "gallery"):  # of the training rows nobody knows the people
+        counts[name]["ids"] = len({record.pid for record in splits[name]})
+    return Dataset("mot", cache, **splits, counts=counts)
 
 
 def read_boxes(path: str) -> list[Box]:
@@ -134,7 +138,7 @@ def _parse(path: str, number: int, line: str) -> Box:
     where = f"{path} line {number}"
     try:
         frame, track, x, y, width, height = (float(word) for word in line.split(",")[:6])
-        finite = np.isfinite([frame, track, x, y, width, height]).all()
+        finite = np.isfinite([frame, track, x + width, y + height]).all()
     except ValueError:
         finite = False
     if not finite:
@@ -143,6 +147,8 @@ def _parse(path: str, number: int, line: str) -> Box:
         raise ValueError(
             f"{where}: frame must be a whole number from 1 and track a whole number: {line.strip()!r}"
         )
+    if max(frame, track) >= LIMIT:
+        raise ValueError(f"{where}: frame {frame:.16g} or track {track:.16g} has more than nine digits; number them anew")
     if track < 0:
         raise ValueError(
             f"{where}: track {track:.0f} means an untracked detection; run a tracker on the boxes first"

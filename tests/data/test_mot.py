@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import mot, pipeline
-from hitpro_jax.data.records import IR, RGB, verify_files
+from hitpro_jax.data.records import IR, RGB, report, verify_files
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_video"
 
@@ -63,6 +63,8 @@ def test_tracks_become_rows_without_a_person_and_halves_with_one(camera, tmp_pat
     assert [os.path.basename(f) for f in query + gallery] == [f"{frame:06d}.jpg" for frame in range(1, 51)]
     assert [f for r in dataset.train[1:4] for f in r.frames] == list(query + gallery)
     assert dataset.counts["train"] == {"tracklets": 5, "rgb": 5, "ir": 0, "frames": 54}
+    assert [line.split()[:3] for line in report(dataset)[1:]] == [
+        ["train", "?", "ids"], ["query", "2", "ids"], ["gallery", "3", "ids"]]
 
 
 def test_every_listed_frame_is_there(camera, tmp_path):
@@ -155,6 +157,10 @@ def test_what_killed_runs_left_of_the_view_is_removed(camera, tmp_path):
         ("1 1 1 1 5 5\n", "line 1: expected"),
         ("\n0,1,1,1,5,5\n", "line 2: frame must be a whole number from 1"),
         ("1.5,1,1,1,5,5\n", "line 1: frame must be a whole number"),
+        ("1,1,1,1,5,5\n1,1e300,1,1,5,5\n", "line 2: frame 1 or track 1e.300 has more than nine digits; number them anew"),
+        ("1,1000000000,1,1,5,5\n", "line 1: frame 1 or track 1000000000 has more than nine"),
+        ("1e9,1,1,1,5,5\n", "line 1: frame 1000000000 or track 1 has more than nine"),
+        ("1,1,1e308,1,1e308,5\n", "line 1: expected frame,track,x,y,w,h as numbers"),
         ("1,-1,1,1,5,5\n", "line 1: track -1 means an untracked detection"),
         ("1,1,1,1,0,5\n", "line 1: box width and height must be above 0, but are 0 x 5"),
         ("2,1,1,1,5,5\n1,1,1,1,5,5\n2,1,9,9,5,5\n", "line 3: track 1 has another box in frame 2 on line 1"),

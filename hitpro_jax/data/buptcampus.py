@@ -96,6 +96,8 @@ class _Paths:
                 self._tree = json.load(file)
         except ValueError as error:  # neither JSON nor UTF-8
             raise ValueError(f"{path} is not JSON ({error}): copy it again.") from None
+        except RecursionError:
+            raise ValueError(f"{path} is nested too deeply to be a table of tracklets: copy it again.") from None
         if type(self._tree) is not dict:
             kind = type(self._tree).__name__
             raise ValueError(f"{path} must hold an object by person, but holds one {kind}: copy it again.")
@@ -112,10 +114,10 @@ class _Paths:
         if not isinstance(found, list) or not all(isinstance(frame, str) for frame in found):
             raise ValueError(f"{self._path}: the tracklet {row} must be a list of paths: copy the file again.")
         for frame in found:
-            if not frame or frame.startswith("/") or ".." in frame.split("/") or "\0" in frame:
+            if not frame or frame.startswith("/") or ".." in frame.split("/") or not frame.isprintable():
                 raise ValueError(
-                    f"{self._path}: the tracklet {row} has the path {frame!r}, which is not below {_FOLDER}: "
-                    "correct it."
+                    f"{self._path}: the tracklet {row} has the path {frame!r}, which is not below {_FOLDER} or holds a "
+                    "character that does not print: correct it."
                 )
         return tuple(f"{_FOLDER}/{frame}" for frame in found)
 

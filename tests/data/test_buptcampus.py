@@ -202,7 +202,10 @@ def test_a_bad_list_is_one_sentence_with_file_and_line(made, changes, message):
         (["/etc/passwd"], "'/etc/passwd', which is not below DATA"),
         ([".."], "not below DATA"),
         (["7/RGB/f.jpg", ""], "has the path '', which is not below DATA"),
-        (["7/RGB/\0.jpg"], "not below DATA"),
+        (["7/RGB/\0.jpg"], "holds a character that does not print"),
+        (["7/RGB/a\nb.jpg"], r"7 RGB LS3 1 has the path '7/RGB/a\\nb.jpg', .* holds a character that does not print: correct it"),
+        (["7/RGB/\x1b[2J.jpg"], r"has the path '7/RGB/\\x1b\[2J.jpg'"),
+        (["7/RGB/\ud800.jpg"], r"has the path '7/RGB/\\ud800.jpg'"),
     ],
 )
 def test_a_bad_tracklet_of_the_path_file_is_named(made, found, message):
@@ -227,6 +230,7 @@ def test_a_path_file_of_another_shape_is_told(made, depth, found):
 
 @pytest.mark.parametrize("content, message", [
     (b"{", r"data_paths.json is not JSON \(.*line 1 column 2"), (b"", "is not JSON"), (b"\xff\xfe{}", "is not JSON"),
+    (b'{"7":' * 100_000, "data_paths.json is nested too deeply"), (b"[" * 100_000, "is nested too deeply"),
     (b"[]", "must hold an object by person, but holds one list"), (b"7", "holds one int")])
 def test_a_path_file_that_is_no_object_is_told(made, tmp_path, content, message):
     root = made()

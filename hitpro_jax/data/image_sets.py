@@ -33,7 +33,8 @@ def load_sysu_mm01(root: str, *, gallery: str = "all", trial: int = 0) -> Datase
 
     Raises:
       FileNotFoundError: an id list is missing.
-      ValueError: another gallery, a malformed list, a person of it without an image.
+      ValueError: another gallery, a malformed list, a split without an image. A listed person without one is passed
+        over, as in the public loaders.
     """
     if gallery not in ("all", "indoor"):
         raise ValueError(f"data.gallery {gallery!r} is neither all nor indoor")
@@ -84,7 +85,8 @@ def load_llcm(root: str, *, query: str = "ir", trial: int = 0) -> Dataset:
 
     Raises:
       FileNotFoundError: a list is missing.
-      ValueError: another query, a malformed row, an unknown camera, a path that leaves the root.
+      ValueError: another query, a malformed row, an unknown camera, a path that leaves the root, a split without an
+        image.
     """
     if query not in ("ir", "rgb"):
         raise ValueError(f"data.query {query!r} is neither ir nor rgb")
@@ -112,6 +114,10 @@ def _llcm_train(root: str, kind: str, modality: int) -> list[Record]:
 def _dataset(name: str, root: str, train: Sequence[Record], query: Sequence[Record], gallery: Sequence[Record],
              notes: tuple[str, ...] = ()) -> Dataset:
     splits = {"train": tuple(train), "query": tuple(query), "gallery": tuple(gallery)}
+    for split, members in splits.items():
+        if not members:
+            raise ValueError(f"{name}: no {split} image of the listed people is under {root}: complete the copy of the "
+                             "data set")
     counts = {split: {"ids": len({record.pid for record in members}), **count(members)}
               for split, members in splits.items()}
     return Dataset(name, root, **splits, counts={**counts, "notes": notes})

@@ -226,3 +226,19 @@ def test_bad_llcm_files_are_named(tmp_path, changes, options, message):
 def test_an_unknown_gallery_of_sysu(tmp_path):
     with pytest.raises(ValueError, match="data.gallery 'outdoor' is neither all nor indoor"):
         image_sets.load_sysu_mm01(write(tmp_path, SYSU), gallery="outdoor")
+
+
+def test_a_listed_person_without_an_image_is_passed_over(tmp_path):
+    dataset = image_sets.load_sysu_mm01(write(tmp_path, SYSU | {"exp/test_id.txt": "4,5,77"}))
+    assert {record.pid for record in dataset.query + dataset.gallery} == {4, 5}
+
+
+@pytest.mark.parametrize("load, files, gone, split", [
+    (image_sets.load_sysu_mm01, SYSU, ("cam3/", "cam6/"), "query"),
+    (image_sets.load_sysu_mm01, SYSU, ("cam1/", "cam2/", "cam4/", "cam5/"), "gallery"),
+    (image_sets.load_sysu_mm01, SYSU, ("cam",), "train"),
+    (image_sets.load_llcm, LLCM, ("test_nir/",), "query"), (image_sets.load_llcm, LLCM, ("test_vis/",), "gallery")])
+def test_a_split_without_an_image_is_refused(tmp_path, load, files, gone, split):
+    root = write(tmp_path, {path: content for path, content in files.items() if not path.startswith(gone)})
+    with pytest.raises(ValueError, match=f": no {split} image of the listed people is under .*: complete the copy of"):
+        load(root)

@@ -42,7 +42,7 @@ def calibrate(seed: int) -> dict[str, float]:
     embed = make_embed(encoder, mesh)
 
     def scored(embed, variables):
-        scores = evaluate.evaluate(embed, variables, dataset, protocol, reader, config.eval, mesh)
+        _, scores = evaluate.evaluate(embed, variables, dataset, protocol, reader, config.eval, mesh)
         return round(float(np.mean([s["mAP"] for s in scores.values()])), 2)
 
     untrained = init_variables(encoder, tuple(config.data.image_size), config.seed)

@@ -80,5 +80,5 @@ def fit(encoder: Encoder, variables: dict, reader, tracklets: list[Tracklet], la
 
 def visible_scores(embed, variables: dict, records, reader, options, mesh) -> dict:
     """The pretrained encoder in its own domain: every visible tracklet queries all the others in other cameras."""
-    features, pids, camids = evaluate.embed_split(embed, variables, records, reader, options, mesh)
+    features, pids, camids, _ = evaluate.embed_split(embed, variables, records, reader, options, mesh)
     return evaluate.score(features, features, pids, pids, camids, camids)

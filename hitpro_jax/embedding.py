@@ -1,9 +1,10 @@
 """Runs the encoder over ordered clips and collects a row per clip: refresh and evaluation both stand on it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from hitpro_jax.data.pipeline import share_of
@@ -37,6 +38,22 @@ def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
 
     rows = row_sharding(mesh)
     return jax.jit(embed, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
+
+
+class CountingUnreadable:
+    """Passes batches of `pipeline.part_clips` or `test_clips` on and counts their frames that could not be read."""
+
+    def __init__(self, batches: Iterable[dict]):
+        self._batches, self._here = batches, 0
+
+    def __iter__(self) -> Iterator[dict]:
+        for batch in self._batches:
+            self._here += int(batch["unreadable"].sum())
+            yield batch
+
+    def total(self) -> int:
+        """Frames in the batches so far, over all processes, which must all ask."""
+        return int(multihost_utils.process_allgather(np.int32(self._here)).sum())
 
 
 def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int, parts: int, mesh: Mesh):

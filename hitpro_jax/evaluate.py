@@ -17,7 +17,7 @@ from hitpro_jax.data.datasets import open_dataset
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.distributed import first_process_first
-from hitpro_jax.embedding import Embed, embed_all, make_embed
+from hitpro_jax.embedding import CountingUnreadable, Embed, embed_all, make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.scoring import score
 from hitpro_jax.sharding import make_mesh, replicated
@@ -87,31 +87,47 @@ def _checking(folders: Iterable, total: int) -> Iterable:
 
 
 def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol, reader: pipeline.FrameReader,
-             options: ConfigDict, mesh: Mesh, num_workers: int = 0) -> dict[str, dict]:
-    """Scores of every direction of the protocol, as `score` gives them, by the direction's key; none, no scores."""
-    splits = {}
+             options: ConfigDict, mesh: Mesh, num_workers: int = 0) -> tuple[Protocol, dict[str, dict]]:
+    """Scores of every direction of the protocol, as `score` gives them, by the direction's key; none, no scores.
+
+    The protocol before them is the given one, with the frames that could not be read as a change of its rows.
+    """
+    splits, unreadable = {}, 0
     for split in ("query", "gallery") if protocol.directions else ():
-        splits[split] = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
-                                    protocol.choose_frames, num_workers)
+        *splits[split], lost = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
+                                           protocol.choose_frames, num_workers)
+        unreadable += lost
     scores = {}
     for key, pair in protocol.directions.items():
         (q, q_pid, q_cam), (g, g_pid, g_cam) = (
             [column[protocol.rows(dataset, chosen)] for column in splits[chosen.split]] for chosen in pair)
         scores[key] = score(q, g, q_pid, g_pid, q_cam, g_cam, camera_rule=protocol.camera_rule)
-    return scores
+    changes = [protocol.rows_changed] * bool(protocol.rows_changed)
+    changes += [f"{unreadable} frames unreadable"] * bool(unreadable)
+    return replace(protocol, rows_changed=", ".join(changes)), scores
 
 
 def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
                 options: ConfigDict, mesh: Mesh, choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
-                num_workers: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features [N, D], person ids [N] and camera ids [N] of a split."""
-    batches = pipeline.test_clips(
+                num_workers: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Features [N, D], person ids [N] and camera ids [N] of a split, and how many frames could not be read.
+
+    Raises:
+      ValueError: a tracklet has no frame that could be read: it has no feature, and must not be ranked.
+    """
+    batches = CountingUnreadable(pipeline.test_clips(
         reader, tracklets, clip_length=options.frames, batch_size=options.batch_size, frames=choose_frames,
-        process_index=jax.process_index(), process_count=jax.process_count(), num_workers=num_workers)
-    features, _ = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
+        process_index=jax.process_index(), process_count=jax.process_count(), num_workers=num_workers))
+    features, seen = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
-        features = multihost_utils.process_allgather(features, tiled=True)[:len(tracklets)]
-    return features[:, 0], np.array([t.pid for t in tracklets]), np.array([t.camid for t in tracklets])
+        features, seen = (each[:len(tracklets)] for each in multihost_utils.process_allgather((features, seen),
+                                                                                              tiled=True))
+    if not seen.all():
+        first = tracklets[int(np.argmin(seen))].frames[0]
+        raise ValueError(f"{(~seen).sum()} of {len(seen)} query or gallery tracklets have no frame that can be read, "
+                         f"the first begins with {reader.root}/{first}: restore its files, or remove it from its list")
+    return (features[:, 0], np.array([t.pid for t in tracklets]), np.array([t.camid for t in tracklets]),
+            batches.total())
 
 
 def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
@@ -164,8 +180,8 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
         raise ValueError(f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
                          "give the config it was trained with")
     with writer.waiting("embedding query and gallery"):
-        scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval, mesh,
-                          config.data.num_workers)
+        protocol, scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval,
+                                    mesh, config.data.num_workers)
     result = result_of(protocol, step, scores)
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import RGB, Dataset, Tracklet, anonymise, views
 from hitpro_jax.distributed import Preempted, Preemption
-from hitpro_jax.embedding import embed_all, layout_of
+from hitpro_jax.embedding import CountingUnreadable, embed_all, layout_of
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods.registry import make_method
 from hitpro_jax.models.encoder import init_variables, make_encoder
@@ -72,11 +72,11 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     steps, data = trainer.steps, trainer.data
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
-    def scores(state: TrainState) -> dict[str, dict]:
+    def scores(state: TrainState) -> tuple[evaluate.Protocol, dict[str, dict]]:
         total = len(dataset.query) + len(dataset.gallery)
         with writer.waiting("embedding query and gallery") as wait:
-            return evaluate.evaluate(wait.counting(steps.embed, total), state.variables, dataset, protocol, reader, config.eval, mesh,
-                                     config.data.num_workers)
+            return evaluate.evaluate(wait.counting(steps.embed, total), state.variables, dataset, protocol, reader,
+                                     config.eval, mesh, config.data.num_workers)
 
     per_epoch, last = config.train.steps_per_epoch, last_step(config)
     record = json.loads(config.to_json_best_effort())
@@ -92,7 +92,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             epoch = step // per_epoch
             if fresh and (step in (0, last) or due(epoch, config.train.eval_every)):
                 result = scores(state)
-                evaluate.log(writer, step, protocol, result)
+                evaluate.log(writer, step, *result)
             if fresh and step < last:
                 state = refresh(trainer, state, observe, step)
             leave = preemption.asked and step < last
@@ -104,8 +104,8 @@ def train(config: ConfigDict, writer: Writer) -> dict:
                 break
             state = contrast(trainer, state, step, partial(checkpointer.save, meta=meta), preemption)
             step, fresh = (epoch + 1) * per_epoch, True
-    result = result or scores(state)  # none: killed between the last save and here, or finished before
-    return evaluate.result_of(protocol, last, result)
+    applied, found = result or scores(state)  # none: killed between the last save and here, or finished before
+    return evaluate.result_of(applied, last, found)
 
 
 def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, mesh: Mesh,
@@ -239,30 +239,22 @@ def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer, met
 def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainState:
     """Embeds every training tracklet, builds prototypes and mines positives; logs what was found."""
     options = trainer.config.prototypes
-    batches = pipeline.part_clips(
+    batches = CountingUnreadable(pipeline.part_clips(
         trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
         batch_size=options.batch_size, rows=len(trainer.data.group.valid), process_index=jax.process_index(),
-        process_count=jax.process_count(), num_workers=trainer.config.data.num_workers)
+        process_count=jax.process_count(), num_workers=trainer.config.data.num_workers))
     with trainer.writer.waiting("embedding all tracklets and mining") as wait:
         embed = wait.counting(trainer.steps.embed, len(trainer.data.tracklets) * options.parts)
-        parts, mask = embed_all(embed, state.variables, telling_holes(batches, trainer.writer.say),
-                                len(trainer.data.group.valid), options.parts, trainer.mesh)
+        parts, mask = embed_all(embed, state.variables, batches, len(trainer.data.group.valid), options.parts,
+                                trainer.mesh)
+        if unreadable := batches.total():
+            trainer.writer.say(f"left out: {unreadable} frames that cannot be read")
         before = fetch(state.memory) if step > 0 else None
         state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.group)
         figures = observe(fetch(state.memory), before)
     trainer.writer.metrics(step, figures)
     trainer.writer.say(f"epoch {step // trainer.config.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
     return state
-
-
-def telling_holes(batches: Iterable[dict], say: Callable[[str], None]) -> Iterator[dict]:
-    """Passes batches on and tells at the end how many frames could not be read, in whichever process that was."""
-    holes = 0
-    for batch in batches:
-        holes += int((~batch["mask"][batch["tracklet"] >= 0]).sum())
-        yield batch
-    if holes:
-        say(f"left out: {holes} frames that cannot be read")
 
 
 class Observer(NamedTuple):

@@ -3,11 +3,16 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from configs import synthetic
+from hitpro_jax.data import sampling
+from hitpro_jax.data.datasets import open_dataset
 
 REPO = Path(__file__).parent.parent
 STEPS, EPOCHS = 4, 2
@@ -72,6 +77,20 @@ def finish(world: str, workdir: Path, *words: str, **options) -> str:
     with Run(world, workdir, *words, **options) as run:
         assert not any(run.end()), run.told()[-6000:]
         return run.told()
+
+
+def torn(world: str, root: Path, scored: dict[str, dict[int, int]]) -> str:
+    """Copies a world to `root` and tears frames there: of a split's tracklet so many of those that are scored."""
+    shutil.copytree(world, root)
+    config = synthetic.get_config()
+    config.update_from_flattened_dict({**OVERRIDES, "data.root": str(root)})
+    dataset, _ = open_dataset(config.data.to_dict())
+    for split, counts in scored.items():
+        for number, count in counts.items():
+            frames = getattr(dataset, split)[number].frames
+            for place in sampling.test_frames(len(frames), OVERRIDES["eval.frames"])[:count]:
+                (root / frames[place]).write_bytes(b"torn")
+    return str(root)
 
 
 def logged(step: int):

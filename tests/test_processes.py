@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.runs import EPOCHS, STEPS, Run, checksums, finish, lines, logged
+from tests.runs import EPOCHS, STEPS, Run, checksums, finish, lines, logged, torn
 
 # Adam's first steps are signs: they blow rounding up. 16 clips a step: two for each of 8 devices.
 PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002, "batch.tracklets_per_modality": 4}
@@ -98,6 +98,15 @@ def test_evaluation_on_two_processes_gives_the_result_of_one(whole, world, tmp_p
     assert again.keys() == result.keys()
     for direction in ("i2v", "v2i"):
         assert again[direction] == pytest.approx(result[direction], abs=1e-3)
+
+
+def test_unreadable_frames_of_all_processes_are_counted(whole, world, tmp_path):
+    """One torn frame in the first and in the last query tracklet: each process reads one of them."""
+    root = torn(world, tmp_path / "world", {"query": {0: 1, -1: 1}})
+    shutil.copytree(whole(1, 4), tmp_path / "run")
+    finish(root, tmp_path / "run", "--mode=eval", processes=2, devices=2, **PLAIN, **{"data.allow_missing": True})
+    result = json.loads((tmp_path / "run" / "eval" / f"{STEPS * EPOCHS}.json").read_text())
+    assert result["setting"].endswith(", NOT the published rows: 2 frames unreadable")
 
 
 def stop(world: str, workdir: Path, moment, **options) -> int:

@@ -19,7 +19,7 @@ from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods import registry
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.writers import Writer
-from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged
+from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged, torn
 
 
 def tiny_config(world: str, **overrides):
@@ -99,6 +99,40 @@ def test_evaluation_of_the_checkpoint_gives_the_same_result(finished, world):
 def test_no_checkpoint_is_told(world, tmp_path):
     with Writer(tmp_path) as writer, pytest.raises(ValueError, match="no checkpoint"):
         evaluate.evaluate_checkpoint(tiny_config(world), writer)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_unreadable_frames_of_query_and_gallery_stand_in_the_setting(finished, world, tmp_path, num_workers, capsys):
+    root = torn(world, tmp_path / "world", {"query": {0: 1, 2: 1}, "gallery": {0: 1}})
+    shutil.copytree(finished[0], tmp_path / "run")
+    config = tiny_config(root, **{"data.allow_missing": True, "data.num_workers": num_workers})
+    with Writer(tmp_path / "run") as writer:
+        result = evaluate.evaluate_checkpoint(config, writer)
+    assert result["setting"].endswith(", NOT the published rows: 3 frames unreadable")
+    assert "NOT the published rows: 3 frames unreadable" in " ".join(capsys.readouterr().out.split())
+    assert "NOT" not in finished[1]["setting"]
+
+
+def test_missing_and_unreadable_frames_are_told_in_a_run(world, tmp_path):
+    root = torn(world, tmp_path / "world", {"gallery": {1: 1}})
+    dataset, _, _ = evaluate.open_data(tiny_config(root), print)
+    (tmp_path / "world" / dataset.query[0].frames[-1]).unlink()
+    for frame in dataset.train[0].frames:
+        (tmp_path / "world" / frame).write_bytes(b"torn")
+    result = run(tiny_config(root, **{"data.allow_missing": True, "train.epochs": 1}), tmp_path / "run")
+    told = (tmp_path / "run" / "log.txt").read_text()
+    assert result["setting"].endswith(", NOT the published rows: 1 frames missing, 1 frames unreadable")
+    assert told.count("1 frames missing, 1 frames unreadable") == 2  # at the first step and at the last
+    assert "left out: 4 frames that cannot be read\n" in told  # a training tracklet: two parts of two frames
+
+
+def test_a_tracklet_without_a_frame_to_read_is_not_ranked(finished, world, tmp_path):
+    root = torn(world, tmp_path / "world", {"gallery": {0: 1, 1: 2}})
+    first = evaluate.open_data(tiny_config(root), print)[0].gallery[1].frames[0]
+    with Writer(finished[0]) as writer, pytest.raises(ValueError, match=(
+            f"1 of [0-9]+ query or gallery tracklets have no frame that can be read, the first begins with "
+            f"{root}/{first}: restore its files, or remove it")):
+        evaluate.evaluate_checkpoint(tiny_config(root, **{"data.allow_missing": True}), writer)
 
 
 def renumbered(world: str, root: Path) -> str:

@@ -5,7 +5,9 @@ A batch is a dict of NumPy arrays:
   mask      bool [B, T], False for a frame that could not be read and in rows that only fill the batch
   modality  int32 [B]
   tracklet  int32 [B], row in the sequence of tracklets; -1 in rows that only fill the batch
-Training batches alternate RGB and IR clips as their plan does; the others hold one modality each.
+Training batches alternate RGB and IR clips as their plan does; the others hold one modality each, and have
+  part        int32 [B], row in the table of parts; -1 in rows that only fill the batch
+  unreadable  int32 [B], frames of the clip that could not be read; one that stands in it several times counts once
 """
 
 import dataclasses
@@ -149,8 +151,7 @@ def part_clips(
 ) -> Iterator[Batch]:
     """Yields every non-empty sub-tracklet of every tracklet once, for the refresh of the prototypes (ICTP).
 
-    Each batch holds one modality, RGB first, and has a further field `part`, int32 [B]: together with
-    `tracklet` it tells the row [N, S] of the table of parts; both are -1 in rows that only fill the batch.
+    Each batch holds one modality, RGB first; `tracklet` and `part` together tell the row [N, S] of the table of parts.
 
     Args:
       reader: decodes frames.
@@ -239,10 +240,12 @@ class _OrderedClip:
         modality, number, part, chosen = self.rows[int(place)]
         if number < 0:
             frames = np.zeros((len(chosen), *self.reader.image_size, 3), np.uint8)
-            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1)
+            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1,
+                        unreadable=0)
         paths = self.tracklets[number].frames
         frames, mask = self.reader.clip([paths[i] for i in chosen])
-        return _row(frames, mask, modality=modality, tracklet=number, part=part)
+        unreadable = len({paths[i] for i in chosen[~mask]})
+        return _row(frames, mask, modality=modality, tracklet=number, part=part, unreadable=unreadable)
 
 
 def _row(frames: np.ndarray, mask: np.ndarray, **numbers: int) -> Batch:

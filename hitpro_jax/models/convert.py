@@ -99,7 +99,7 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     source_size: image size of the source's positions; None: a square, or twice as high as wide. partial: names that
     may be missing or left over.
     Raises:
-      ValueError: names or shapes do not fit; all of them are listed.
+      ValueError: names or shapes do not fit, or a number is NaN or infinite; all such names are listed.
     """
     family = FAMILIES[source.family]
     leaves = {}
@@ -114,6 +114,7 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
         raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
     leaves = {name: leaf for name, leaf in leaves.items() if name not in named}
     _require_source(path, leaves, wanted, may_lack={*lacks, *family.may_lack})
+    _require_finite(path, leaves, "holds", "fetch the weights again")
     patch = getattr(encoder.backbone, "patch", 0)
     if POSITIONS in leaves:
         leaves[POSITIONS] = resize_positions(leaves[POSITIONS], _grid_of(source_size, patch),
@@ -128,6 +129,13 @@ def _require_source(path: str | Path, leaves: Tensors, wanted: Mapping, may_lack
     rows = {name: np.empty(leaves[name].shape[:1] + wanted[name].shape[1:])
             for name in {POSITIONS} & leaves.keys() & wanted.keys()}
     pretrained.require_fit(path, leaves, {**wanted, **rows}, may_lack)
+
+
+def _require_finite(path: str | Path, leaves: Tensors, verb: str, remedy: str) -> None:
+    """Raises a ValueError that lists the leaves with NaN or infinity, which would spread through all that is computed.
+    """
+    if faulty := sorted(name for name, leaf in leaves.items() if not np.isfinite(leaf).all()):
+        raise ValueError(f"{path} {verb} NaN or infinity in {', '.join(faulty)}: {remedy}")
 
 
 def _oriented(name: str, value: np.ndarray) -> np.ndarray:
@@ -224,8 +232,11 @@ def run(options: argparse.Namespace):
     mean, std = options.mean or FAMILIES[source.family].mean, options.std or FAMILIES[source.family].std
     yield f"pixels of the source: mean {_listed(mean)}, deviation {_listed(std)}; --mean and --std set others"
     yield f"not in the source, so as initialised: {', '.join(lacks)}; stem_ir starts as a copy of stem_rgb"
-    dtype = np.float16 if options.half else np.float32
-    pretrained.write(options.out, {name: leaf.astype(dtype) for name, leaf in leaves.items()}, {
+    dtype, remedy = (np.float16, "leave --half out") if options.half else (np.float32, "check --mean and --std")
+    with np.errstate(over="ignore"):  # told by name
+        leaves = {name: leaf.astype(dtype) for name, leaf in leaves.items()}
+    _require_finite(options.source, leaves, f"gives in {np.dtype(dtype)}", remedy)
+    pretrained.write(options.out, leaves, {
         "source": Path(options.source).name, "source_sha256": _sha256(options.source), "family": source.family,
         "backbone": backbone, "image_size": _listed(options.image_size), "lacks": json.dumps(lacks)})
     count = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))

@@ -228,6 +228,29 @@ def test_the_command_writes_one_safe_file_and_tells_all(whole):
     assert {leaf.dtype for leaf in load_file(path / "out.safetensors").values()} == {np.dtype("float16")}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(value):
+    found = tensors()
+    found["blocks.0.mlp.fc1.weight"][0, 0] = found["norm.bias"][-1] = value
+    with pytest.raises(ValueError, match=(r"w\.pth holds NaN or infinity in params/backbone/layer0/fc1/kernel, "
+                                          r"params/backbone/norm/bias: fetch")):
+        converted(found)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_half_precision_cannot_hold_is_refused_by_name(whole):
+    path, command = whole
+    found = tensors()
+    found["norm.weight"][0] = 70_000.0  # over the largest float16
+    save_file(found, path / "vit.safetensors")
+    command()
+    (path / "out.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"vit\.safetensors gives in float16 NaN or infinity in "
+                                         r"params/backbone/norm/scale: leave --half out"):
+        command("--half")
+    assert not (path / "out.safetensors").exists()
+
+
 def test_a_run_at_another_size_is_told_the_remedy(whole):
     path, command = whole
     command()

@@ -76,8 +76,16 @@ def read(path: str | Path) -> dict[str, Any]:
     found = _state_dict(content, path)
     if strangers := [name for name, value in found.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"{path} holds other things than tensors: {strangers}; torch.save the state_dict() alone")
-    return {name: (value.float() if value.is_floating_point() else value).detach().numpy()
-            for name, value in found.items()}
+    return {name: _plain(name, value, path) for name, value in found.items()}
+
+
+def _plain(name: str, value: Any, path: Path) -> np.ndarray:
+    """A torch tensor as an array, float32 if it is of floats."""
+    try:
+        return (value.float() if value.is_floating_point() else value).detach().numpy()
+    except (TypeError, RuntimeError) as error:  # as torch says it of sparse, quantised and meta tensors
+        raise ValueError(f"{name} in {path} is no plain tensor ({value.layout}, {value.dtype}, on {value.device}): "
+                         "torch.save a state_dict() of dense, unquantised tensors") from error
 
 
 def _state_dict(content: Any, path: Path) -> Mapping[str, Any]:
@@ -105,6 +113,8 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     leaves = {}
     for name, value in source.tensors.items():
         ours = translate(name, value, family.rules)
+        if ours == POSITIONS:
+            _require_table(path, name, np.shape(value))
         leaves[ours or name] = _oriented(ours or name, np.asarray(value, np.float32))
     wanted = {name: leaf for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
               if "/stem_ir/" not in name and not name.startswith(pretrained.AGGREGATOR)}
@@ -118,10 +128,17 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     patch = getattr(encoder.backbone, "patch", 0)
     if POSITIONS in leaves:
         leaves[POSITIONS] = resize_positions(leaves[POSITIONS], _grid_of(source_size, patch),
-                                             _grid_of(image_size, patch))
+                                             _grid_of(image_size, patch), path)
     if "params/backbone/stem_rgb/kernel" not in lacks:
         fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
     return leaves, sorted(wanted.keys() - leaves.keys())
+
+
+def _require_table(path: str | Path, name: str, shape: tuple[int, ...]) -> None:
+    """Checks positions in the source: [1 + n, D] or [1, 1 + n, D], n > 0."""
+    if len(shape) < 2 or shape[:-2] not in ((), (1,)) or shape[-2] < 2:
+        raise ValueError(f"{name} in {path} is {list(shape)}, but positions are [1, rows, width] or [rows, width], the "
+                         "class token's row and then one for each patch: save them so")
 
 
 def _require_source(path: str | Path, leaves: Tensors, wanted: Mapping, may_lack: set[str]) -> None:
@@ -171,10 +188,11 @@ def _grid_of(size: tuple[int, int] | None, patch: int) -> tuple[int, int] | None
     return (size[0] // patch, size[1] // patch) if size else None
 
 
-def resize_positions(positions: np.ndarray, old: tuple[int, int] | None, new: tuple[int, int]) -> np.ndarray:
+def resize_positions(positions: np.ndarray, old: tuple[int, int] | None, new: tuple[int, int],
+                     path: str | Path = "the source") -> np.ndarray:
     """[1 + h * w, D] from one grid of patches to another: bicubic, the class token's row as it is.
 
-    old: None guesses a square, or else twice as high as wide.
+    old: None guesses a square, or else twice as high as wide. path: of the source, for the message.
     Raises:
       ValueError: the number of rows is that of no such grid.
     """
@@ -182,8 +200,9 @@ def resize_positions(positions: np.ndarray, old: tuple[int, int] | None, new: tu
     guesses = [old] if old else [(math.isqrt(count),) * 2, (2 * math.isqrt(count // 2), math.isqrt(count // 2))]
     grid = next((guess for guess in guesses if guess[0] * guess[1] == count), None)
     if grid is None:
-        raise ValueError(f"{count} positions beside the class token's are no grid of {' or '.join(map(str, guesses))} "
-                         "patches: give the image size of the source with --source_size=HEIGHT,WIDTH")
+        raise ValueError(f"{path} has {count} positions beside the class token's, which are no grid of "
+                         f"{' or '.join(map(str, guesses))} patches: give the image size of the source with "
+                         "--source_size=HEIGHT,WIDTH")
     if grid == new:
         return positions
     rows, columns = _bicubic(grid[0], new[0]), _bicubic(grid[1], new[1])

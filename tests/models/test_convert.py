@@ -143,9 +143,15 @@ def test_the_grid_of_positions_is_a_square_or_twice_as_high(count, grid):
 
 def test_another_grid_of_positions_must_be_given():
     positions = np.ones((13, 4), np.float32)
-    with pytest.raises(ValueError, match="12 positions.*--source_size"):
-        convert.resize_positions(positions, None, (5, 4))
+    with pytest.raises(ValueError, match=r"w\.pth has 12 positions.*--source_size"):
+        converted(tensors(pos_embed=np.ones((1, 13, 8), np.float32)))
     assert convert.resize_positions(positions, (3, 4), (5, 4)).shape == (21, 4)
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (1, 8), (1, 0, 8), (1, 1, 8), (2, 10, 8), (1, 3, 3, 8), (1, 1, 10, 8)])
+def test_positions_that_are_no_table_are_refused(shape):
+    with pytest.raises(ValueError, match=rf"pos_embed in w\.pth is {re.escape(str(list(shape)))}, but positions are"):
+        converted(tensors(pos_embed=np.ones(shape, np.float32)))
 
 
 def test_resized_positions_keep_token_constants_and_slopes():

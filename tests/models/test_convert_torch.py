@@ -44,6 +44,17 @@ def test_other_contents_are_told(content, message, tmp_path):
         convert.read(tmp_path / "w.pth")
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own: quantised tensors are on their way out
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta"])
+def test_a_tensor_that_is_not_plain_is_named(kind, tmp_path):
+    plain = torch.eye(3)
+    value = {"sparse": plain.to_sparse, "quantised": lambda: torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8),
+             "meta": lambda: plain.to("meta")}[kind]()
+    torch.save({"a.weight": STATE["a.weight"], "b.weight": value}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"b\.weight in .*w\.pth is no plain tensor \(.*torch.save a state_dict"):
+        convert.read(tmp_path / "w.pth")
+
+
 def test_a_scripted_model_is_told_the_remedy(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "clip.pt")
     with pytest.raises(ValueError, match="torch.save its state_dict"):

@@ -35,7 +35,9 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ from hitpro_jax.models.encoder import MEAN, STD, Encoder, make_encoder, shapes_o
 from hitpro_jax.models.naming import FAMILIES, Source, Tensors, recognise, translate
 
 POSITIONS = "params/backbone/positions"
+DAMAGED = "is cut short or no torch file: fetch it again"
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -62,6 +65,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no file {path}: give a .pth or .safetensors file of public weights")
     if path.suffix == ".safetensors":
         return pretrained.read(path)[0]
+    _require_torch_file(path)
     try:
         import torch
     except ImportError as error:
@@ -71,12 +75,29 @@ def read(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options that DINO stores beside its weights
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what the file makes it raise
+        if isinstance(error, EOFError) or re.search("PytorchStreamReader|unexpected EOF|truncated", str(error)):
+            raise ValueError(f"{path} {DAMAGED}") from error
         raise ValueError(f"{path} does not hold tensors alone ({type(error).__name__}), and nothing else is read: load "
                          "the model where it comes from and torch.save its state_dict()") from error
     found = _state_dict(content, path)
     if strangers := [name for name, value in found.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"{path} holds other things than tensors: {strangers}; torch.save the state_dict() alone")
     return {name: _plain(name, value, path) for name, value in found.items()}
+
+
+def _require_torch_file(path: Path) -> None:
+    """Raises a ValueError where a file is not what torch.save writes: a zip archive, or as before torch 1.6 a pickle."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":  # behind the length of a header
+        raise ValueError(f"{path} looks like a safetensors file: give it the ending .safetensors")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        whole = start[:1] == b"\x80"
+    if not whole:
+        raise ValueError(f"{path} {DAMAGED}")
 
 
 def _plain(name: str, value: Any, path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -300,8 +301,33 @@ def test_pixels_from_0_to_1_have_a_mean_of_zero(whole):
     assert any("mean 0.0,0.0,0.0, deviation 1.0,1.0,1.0" in line for line in command("--mean=0,0,0", "--std=1,1,1"))
 
 
+def archive(path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(name, "")
+
+
 def test_without_torch_a_torch_file_is_refused_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "w.pth").write_bytes(b"")
+    archive(tmp_path / "w.pth", "w/data.pkl")
     with pytest.raises(ValueError, match="w.pth is a torch file, and torch is not installed"):
+        convert.read(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no end", b"<!DOCTYPE html><html>404</html>"],
+                         ids=["empty", "cut short", "a page"])
+def test_a_file_that_torch_has_not_written_is_told(content, tmp_path):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.pth is cut short or no torch file: fetch it again"):
+        convert.read(tmp_path / "w.pth")
+
+
+def test_another_archive_is_no_torch_file(tmp_path):
+    archive(tmp_path / "w.pth", "readme.txt")
+    with pytest.raises(ValueError, match=r"w\.pth is cut short or no torch file: fetch it again"):
+        convert.read(tmp_path / "w.pth")
+
+
+def test_safetensors_under_another_name_are_told(tmp_path):
+    save_file(tensors(), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth looks like a safetensors file: give it the ending \.safetensors"):
         convert.read(tmp_path / "w.pth")

@@ -44,6 +44,16 @@ def test_other_contents_are_told(content, message, tmp_path):
         convert.read(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.99])
+def test_a_download_that_broke_off_is_told(old, part, tmp_path):
+    torch.save({"a.weight": torch.ones(100, 100)}, tmp_path / "w.pth", _use_new_zipfile_serialization=not old)
+    data = (tmp_path / "w.pth").read_bytes()
+    (tmp_path / "w.pth").write_bytes(data[:int(part * len(data))])
+    with pytest.raises(ValueError, match=r"w\.pth is cut short or no torch file: fetch it again"):
+        convert.read(tmp_path / "w.pth")
+
+
 @pytest.mark.filterwarnings("ignore")  # torch's own: quantised tensors are on their way out
 @pytest.mark.parametrize("kind", ["sparse", "quantised", "meta"])
 def test_a_tensor_that_is_not_plain_is_named(kind, tmp_path):

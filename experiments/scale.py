@@ -59,7 +59,7 @@ class Shape(NamedTuple):
 
 
 KNOWN = {
-    "2 CPU cores (measured, beside other work)": Rates(flops=6e10, picks=3e8, link=1e9, clips=1.2),
+    "2 CPU cores (measured; the link is assumed)": Rates(flops=1.3e11, picks=5.8e8, link=1e9, clips=1.4),
     "an accelerator (data sheets, not measured)": Rates(flops=4.4e13, picks=2.5e11, link=5e10, clips=6e3),
 }
 COLUMNS = ("tracklets", "devices", "embed_s", "exact_s", "ivf_s", "exact_gib", "ivf_gib")
@@ -152,7 +152,7 @@ def duration(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.3g} s"
 
 
 def timed(function, *arguments) -> float:

@@ -26,6 +26,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hitpro_jax.data.records import FrameError
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 SECRET = re.compile(r"(-{1,2}\S*(?:token|password|secret)\S*?=).*", re.IGNORECASE)
 DIRECTIONS = {"i2v": "infrared to visible", "v2i": "visible to infrared", "halves": "first half to second half",
@@ -99,12 +101,20 @@ class Writer:
         _append(self.path / "log.txt", f"{text}\n")
 
     def error(self, error: Exception):
-        """Tells an error in one sentence, on whichever process it came up; the traceback goes to log.txt alone."""
+        """Tells an error in one sentence, on whichever process it came up; the traceback goes to log.txt alone.
+
+        Where it is about several frames, missing.txt lists them, one a line and relative to the data set's folder.
+        """
         if not self._active:
             print(f"error on process {jax.process_index()}: {error}", file=sys.stderr, flush=True)
             return
         _append(self.path / "log.txt", "".join(traceback.format_exception(error)))
-        self.say(f"error: {error}")
+        frames = dict.fromkeys(error.paths) if isinstance(error, FrameError) else ()  # several tracklets may share one
+        listed = ""
+        if len(frames) > 1:
+            _write_text(self.path / "missing.txt", "".join(f"{frame}\n" for frame in frames))
+            listed = f"; {self.path / 'missing.txt'} lists all {len(frames):,} files"
+        self.say(f"error: {error}{listed}")
 
     @_on_first_process
     def config(self, config: Mapping):

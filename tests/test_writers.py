@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hitpro_jax import writers
+from hitpro_jax.data.records import FrameError
 
 SCORES = {"rank1": 50.0, "rank5": 75.5, "rank10": 80.0, "rank20": 90.0, "mAP": 45.123, "mINP": 30.0}
 RESULT = {"protocol": "HITSZ-VCM", "step": 300, "i2v": SCORES, "v2i": SCORES | {"mAP": float("nan")}}
@@ -191,3 +192,14 @@ def test_two_trainings_cannot_share_a_workdir(tmp_path):
         pass
     with second.exclusive():
         pass
+
+
+def test_frames_of_an_error_are_listed_once_each_by_process_0_alone(writer, screen, tmp_path, monkeypatch):
+    error = FrameError("3 listed frames are missing", ["a/1.jpg", "b/2.jpg", "a/1.jpg"])
+    monkeypatch.setattr(writers.jax, "process_index", lambda: 1)
+    writers.Writer(tmp_path / "run").error(error)
+    assert not (writer.path / "missing.txt").exists()
+    writer.error(error)
+    assert (writer.path / "missing.txt").read_text() == "a/1.jpg\nb/2.jpg\n"
+    assert screen.file.getvalue() == (
+        f"error: 3 listed frames are missing; {writer.path / 'missing.txt'} lists all 2 files\n")

@@ -199,7 +199,7 @@ def _missing_message(dataset, missing):
     first = next(frame for split in SPLITS for frame in missing[split])
     return (
         f"{dataset.name}: {sum(map(len, missing.values())):,} listed frames are missing or empty under "
-        f"{dataset.root} ({by_split}), first {first}: complete the copy, or set data.allow_missing."
+        f"{dataset.root} ({by_split}), first {first}: complete the copy, or set data.allow_missing"
     )
 
 

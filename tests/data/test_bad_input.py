@@ -118,6 +118,21 @@ def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
     assert not (tmp_path / "run" / "packed").exists() and not (tmp_path / "run" / "packed.partial").exists()
 
 
+def test_every_missing_frame_is_listed_where_there_are_several(data, tmp_path, command):
+    """One alone is in the sentence and gets no file."""
+    gone = ["b/1.jpg", "c/0.jpg", "c/2.jpg"]
+    (data / "c/2.jpg").write_bytes(b"")
+    code, (*_, last) = command()
+    assert code == 1 and last.endswith("first c/2.jpg: complete the copy, or set data.allow_missing")
+    assert not (tmp_path / "run/missing.txt").exists()
+    for frame in gone:
+        (data / frame).write_bytes(b"")
+    code, (*_, last) = command()
+    assert code == 1
+    assert re.search(rf"3 listed .*data.allow_missing; {tmp_path}/run/missing.txt lists all 3 files$", last), last
+    assert (tmp_path / "run/missing.txt").read_text().splitlines() == gone
+
+
 VCM = [
     ({"track_train_info": ["2 1 24 1 3", "1 25 4x 1 3"]}, r"track_train_info.txt:2: .*five integers"),
     ({"track_train_info": ["2 1 24 1 3", "1 25 49 1 3"]}, r"track_train_info.txt:2: rows 25 to 49 are not a range"),

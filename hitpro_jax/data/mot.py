@@ -148,7 +148,7 @@ def _parse(path: str, number: int, line: str) -> Box:
             f"{where}: frame must be a whole number from 1 and track a whole number: {line.strip()!r}"
         )
     if max(frame, track) >= LIMIT:
-        raise ValueError(f"{where}: frame {frame:.16g} or track {track:.16g} has more than nine digits; number them anew")
+        raise ValueError(f"{where}: frame {frame:.16g} or track {track:.16g} has over nine digits; number them anew")
     if track < 0:
         raise ValueError(
             f"{where}: track {track:.0f} means an untracked detection; run a tracker on the boxes first"

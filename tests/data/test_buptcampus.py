@@ -203,7 +203,7 @@ def test_a_bad_list_is_one_sentence_with_file_and_line(made, changes, message):
         ([".."], "not below DATA"),
         (["7/RGB/f.jpg", ""], "has the path '', which is not below DATA"),
         (["7/RGB/\0.jpg"], "holds a character that does not print"),
-        (["7/RGB/a\nb.jpg"], r"7 RGB LS3 1 has the path '7/RGB/a\\nb.jpg', .* holds a character that does not print: correct it"),
+        (["7/RGB/a\nb.jpg"], r"7 RGB LS3 1 has the path '7/RGB/a\\nb.jpg', .* holds a character that does not print"),
         (["7/RGB/\x1b[2J.jpg"], r"has the path '7/RGB/\\x1b\[2J.jpg'"),
         (["7/RGB/\ud800.jpg"], r"has the path '7/RGB/\\ud800.jpg'"),
     ],

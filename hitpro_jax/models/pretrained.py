@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 ROOT = Path(__file__).parents[2]  # the folder that hitpro_jax lies in
 AGGREGATOR = "params/aggregator/"
@@ -35,11 +35,21 @@ def save(path: str | Path, variables: dict, metadata: dict[str, str]) -> Path:
 
 
 def write(path: str | Path, leaves: Mapping[str, np.ndarray], metadata: dict[str, str]) -> Path:
-    """Writes leaves by their "/"-joined names, whole or not at all; returns the path."""
+    """Writes leaves by their "/"-joined names, whole or not at all; returns the path.
+
+    The same leaves and metadata give the same bytes, so that checksums can be compared. safetensors writes metadata in
+    random order; so it goes into the header here, sorted: u64 length, JSON filled up with spaces to 8 bytes, tensors.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".tmp")
-    save_file({name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}, scratch, metadata)
+    plain = memoryview(serialize({name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}))
+    start = 8 + int.from_bytes(plain[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(bytes(plain[8:start]))}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(scratch, "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, plain[start:]])
     os.replace(scratch, path)
     return path
 

@@ -235,6 +235,21 @@ def test_the_command_writes_one_safe_file_and_tells_all(whole):
     assert {leaf.dtype for leaf in load_file(path / "out.safetensors").values()} == {np.dtype("float16")}
 
 
+def test_two_conversions_are_the_same_bytes(whole):
+    """Six entries of metadata, whose order safetensors draws anew: five equal draws by chance are one in 10^14."""
+    path, command = whole
+    written = set()
+    for _ in range(6):
+        command()
+        written.add((path / "out.safetensors").read_bytes())
+    assert len(written) == 1
+    size = int.from_bytes(next(iter(written))[:8], "little")
+    assert size % 8 == 0  # tensors are aligned
+    assert pretrained.read(path / "out.safetensors")[1].keys() == {"source", "source_sha256", "family", "backbone",
+                                                                   "image_size", "lacks"}
+    pretrained.load_into(init_variables(NARROW, SIZE, 0), path / "out.safetensors")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused_by_name(value):
     found = tensors()

@@ -28,7 +28,7 @@ trained with the plain one and do not belong there. Position embeddings are resi
 
 Left out by name: classifiers and other heads, CLIP's text tower and final projection, torch's batch counters. A neck is
 in no such file, so OUT says that it lacks one. Every other name that does not fit stops the conversion; to go on, give
-it with `--partial`, as the message lists it.
+it with `--partial`, by our name or by that in the file, as the message lists both.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _require_torch_file(path: Path) -> None:
-    """Raises a ValueError where a file is not what torch.save writes: a zip archive, or as before torch 1.6 a pickle."""
+    """Raises a ValueError where a file is not what torch.save writes: a zip archive, before torch 1.6 a pickle."""
     with open(path, "rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # behind the length of a header
@@ -125,27 +125,31 @@ def convert(source: Source, encoder: Encoder, image_size: tuple[int, int], *, pa
     """A source's tensors as leaves of our backbone, float32, and the names that the encoder has beyond them.
 
     image_size: height and width that positions are resized for. mean, std: of the source's pixels; None: the family's.
-    source_size: image size of the source's positions; None: a square, or twice as high as wide. partial: names that
-    may be missing or left over.
+    source_size: image size of the source's positions; None: a square, or twice as high as wide. partial: names, ours
+    or those in the file, that may be missing or left over.
     Raises:
       ValueError: names or shapes do not fit, or a number is NaN or infinite; all such names are listed.
     """
     family = FAMILIES[source.family]
-    leaves = {}
+    leaves, origin = {}, {}  # origin: our name to that in the file
     for name, value in source.tensors.items():
         ours = translate(name, value, family.rules)
         if ours == POSITIONS:
-            _require_table(path, name, np.shape(value))
+            _require_table(path, source.origin[name], np.shape(value))
+        origin[ours or name] = source.origin[name]
         leaves[ours or name] = _oriented(ours or name, np.asarray(value, np.float32))
     wanted = {name: leaf for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
               if "/stem_ir/" not in name and not name.startswith(pretrained.AGGREGATOR)}
+    own = {part: ours for ours, theirs in origin.items() for part in theirs.split(" + ")}
+    partial = frozenset(own.get(name, name) for name in partial)
     lacks = [name for name in wanted if name not in leaves and ("/neck/" in name or name in partial)]
     named = {name for name in partial if name in leaves and name not in wanted}
     if idle := partial - named - set(lacks):
         raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
     leaves = {name: leaf for name, leaf in leaves.items() if name not in named}
-    _require_source(path, leaves, wanted, may_lack={*lacks, *family.may_lack})
-    _require_finite(path, leaves, "holds", "fetch the weights again")
+    _require_source(path, leaves, wanted, {*lacks, *family.may_lack}, origin)
+    _require_finite(path, {pretrained.both(name, origin): leaf for name, leaf in leaves.items()}, "holds",
+                    "fetch the weights again")
     patch = getattr(encoder.backbone, "patch", 0)
     if POSITIONS in leaves:
         leaves[POSITIONS] = resize_positions(leaves[POSITIONS], _grid_of(source_size, patch),
@@ -162,11 +166,12 @@ def _require_table(path: str | Path, name: str, shape: tuple[int, ...]) -> None:
                          "class token's row and then one for each patch: save them so")
 
 
-def _require_source(path: str | Path, leaves: Tensors, wanted: Mapping, may_lack: set[str]) -> None:
+def _require_source(path: str | Path, leaves: Tensors, wanted: Mapping, may_lack: set[str],
+                    origin: Mapping[str, str]) -> None:
     """Checks names and shapes before positions are resized (any number of rows will do) and pixels are folded."""
     rows = {name: np.empty(leaves[name].shape[:1] + wanted[name].shape[1:])
             for name in {POSITIONS} & leaves.keys() & wanted.keys()}
-    pretrained.require_fit(path, leaves, {**wanted, **rows}, may_lack)
+    pretrained.require_fit(path, leaves, {**wanted, **rows}, may_lack, origin)
 
 
 def _require_finite(path: str | Path, leaves: Tensors, verb: str, remedy: str) -> None:
@@ -300,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="of the source's pixels, of 1")
     parser.add_argument("--std", type=_numbers(float, 3), metavar="R,G,B", help="likewise")
     parser.add_argument("--partial", type=lambda text: text.split(","), default=(), metavar="NAME,...",
-                        help="names that may be missing or left over, as the error lists them")
+                        help="names that may be missing or left over, ours or those in SOURCE, as the error lists them")
     parser.add_argument("--half", action="store_true", help="write half precision")
     return parser
 

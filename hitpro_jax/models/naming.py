@@ -1,7 +1,7 @@
 """Names of public image encoders: which family they belong to, which of ours they become, which are left out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,11 +71,15 @@ TEXT = re.compile(r"(?:transformer|text_model|text_encoder|prompt_learner|token_
 
 
 class Source(NamedTuple):
-    """Tensors of the image encoder under the source's bare names, and the names that were left out by rule."""
+    """Tensors of the image encoder under the source's bare names, and the names that were left out by rule.
+
+    origin: bare name to the name, or the joined names, in the file.
+    """
 
     family: str
     tensors: Tensors
     left_out: list[str]
+    origin: dict[str, str]
 
 
 def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str = "") -> Source:
@@ -84,7 +88,7 @@ def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str =
     Raises:
       ValueError: two names become one, or the names are those of no known family.
     """
-    bare, tower = {}, any(re.match(TOWER, re.sub(WRAPPERS, "", name)) for name in tensors)
+    bare, origin, tower = {}, {}, any(re.match(TOWER, re.sub(WRAPPERS, "", name)) for name in tensors)
     left_out = []
     for full, value in tensors.items():
         name = re.sub(WRAPPERS, "", full)
@@ -95,25 +99,33 @@ def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str =
         elif name in bare:
             raise ValueError(f"{path} holds {name} twice under different prefixes: give the weights of one model")
         else:
-            bare[f"outside:{full}" if outside else name] = value
-    bare = _joined({re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): value for name, value in bare.items()})
+            name = f"outside:{full}" if outside else name
+            bare[name], origin[name] = value, full
+    parts = _joined(bare)
+    bare = {name: np.concatenate([bare[part] for part in trio]) if trio[1:] else bare[trio[0]]
+            for name, trio in parts.items()}
+    origin = {name: " + ".join(origin[part] for part in trio) for name, trio in parts.items()}
     family = family or next((key for key, known in FAMILIES.items() if known.marker in bare), "")
     if family not in FAMILIES:
         known = ", ".join(f"{key} (has {value.marker})" for key, value in FAMILIES.items())
         raise ValueError(f"the names in {path} are of no known family, they begin with {sorted(bare)[:3]}; known: "
                          f"{known}")
-    return Source(family, bare, sorted(left_out))
+    return Source(family, bare, sorted(left_out), origin)
 
 
-def _joined(tensors: Tensors) -> Tensors:
-    """transformers' q, k and v projections as one; its table of positions as a plain tensor."""
+def _joined(names: Collection[str]) -> dict[str, list[str]]:
+    """The names to translate, each with those that it is made of.
+
+    transformers' q, k and v projections become one, its table of positions a plain tensor, torch's in_proj a module.
+    """
     out = {}
-    for name, value in tensors.items():
+    for name in names:
         trio = [re.sub(r"\.[qkv]_proj\.", f".{part}_proj.", name) for part in "qkv"]
-        if len(set(trio)) == 3 and all(part in tensors for part in trio):
-            out[trio[0].replace(".q_proj.", ".qkv.")] = np.concatenate([tensors[part] for part in trio])
+        if len(set(trio)) == 3 and all(part in names for part in trio):
+            out[trio[0].replace(".q_proj.", ".qkv.")] = trio
         else:
-            out[name.replace("position_embedding.weight", "position_embedding")] = value
+            plain = name.replace("position_embedding.weight", "position_embedding")
+            out[re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", plain)] = [name]
     return out
 
 

@@ -110,11 +110,26 @@ def load_into(variables: dict, path: str | Path, say: Callable[[str], None] = la
     return unflatten_dict(merged, sep="/")
 
 
-def require_fit(path: str | Path, found: Mapping, wanted: Mapping, may_lack: set[str]) -> None:
-    """Raises a ValueError that lists every name and shape in which two mappings of leaves differ."""
-    unknown = sorted(set(found) - set(wanted))
+def both(name: str, origin: Mapping[str, str]) -> str:
+    """Our name and, where it was another, the source's.
+
+    >>> both("params/neck/scale", {"params/neck/scale": "bottleneck.weight"})
+    'params/neck/scale (source: bottleneck.weight)'
+    """
+    theirs = origin.get(name, name)
+    return name if theirs == name else f"{name} (source: {theirs})"
+
+
+def require_fit(path: str | Path, found: Mapping, wanted: Mapping, may_lack: set[str],
+                origin: Mapping[str, str] | None = None) -> None:
+    """Raises a ValueError that lists every name and shape in which two mappings of leaves differ.
+
+    origin: our names to those in the user's file, where these are others.
+    """
+    origin = origin or {}
+    unknown = sorted(both(name, origin) for name in set(found) - set(wanted))
     missing = sorted(set(wanted) - set(found) - may_lack)
-    misfit = sorted(f"{n} {found[n].shape} instead of {wanted[n].shape}" for n in set(found) & set(wanted)
+    misfit = sorted(f"{both(n, origin)} {found[n].shape} instead of {wanted[n].shape}" for n in set(found) & set(wanted)
                     if found[n].shape != wanted[n].shape)
     remedy = " Positions belong to one data.image_size: convert the source again with --image_size=HEIGHT,WIDTH."
     if unknown or missing or misfit:

@@ -53,7 +53,7 @@ def test_heads_and_text_are_left_out_and_listed():
 def test_a_name_beside_the_tower_that_no_rule_knows_stops_it():
     found = {f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()}
     source = naming.recognise(found | {"audio.weight": np.ones(3)}, "w.pth")
-    with pytest.raises(ValueError, match=r"Not in the encoder: \['outside:audio.weight'\]"):
+    with pytest.raises(ValueError, match=r"Not in the encoder: \['outside:audio.weight \(source: audio.weight\)'\]"):
         convert.convert(source, Encoder(vit.vit_b16_clip().clone(width=8, depth=1, heads=2), MeanPool()), SIZE,
                         path="w.pth")
 
@@ -67,7 +67,7 @@ def test_every_misfit_is_listed_in_both_directions():
     unknown, missing, shape = re.search(lists, str(caught.value)).groups()
     assert unknown == "['blocks.0.ls1.gamma', 'dist_token']"
     assert missing == "['params/backbone/norm/bias']"
-    assert shape == "['params/backbone/layer0/fc1/kernel (8, 5) instead of (8, 32)']"
+    assert shape == "['params/backbone/layer0/fc1/kernel (source: blocks.0.mlp.fc1.weight) (8, 5) instead of (8, 32)']"
 
 
 FAMILIES = {  # tensors, a model that they fit
@@ -121,6 +121,25 @@ def test_what_is_named_may_be_missing_or_left_over(tmp_path):
             converted(found, partial=named - {name})
     with pytest.raises(ValueError, match=r"neither w.pth nor the encoder has alone: \['nothing'\]"):
         converted(found, partial=named | {"nothing"})
+
+
+def test_misfits_are_listed_by_the_names_in_the_file_too():
+    """Behind wrappers, as joined by us; and --partial takes the one name or the other."""
+    found = {f"module.{name}": value for name, value in tensors(**{"norm2.weight": np.ones(3)}).items()}
+    for name in ("module.norm2.weight", "norm2.weight"):
+        leaves, _ = converted(found, partial=frozenset({name}))
+        assert "norm2.weight" not in leaves
+    with pytest.raises(ValueError, match=re.escape("['norm2.weight (source: module.norm2.weight)']")):
+        converted(found)
+    converted(tensors(**{f"extra.{part}_proj.weight": np.ones(3) for part in "qkv"}),
+              partial=frozenset({"extra.k_proj.weight"}))
+    shapes, backbone = FAMILIES["clip_hf"]
+    found = {f"vision_model.{name}": value for name, value in public.state_dict(shapes).items()}
+    for part in "qkv":
+        found[f"vision_model.encoder.layers.0.self_attn.{part}_proj.bias"] = np.ones(5, np.float32)
+    joined = " + ".join(f"vision_model.encoder.layers.0.self_attn.{part}_proj.bias" for part in "qkv")
+    with pytest.raises(ValueError, match=re.escape(f"layer0/qkv/bias (source: {joined}) (15,) instead of (24,)")):
+        convert.convert(naming.recognise(found, "w.pth"), Encoder(backbone, MeanPool()), SIZE, path="w.pth")
 
 
 def test_names_of_no_known_family_are_told():
@@ -254,8 +273,9 @@ def test_two_conversions_are_the_same_bytes(whole):
 def test_weights_that_are_not_finite_are_refused_by_name(value):
     found = tensors()
     found["blocks.0.mlp.fc1.weight"][0, 0] = found["norm.bias"][-1] = value
-    with pytest.raises(ValueError, match=(r"w\.pth holds NaN or infinity in params/backbone/layer0/fc1/kernel, "
-                                          r"params/backbone/norm/bias: fetch")):
+    listed = ("params/backbone/layer0/fc1/kernel (source: blocks.0.mlp.fc1.weight), "
+              "params/backbone/norm/bias (source: norm.bias)")
+    with pytest.raises(ValueError, match=re.escape(f"w.pth holds NaN or infinity in {listed}: fetch")):
         converted(found)
 
 
@@ -303,8 +323,8 @@ def test_the_command_ends_with_one_sentence(words, message, monkeypatch, tmp_pat
         convert.main(words)
 
 
-@pytest.mark.parametrize("option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--mean=0,0,nan", "--std=1,1,0",
-                                    "--family=vgg"])
+@pytest.mark.parametrize("option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--mean=0,0,nan",
+                                    "--std=1,1,0", "--family=vgg"])
 def test_bad_options_are_refused(option, capsys):
     with pytest.raises(SystemExit):
         convert.main(["a", "b", option])

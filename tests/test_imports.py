@@ -134,5 +134,5 @@ def test_outside_imports_are_the_declared_dependencies():
     names = {name.split(".")[0] for folder in (PACKAGE, "configs") for path in (ROOT / folder).rglob("*.py")
              for _, name in imports(path)} - set(sys.stdlib_module_names) - {PACKAGE, "configs"}
     extras = project()["optional-dependencies"]
-    declared = project()["dependencies"] + extras["convert"] + extras["fast"]
+    declared = project()["dependencies"] + extras["convert"]
     assert {DISTRIBUTIONS.get(name, name) for name in names} == {bare(r) for r in declared}

@@ -1,7 +1,7 @@
 """Decode and resize to 288 x 144 on one core: this project's reader against Pillow, OpenCV and simplejpeg.
 
-  taskset -c 0 python -m experiments.benchmarks.decode        # pip install pillow simplejpeg for all columns
-  taskset -c 0 python -m experiments.benchmarks.decode --plain         # the reader as it is without simplejpeg
+  taskset -c 0 python -m experiments.benchmarks.decode        # pip install pillow for all columns
+  taskset -c 0 python -m experiments.benchmarks.decode --plain         # the reader by OpenCV alone
 
 Each round runs every way over the same files, in turn, forwards and backwards, and counts processor time, of which
 other work on the machine takes none. Told are medians over the rounds: images a second of each way, and the reader's
@@ -15,7 +15,7 @@ Pillow 13.0.0, simplejpeg 1.9.0, with --plain --rounds 15 --files 60, twice:
   540 x 220, 38 kB: FrameReader 547 and 553, OpenCV 518 and 534, Pillow 213 and 211, simplejpeg 572 and 608 images/s;
     FrameReader / simplejpeg 0.95 and 0.92
 The smaller crop falls short of 0.9. The cause is cv2.imdecode itself: 462 us against 405 us of simplejpeg for the same
-pixels, bit for bit; the header check takes 8 us. So the reader takes simplejpeg where it is installed: at load 3, with
+pixels, bit for bit; the header check takes 8 us. So the reader takes simplejpeg: at load 3, with
 --rounds 7 --files 30, once, FrameReader 1467 and 565 images/s, 0.95 and 0.97 of simplejpeg. The packed cache
 (feeding.py) avoids decoding altogether.
 """
@@ -30,6 +30,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from hitpro_jax.data import images
 
@@ -50,12 +51,8 @@ def ways() -> dict[str, Callable[[str], np.ndarray]]:
             Image.open(io.BytesIO(_bytes(path))).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR))
     except ImportError:
         pass
-    try:
-        import simplejpeg
-        found["simplejpeg"] = lambda path: cv2.resize(
-            simplejpeg.decode_jpeg(_bytes(path)), SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-    except ImportError:
-        pass
+    found["simplejpeg"] = lambda path: cv2.resize(
+        simplejpeg.decode_jpeg(_bytes(path)), SIZE[::-1], interpolation=cv2.INTER_LINEAR)
     return found
 
 
@@ -78,7 +75,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="keep the reader from simplejpeg")
     options = parser.parse_args()
     if options.plain:
-        images.simplejpeg = None
+        images._pixels = images.opencv_pixels
     cv2.setNumThreads(1)
     rng, found = np.random.default_rng(0), ways()
     with tempfile.TemporaryDirectory() as folder:

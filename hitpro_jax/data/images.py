@@ -5,13 +5,9 @@ import struct
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from hitpro_jax.data import transforms
-
-try:
-    import simplejpeg  # the extra `fast`
-except ImportError:
-    simplejpeg = None
 
 MAX_SIDE = 10_000  # pixels; two such sides take 300 MB decoded, and no video has larger frames
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -28,7 +24,7 @@ def read(path: str | os.PathLike, image_size: tuple[int, int]) -> np.ndarray:
 
     JPEG, PNG and BMP, told by their content; grey files get three equal channels. Choice: the orientation that EXIF may
     give is ignored, as by the public loaders, which read with Pillow. simplejpeg decodes JPEG faster than OpenCV, and
-    to the same pixels; it is used where it is installed.
+    to the same pixels; what it refuses OpenCV decodes.
 
     Raises:
       Unreadable: there is no such file, it cannot be opened, it is none of the three formats, a side is over
@@ -60,11 +56,16 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def _pixels(data: bytes) -> np.ndarray | None:
-    if simplejpeg is not None and data[:2] == b"\xff\xd8":
+    if data[:2] == b"\xff\xd8":
         try:
             return simplejpeg.decode_jpeg(data, "RGB")
-        except ValueError:  # damaged or unusual: what becomes of it must not depend on the extra
+        except ValueError:  # damaged or unusual
             pass
+    return opencv_pixels(data)
+
+
+def opencv_pixels(data: bytes) -> np.ndarray | None:
+    """uint8 [H, W, 3] in RGB order, or None."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:

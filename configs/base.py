@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
     config.encoder = encoder = ConfigDict()
     encoder.backbone = "resnet50"  # resnet50 | resnet_small | vit_b16 | vit_b16_clip | vit_b16_ics
     encoder.aggregator = "attention"  # attention | mean | gem
-    encoder.dtype = "float32"  # of the backbone's products: float32 | bfloat16; sums and norms stay float32
+    # float32 | bfloat16, of the backbone's products. Their sums, the norms and a ViT's residual stream stay float32;
+    # what passes from layer to layer of a ResNet, its residual stream too, is rounded to bfloat16.
+    encoder.dtype = "float32"
     encoder.as_product = False  # convolutions as matrix products: faster on CPUs
     encoder.remat = False  # recompute activations in the backward pass: a quarter of the memory, a third more time
     encoder.norm_group = 0  # clips over which BatchNorm takes its statistics; 0: the whole batch of all devices

@@ -68,7 +68,9 @@ def make_encoder(backbone: str, aggregator: str, dtype: str = "float32", norm_gr
     backbone: `resnet_small` (0.9 M parameters, D = 192, for CPUs), `resnet50` (D = 2048), or ViT-B/16 (D = 768) as
       `vit_b16`, in CLIP's form as `vit_b16_clip`, with LUPerson's convolutional stem as `vit_b16_ics`.
     aggregator: `attention`, `mean` or `gem`.
-    dtype: of the backbone's products; parameters, sums, norms and pooling are float32.
+    dtype: of the backbone's products, which accelerators sum in float32; parameters, the arithmetic of norms, softmax
+      and pooling are float32. What passes from layer to layer of a ResNet (and of the ICS stem), its residual stream
+      too, is rounded to dtype; a ViT's residual stream is float32.
     norm_group: clips over which BatchNorm takes its statistics, 0 for the whole batch.
     options: `as_product`, `remat` of the backbone.
     Raises:

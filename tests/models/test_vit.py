@@ -48,8 +48,13 @@ def test_remat_and_half_precision_of_a_vit():
     plain, again = gradient(backbone), gradient(backbone.clone(remat=True))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
                  *jax.jit(lambda p: (plain(p), again(p)))(variables["params"]))
-    exact, half = jax.jit(lambda x: [module.apply(variables, x, "rgb", 1, False)
-                                     for module in (backbone, backbone.clone(dtype=jnp.bfloat16))])(x)
+    rounding = backbone.clone(dtype=jnp.bfloat16)
+    exact, half = jax.jit(lambda x: [module.apply(variables, x, "rgb", 1, False) for module in (backbone, rounding)])(x)
+    seen = jax.eval_shape(lambda x: rounding.apply(
+        variables, x, "rgb", 1, False, capture_intermediates=True, mutable=["intermediates"])[1]["intermediates"], x)
+    block = seen["layer1"]
+    assert block["proj"]["__call__"][0].dtype == jnp.bfloat16  # products
+    assert block["norm2"]["__call__"][0].dtype == block["__call__"][0].dtype == jnp.float32  # norms, residual stream
     assert half.dtype == jnp.float32 and 1e-4 < np.abs(exact - half).max() < 0.15
 
 

@@ -21,7 +21,7 @@ LAYERS = [
 OUTSIDE = {"data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record", "simplejpeg"}, "kernels": {"jax", "chex"},
            "configs": {"ml_collections"}}
 DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint",
-                 "sklearn": "scikit-learn"}
+                 "sklearn": "scikit-learn", "open_clip": "open_clip_torch"}
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -136,3 +136,11 @@ def test_outside_imports_are_the_declared_dependencies():
     extras = project()["optional-dependencies"]
     declared = project()["dependencies"] + extras["convert"]
     assert {DISTRIBUTIONS.get(name, name) for name in names} == {bare(r) for r in declared}
+
+
+def test_the_extra_parity_is_what_its_goldens_are_made_with():
+    outside = {name.split(".")[0] for _, name in imports(ROOT / "tests" / "goldens" / "make_model_goldens.py")}
+    needed = {DISTRIBUTIONS.get(name, name) for name in outside - set(sys.stdlib_module_names) - {"tests", "numpy"}}
+    extras = project()["optional-dependencies"]
+    assert needed == {bare(requirement) for requirement in extras["parity"]}
+    assert extras["convert"] == extras["parity"][:1]  # .pth files are read with the torch that is tested

@@ -1,6 +1,6 @@
 """Activations of PyTorch's own modules with the weights of tests/reference/public_weights.py, for the parity tests.
 
-  python -m tests.goldens.make_model_goldens            # needs torch torchvision timm transformers open_clip_torch
+  python -m tests.goldens.make_model_goldens            # pip install -e .[parity]
 
 Made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31, transformers 5.23.0 and open_clip_torch 3.3.0 on a CPU. Each
 file holds `features`, one row per frame of `public_weights.frames`: GeM (p = 3) of the last maps for the ResNets (last

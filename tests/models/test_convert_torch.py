@@ -1,4 +1,8 @@
-"""Reading .pth files; only where torch is installed (pip install -e .[convert]), which CI and users need not have."""
+"""Reading .pth files; only where torch is installed, which CI and users need not have.
+
+  pip install -e .[test,parity]
+  python -m pytest tests/models/test_convert_torch.py
+"""
 
 import argparse
 
@@ -7,7 +11,7 @@ import pytest
 
 from hitpro_jax.models import convert
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="reading .pth files needs torch: pip install -e .[test,parity]")
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
 
 

@@ -107,6 +107,14 @@ def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol
     return replace(protocol, rows_changed=", ".join(changes)), scores
 
 
+def evaluate_aloud(writer: Writer, embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol,
+                   reader: pipeline.FrameReader, config: ConfigDict, mesh: Mesh) -> tuple[Protocol, dict[str, dict]]:
+    """`evaluate`, while whoever waits is told how far it is."""
+    with writer.waiting("embedding query and gallery") as wait:
+        counted = wait.counting(embed, len(dataset.query) + len(dataset.gallery))
+        return evaluate(counted, variables, dataset, protocol, reader, config.eval, mesh, config.data.num_workers)
+
+
 def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
                 options: ConfigDict, mesh: Mesh, choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
                 num_workers: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
@@ -179,9 +187,8 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
     if differing := config_differences(meta["encoder"], encoder_of(config)):
         raise ValueError(f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
                          "give the config it was trained with")
-    with writer.waiting("embedding query and gallery"):
-        protocol, scores = evaluate(make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config.eval,
-                                    mesh, config.data.num_workers)
+    protocol, scores = evaluate_aloud(writer, make_embed(encoder, mesh), state.variables, dataset, protocol, reader,
+                                      config, mesh)
     result = result_of(protocol, step, scores)
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

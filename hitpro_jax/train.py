@@ -73,10 +73,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     observe = Observer(data, pids if (pids >= 0).all() else None, config.across.ban_same_camera)
 
     def scores(state: TrainState) -> tuple[evaluate.Protocol, dict[str, dict]]:
-        total = len(dataset.query) + len(dataset.gallery)
-        with writer.waiting("embedding query and gallery") as wait:
-            return evaluate.evaluate(wait.counting(steps.embed, total), state.variables, dataset, protocol, reader,
-                                     config.eval, mesh, config.data.num_workers)
+        return evaluate.evaluate_aloud(writer, steps.embed, state.variables, dataset, protocol, reader, config, mesh)
 
     per_epoch, last = config.train.steps_per_epoch, last_step(config)
     record = json.loads(config.to_json_best_effort())

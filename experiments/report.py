@@ -56,8 +56,8 @@ def _sweep(sweep: str, title: str) -> list[str]:
         if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    return [*lines, "", (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); commits "
-                         f"{', '.join(commits)}.")]
+    return [*lines, "", (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); "
+                         f"commits {', '.join(commits)}.")]
 
 
 def _ahead() -> list[str]:
@@ -68,7 +68,8 @@ def _ahead() -> list[str]:
              for row in rows if row["variant"] not in ("HiTPro", "supervised") and row["seed"] in ours
              for way, theirs, own in zip(("infrared to visible", "visible to infrared"), records.scores(row),
                                          ours[row["seed"]], strict=True) if theirs > own]
-    return [f"**Ahead of HiTPro**: {'; '.join(ahead) or 'none of the unsupervised methods run so far'}."] if rows else []
+    told = "; ".join(ahead) or "none of the unsupervised methods run so far"
+    return [f"**Ahead of HiTPro**: {told}."] if rows else []
 
 
 def insert(text: str) -> str:

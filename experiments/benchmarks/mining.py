@@ -22,11 +22,11 @@ give that many tracklets; features as in `draw_bank`.
 | ivf, 32 probes | 85 | 62 | 0.76 | 1.03 GiB | 0.52 / 0.27 |
 | ivf, 96 probes | 154 | 147 | 1.8 | 1.05 GiB | 0.87 / 0.67 |
 
-The process never held more than 2.7 GiB. On a bank with isotropic noise, drawn before variances had been measured: bare
-122 s, exact 154 s (1.3 times bare), ivf with 8 probes 25 s, 0.33 / 0.29 of the positives. So lists are fast, but what was
-wanted of them, 0.95 of the positives at a fifth of the time, is NOT reached: same-person tracklets of other cameras have
-cosines of about 0.5 here and lie in many cells. With far stronger features at 20,000 tracklets (variance of a person 0.6
-for 0.23: precision 0.99 / 0.93) 8 of 141 cells still find only 0.62 / 0.46.
+The process never held more than 2.7 GiB. On a bank with isotropic noise, drawn before variances had been measured:
+bare 122 s, exact 154 s (1.3 times bare), ivf with 8 probes 25 s, 0.33 / 0.29 of the positives. So lists are fast, but
+what was wanted of them, 0.95 of the positives at a fifth of the time, is NOT reached: same-person tracklets of other
+cameras have cosines of about 0.5 here and lie in many cells. With far stronger features at 20,000 tracklets (variance
+of a person 0.6 for 0.23: precision 0.99 / 0.93) 8 of 141 cells still find only 0.62 / 0.46.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Folders that are made beside their place and renamed when they are whole, and the processes that help to make them."""
+"""Folders that are made beside their place and renamed when they are whole, and the processes that help with it."""
 
 import glob
 import os

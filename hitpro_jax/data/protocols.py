@@ -97,7 +97,8 @@ _PAIRINGS = {
 }
 
 HITSZ_VCM = Protocol("hitsz_vcm", True, {"i2v": (_QUERY, _GALLERY), "v2i": (_GALLERY, _QUERY)}, 6, (288, 144))
-SYNTHETIC = replace(HITSZ_VCM, name="synthetic", frames=None, image_size=None)  # pictures as large as the config has them drawn
+# pictures as large as the config has them drawn
+SYNTHETIC = replace(HITSZ_VCM, name="synthetic", frames=None, image_size=None)
 HALVES = Protocol(mot.PROTOCOL, False, {"halves": (_QUERY, _GALLERY)})
 
 FULL = Protocol("full", True, _PAIRINGS, 6, (288, 144))  # from M3-ReID

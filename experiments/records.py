@@ -21,16 +21,21 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
             "commit": environment["git"], "devices": environment["devices"], "cores": os.cpu_count()}
 
 
+def folder_of(variant: str) -> str:
+    """Name of the folder below which a variant's runs lie."""
+    return variant.replace(" ", "_")
+
+
 def scores(row: dict) -> tuple[float, ...]:
-    """mAP of every direction of a row of `sweep.record`."""
+    """mAP of every direction of a row of `record`."""
     return tuple(value["mAP"] for value in row["result"].values() if isinstance(value, dict))
 
 
 def markdown(rows: list[dict], variants: list[str]) -> list[str]:
     """A Markdown table: a line a variant, a column a seed, mean and deviation over seeds where all were run.
 
-    The standard deviation is that of a sample (n - 1); the frozen encoder is what the first evaluation of the first
-    variant's run says, unless it is a variant itself.
+    The standard deviation is that of a sample (n - 1); the frozen encoder, unless it is a variant itself, is what a
+    run's first evaluation says.
     """
     found = {(row["variant"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments.records import record
+from experiments.records import folder_of, record
 from experiments.sweeps import SWEEPS
 
 CONFIG = flags.DEFINE_string("config", "configs/synthetic.py", "the config that the sweep varies")
@@ -38,7 +38,7 @@ def command(overrides: dict, seed: str, workdir: Path) -> list[str]:
 
 
 def workdir_of(variant: str, seed: str) -> Path:
-    return Path(ROOT.value) / Path(CONFIG.value).stem / SWEEP.value / variant.replace(" ", "_") / f"seed{seed}"
+    return Path(ROOT.value) / Path(CONFIG.value).stem / SWEEP.value / folder_of(variant) / f"seed{seed}"
 
 
 def run(variant: str, overrides: dict, seed: str) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from experiments.records import flat, markdown, record
+from experiments.records import flat, folder_of, markdown, record
 from experiments.sweeps import SWEEPS
 
 WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/")
@@ -65,7 +65,7 @@ def draw(runs: dict[str, list[Path]], path: Path) -> None:
 
 def finished(root: Path) -> dict[str, list[Path]]:
     """Workdirs of the finished runs of each variant, in the order in which the sweeps name the variants."""
-    names = {name.replace(" ", "_"): name for sweep in SWEEPS.values() for name, _ in sweep()}
+    names = {folder_of(name): name for sweep in SWEEPS.values() for name, _ in sweep()}
     order = {name: place for place, name in enumerate(names)}
     folders = sorted((path for path in root.glob("*") if path.is_dir()),
                      key=lambda path: (order.get(path.name, len(order)), path.name))

@@ -92,7 +92,8 @@ def check_ahead(config: ConfigDict, writer: Writer, devices: Sequence[jax.Device
         raise ValueError(f"--topology compiles hitpro alone, not {config.method.name}: leave it out")
     mesh = make_mesh(devices)
     rows = train.bank_size(hitsz_vcm.PUBLISHED["train"]["tracklets"], mesh)
-    steps, state, clips, group = stand_ins(config, rows, mesh)
+    steps, state, where, clips, group = stand_ins(config, rows, mesh)
+    state, clips, group = abstract((state, clips, group), (where, row_sharding(mesh), row_sharding(mesh)))
     if len(clips["tracklet"]) % mesh.size:
         raise ValueError(f"a batch of {len(clips['tracklet'])} clips cannot be cut over {mesh.size} devices: make "
                          "2 x batch.tracklets_per_modality x batch.clips_per_tracklet a multiple of them")
@@ -109,8 +110,8 @@ def check_ahead(config: ConfigDict, writer: Writer, devices: Sequence[jax.Device
     return figures
 
 
-def stand_ins(config: ConfigDict, rows: int, mesh: Mesh) -> tuple[Steps, TrainState, dict, Group]:
-    """The compiled steps of a config, and shapes that stand for state, clips and group: nothing to run on."""
+def stand_ins(config: ConfigDict, rows: int, mesh: Mesh) -> tuple[Steps, TrainState, TrainState, dict, Group]:
+    """The steps of a config, their first state and its shardings, the shapes of a batch, and a group of 12 views."""
     batch = config.batch
     clips = 2 * batch.tracklets_per_modality * batch.clips_per_tracklet
     shape, place = (clips, batch.clip_length), np.arange(rows, dtype=np.int32)
@@ -119,7 +120,7 @@ def stand_ins(config: ConfigDict, rows: int, mesh: Mesh) -> tuple[Steps, TrainSt
     steps, state, where = train.build(config, data, mesh, lambda line: None)
     batch = {"frames": jax.ShapeDtypeStruct((*shape, *config.data.image_size, 3), np.uint8),
              "mask": jax.ShapeDtypeStruct(shape, bool), "tracklet": jax.ShapeDtypeStruct((clips,), np.int32)}
-    return steps, abstract(state, where), *(abstract(tree, row_sharding(mesh)) for tree in (batch, group))
+    return steps, state, where, batch, group
 
 
 def tell(figures: dict[str, float], writer: Writer) -> None:

@@ -196,16 +196,15 @@ class Writer:
         """Shows the directions of a result, in percent, as a table; log.txt gets the same. None: it says so."""
         setting = f" ({result['setting']})" if "setting" in result else ""
         table = Table(title=f"{result['protocol']}{setting}, step {result['step']}")
-        rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
+        head, *rows = _cells(result)
         if not rows:
             self.say(f"step {result['step']}: nothing to score, the data set has no labelled query and gallery")
             return
         table.add_column("%")
-        for name in next(iter(rows.values())):
+        for name in head:
             table.add_column(name, justify="right")
-        for key, scores in rows.items():
-            values = (_number(value) for value in scores.values())
-            table.add_row(DIRECTIONS.get(key, key), *("-" if v is None else f"{v:.2f}" for v in values))
+        for row in rows:
+            table.add_row(*row)
         self._console.print(table)
         with open(self.path / "log.txt", "a", encoding="utf-8") as log:
             Console(file=log, width=110).print(table)
@@ -262,15 +261,20 @@ def _progress_line(calls: Sequence[tuple[float, int, int]], total: int, loss: fl
 
 
 def _markdown(result: Mapping) -> str:
-    rows = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
     lines = [f"{result['protocol']}, {result.get('setting', 'nothing to score')}, step {result['step']}; in %", ""]
-    for key, scores in rows.items():
-        if len(lines) == 2:
-            lines += ["| | " + " | ".join(scores) + " |", "|---" * (len(scores) + 1) + "|"]
-        values = (_number(value) for value in scores.values())
-        cells = ("-" if value is None else f"{value:.2f}" for value in values)
-        lines.append(f"| {DIRECTIONS.get(key, key)} | " + " | ".join(cells) + " |")
+    head, *rows = _cells(result)
+    if rows:
+        lines += ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _cells(result: Mapping) -> list[list[str]]:
+    """The names of the scores, then a row for every direction of a result: the direction and its scores."""
+    directions = {key: scores for key, scores in result.items() if isinstance(scores, Mapping)}
+    rows = [[DIRECTIONS.get(key, key), *("-" if (v := _number(score)) is None else f"{v:.2f}"
+                                         for score in scores.values())] for key, scores in directions.items()]
+    return [list(next(iter(directions.values()), ())), *rows]
 
 
 def _number(value: Any) -> int | float | None:

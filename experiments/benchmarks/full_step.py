@@ -31,8 +31,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import vcm
-from hitpro_jax import train
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax import check
 from hitpro_jax.models.resnet import INTERLEAVED
 from hitpro_jax.sharding import make_mesh
 
@@ -50,19 +49,14 @@ def build():
     config.encoder.backbone, config.encoder.remat = BACKBONE.value, REMAT.value
     config.encoder.as_product = PRODUCT.value
     config.encoder.dtype = DTYPE.value or config.encoder.dtype
-    batch, size = config.batch, tuple(config.data.image_size)
-    rng = np.random.default_rng(0)
-    clips = 2 * batch.tracklets_per_modality * batch.clips_per_tracklet
-    frames = rng.integers(0, 256, (clips, batch.clip_length, *size, 3), np.uint8)
-    tracklet = np.arange(clips, dtype=np.int32) // 2 * 2 + np.arange(clips, dtype=np.int32) % 2
-    rows = np.arange(BANK, dtype=np.int32)
-    group = Group(rows % 2, rows // 2 % 6, rows % 12, np.ones(BANK, bool))
-    data = train.Unlabelled((), group.modality, group.camera, group.view, group)
-    steps, state, _ = train.build(config, data, make_mesh(), lambda line: None)
-    arguments = state, {"frames": frames, "mask": np.ones(frames.shape[:2], bool), "tracklet": tracklet}, group
-    print(f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {clips} clips x "
-          f"{batch.clip_length} frames of {size[0]} x {size[1]} = {clips * batch.clip_length} frames", flush=True)
-    return steps, arguments
+    steps, state, _, clips, group = check.stand_ins(config, BANK, make_mesh())
+    count, length, height, width, _ = clips["frames"].shape
+    print(f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {count} clips x "
+          f"{length} frames of {height} x {width} = {count * length} frames", flush=True)
+    rng, place = np.random.default_rng(0), np.arange(count, dtype=np.int32)
+    batch = {"frames": rng.integers(0, 256, clips["frames"].shape, np.uint8),
+             "mask": np.ones(clips["mask"].shape, bool), "tracklet": place // 2 * 2 + place % 2}
+    return steps, (state, batch, group)
 
 
 def main(_) -> None:

@@ -5,17 +5,17 @@ P prototypes, D features, K positives, A ambiguous, M neighbours kept in the tab
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from hitpro_jax.kernels import mining, thresholds
+from hitpro_jax.kernels.centring import remove_modality_mean
 from hitpro_jax.kernels.mining import Group, Neighbours
 from hitpro_jax.kernels.positives import MODALITIES, Positives, cycle_consistent, no_positives, propagate, smoothed
-from hitpro_jax.kernels.prototypes import unit
 from hitpro_jax.kernels.rows import lookup
-from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.kernels.weighting import shared_neighbours, soft_weights
 
 Search = Callable[..., Neighbours]
@@ -34,6 +34,7 @@ def within_modality(
     rule: str = "both",
     fixed: float = 0.5,
     camera_bias: str = "mean",
+    balance: int = 0,
     per_camera: int = 3,
     reciprocity: int = 20,
     positives: int = 10,
@@ -66,6 +67,8 @@ def within_modality(
       previous, ema: thresholds of the last refresh and their weight (see `thresholds.dynamic_threshold`).
       rule, fixed: see `thresholds.row_threshold`.
       camera_bias: "none", "mean" or "zscore" (see `mining.view_bias`).
+      balance: nearest candidates over which `mining.neighbour_level` makes all rows equally near, static; 0: not.
+        Choice: prototypes that are near to everything are then nobody's positive by that alone.
       per_camera, reciprocity, positives, ambiguous, neighbours: k_c, K_r, K1, A, M; static.
       weighting, temperature, reliability: see `weighting.soft_weights`; reliability [P] or None.
       band: width of the ambiguous band under the bar.
@@ -75,7 +78,7 @@ def within_modality(
     Returns:
       Positives [P, K1]; rows without any are -1 / 0.
 
-    Memory: O(block P + P M). Time: 2 P^2 D flops. Rules are exact for candidates inside the table of M.
+    Memory: O(block P + P M). Time: 2 P^2 D flops, twice that with `balance`. Rules are exact for candidates inside the table of M.
 
     >>> group = Group(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
@@ -85,9 +88,9 @@ def within_modality(
     """
     _check(prototypes, group)
     bias = mining.view_bias(prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh)
-    table = search(
-        prototypes, group, relation="other_camera", count=neighbours, block=block, bias=bias, mesh=mesh
-    )
+    near = partial(search, prototypes, group, relation="other_camera", block=block, bias=bias, mesh=mesh)
+    level = mining.neighbour_level(near(count=balance), count=balance) if balance else None
+    table = near(count=neighbours, level=level)
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
     accepted = (
         thresholds.reaches(table, bar)
@@ -230,27 +233,6 @@ def same_view_ambiguity(
     theta = threshold[group.modality]
     bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
     return mining.keep_top(table, thresholds.reaches(table, bar), count=count, mesh=mesh).index
-
-
-def remove_modality_mean(features: jax.Array, group: Group) -> jax.Array:
-    """Takes the modality's mean out of each row: unit(q_i - mean of q over i's modality).
-
-    Choice: the mean is what all tracklets of a modality share, so it tells modality and not person.
-
-    Args:
-      features: [P, D] float32.
-      group: of the rows; padding does not count.
-
-    Returns:
-      [P, D] float32; a row within 1e-6 of its mean becomes 0, as rounding has no direction.
-
-    >>> group = Group(jnp.array([0, 0, 1]), *jnp.zeros((2, 3), int), jnp.ones(3, bool))
-    >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), group).tolist()
-    [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
-    """
-    mean, _ = segment_mean(features, jnp.where(group.valid, group.modality, -1), num_segments=MODALITIES)
-    rest = features - mean[group.modality]
-    return unit(jnp.where(jnp.sum(rest * rest, axis=1, keepdims=True) > 1e-12, rest, 0.0))
 
 
 def _check(prototypes: jax.Array, group: Group) -> None:

@@ -26,6 +26,18 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # inside: sqrt has no slope at 0
 
 
+def apart(features: jax.Array, centre: jax.Array) -> jax.Array:
+    """Unit directions from centres to rows, both [..., D].
+
+    A row within 1e-6 of its centre becomes 0, as rounding has no direction.
+
+    >>> apart(jnp.array([[3., 1.]]), jnp.array([[1., 1.]])).tolist()
+    [[1.0, 0.0]]
+    """
+    rest = features - centre
+    return unit(jnp.where(jnp.sum(rest * rest, axis=-1, keepdims=True) > 1e-12, rest, 0.0))
+
+
 def aggregate_parts(
     parts: jax.Array, part_mask: jax.Array, *, mode: str = "uniform", temperature: float = 0.1
 ) -> tuple[jax.Array, jax.Array]:
@@ -72,3 +84,28 @@ def aggregate_parts(
     elif mode != "uniform":
         raise ValueError(f"unknown part aggregation {mode!r}; use 'uniform' or 'consistency'.")
     return unit(centre), mean_of_parts(agreement.reshape(-1))
+
+
+def halves_alike(parts: jax.Array, part_mask: jax.Array, centre: jax.Array) -> jax.Array:
+    """How alike the first and the second half of each tracklet are.
+
+    <h_1, h_2>, h the direction from the centre to the prototype of the half's sub-tracklets.
+    Choice: the one likeness that is known without labels to be that of one person in one view; see
+    `thresholds.part_threshold`.
+
+    Args:
+      parts: [N, S, D] part features, any real dtype.
+      part_mask: [N, S] bool.
+      centre: [N, D] what the tracklet's view shares (`centring.view_centres`), or zeros.
+
+    Returns:
+      [N] float32; NaN where a half has no part, everywhere for S = 1.
+
+    >>> parts = jnp.array([[[1., 0.], [.8, .6]], [[1., 0.], [0., 1.]]])
+    >>> halves_alike(parts, jnp.array([[True, True], [True, False]]), jnp.zeros((2, 2))).round(2).tolist()
+    [0.800000011920929, nan]
+    """
+    half = parts.shape[1] // 2
+    first, second = (aggregate_parts(parts[:, cut], part_mask[:, cut])[0] for cut in (slice(half), slice(half, None)))
+    both = part_mask[:, :half].any(axis=1) & part_mask[:, half:].any(axis=1)
+    return jnp.where(both, jnp.sum(apart(first, centre) * apart(second, centre), axis=1), jnp.nan)

@@ -11,6 +11,8 @@ from hitpro_jax.kernels.mining import Neighbours
 from hitpro_jax.kernels.rows import fold_rows, local_place, lookup
 from hitpro_jax.kernels.segments import segment_mean
 
+STAY = 0.1  # share of the tracklets whose halves may be less alike than two tracklets of one stay must be (choice)
+
 
 def dynamic_threshold(
     best: jax.Array,
@@ -96,6 +98,29 @@ def row_threshold(
     if rule == "fixed":
         return jnp.full_like(best, fixed)
     raise ValueError(f"unknown threshold rule {rule!r}; use 'relative', 'statistic', 'both' or 'fixed'.")
+
+
+def part_threshold(alike: jax.Array, group_id: jax.Array, *, num_groups: int) -> jax.Array:
+    """How alike two tracklets of one stay must be: as the halves of most single tracklets are.
+
+    Choice: the STAY quantile of each group. On the synthetic world the best match among the strangers of a view falls
+    far below it, and nine of ten tracklets of one stay lie above.
+
+    Args:
+      alike: [P] of `prototypes.halves_alike`, NaN to leave a row out.
+      group_id: [P] modality of each row, -1 to leave it out.
+      num_groups: static.
+
+    Returns:
+      [num_groups] float32, +inf (nothing is that alike) for a group without rows.
+
+    >>> part_threshold(jnp.array([.5, .5, jnp.nan]), jnp.array([0, 0, 1]), num_groups=2).tolist()
+    [0.5, inf]
+    """
+    chex.assert_equal_shape([alike, group_id])
+    own = group_id == jnp.arange(num_groups)[:, None]
+    threshold = jnp.nanquantile(jnp.where(own, alike, jnp.nan), STAY, axis=1)
+    return jnp.where(jnp.isnan(threshold), jnp.inf, threshold)
 
 
 def reaches(neighbours: Neighbours, bar: jax.Array) -> jax.Array:

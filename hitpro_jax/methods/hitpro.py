@@ -17,12 +17,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from hitpro_jax.kernels import alignment, ivf, losses, mining
+from hitpro_jax.kernels.centring import view_centres
 from hitpro_jax.kernels.columns import place_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import Group
-from hitpro_jax.kernels.positives import Positives, no_positives
-from hitpro_jax.kernels.prototypes import aggregate_parts
+from hitpro_jax.kernels.positives import MODALITIES, Positives, no_positives
+from hitpro_jax.kernels.prototypes import aggregate_parts, apart, halves_alike
 from hitpro_jax.kernels.schedules import ramp, schedule
+from hitpro_jax.kernels.thresholds import part_threshold
 
 
 class Memory(NamedTuple):
@@ -49,7 +51,7 @@ class HiTPro:
     loss_options: Mapping[str, Any]
     num_views: int
     mesh: Mesh | None  # of one axis, over which the rows of the memory are cut; None: all on one device
-    alignment: Mapping[str, Any] = field(default_factory=lambda: {"search": "exact"})  # how candidates are searched
+    alignment: Mapping[str, Any] = field(default_factory=lambda: {"centre": False, "search": "exact"})
 
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
@@ -75,19 +77,28 @@ class HiTPro:
         size = bank.shape[0]
         empty = self.empty(size, bank.shape[1])
         rules = _rules(self.within, progress, reliability)
+        centre = jnp.zeros_like(bank)
+        if self.alignment["centre"]:
+            centre = view_centres(bank, group, num_views=self.num_views)
+        compared = apart(bank, centre)
         within = across = None
         if self.within["enabled"]:
             within = alignment.within_modality(
-                bank, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
+                compared, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
                 search=self._search, **rules)
         if self.across["enabled"]:
             across = alignment.across_modalities(
-                bank, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
+                compared, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
                 mesh=self.mesh, search=self._search, **_rules(self.across, progress, reliability))
         within = within or empty.within
+        bar = {name: rules[name] for name in ("rho", "rule", "fixed")} | {"threshold": within.threshold}
+        if self.loss_options["same_view_rule"] == "parts":
+            alike = self._split(halves_alike, (self._rows,) * 3, self._rows)(parts, part_mask, centre)
+            modality = jnp.where(group.valid, group.modality, -1)
+            bar |= {"rule": "statistic",
+                    "threshold": part_threshold(alike, modality, num_groups=MODALITIES)}
         same_view = alignment.same_view_ambiguity(
-            bank, group, within.threshold, rho=rules["rho"], rule=rules["rule"], fixed=rules["fixed"],
-            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
+            compared, group, **bar, count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
         return Memory(bank, reliability, within, across or empty.across, same_view)
 
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):

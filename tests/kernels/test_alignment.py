@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hitpro_jax.kernels import alignment
+from hitpro_jax.kernels import alignment, centring, prototypes, thresholds
 from hitpro_jax.kernels.mining import Group, Neighbours
 from hitpro_jax.kernels.positives import cycle_consistent, no_positives
 from tests.reference import mining as naive
@@ -24,6 +24,7 @@ STATIC = [
     "num_views",
     "rule",
     "camera_bias",
+    "balance",
     "per_camera",
     "reciprocity",
     "positives",
@@ -112,6 +113,7 @@ def assert_same(positives, expected):
         {},
         {"camera_bias": "none", "rule": "relative", "weighting": "uniform", "per_camera": 9},
         {"camera_bias": "zscore", "rule": "statistic", "weighting": "margin"},
+        {"balance": 3, "camera_bias": "none"},
         {"rule": "fixed", "fixed": 0.6, "weighting": "vote"},
         {"weighting": "hard", "neighbours": 40, "reciprocity": 20},
     ],
@@ -378,6 +380,28 @@ def test_rows_on_four_devices_equal_one_device():
     assert run.returncode == 0, run.stderr
     devices, found = map(int, run.stdout.split())
     assert devices == 4 and found > 0
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_centres_of_views_equal_naive(name):
+    w = world(**WORLDS[name])
+    centre = jax.jit(lambda bank: centring.view_centres(bank, group_of(w), num_views=VIEWS))(w.prototypes)
+    expected = naive.view_centres(w, centring.PRIOR)
+    np.testing.assert_allclose(np.array(centre)[w.valid], expected[w.valid], atol=1e-5)
+    np.testing.assert_allclose(prototypes.apart(w.prototypes, centre)[w.valid],
+                               naive.apart(w.prototypes, expected)[w.valid], atol=1e-5)
+    assert np.all(np.isfinite(prototypes.apart(w.prototypes, centre)))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_threshold_of_parts_equals_naive(name):
+    w, rng = world(**WORLDS[name]), np.random.default_rng(3)
+    parts = (w.prototypes[:, None] + 0.2 * rng.normal(size=(ROWS, 4, w.prototypes.shape[1]))).astype(np.float32)
+    mask = rng.random((ROWS, 4)) < 0.6
+    centre = naive.view_centres(w, centring.PRIOR).astype(np.float32)
+    alike = jax.jit(prototypes.halves_alike)(parts, mask, centre)
+    theta = thresholds.part_threshold(alike, jnp.where(w.valid, w.modality, -1), num_groups=2)
+    np.testing.assert_allclose(theta, naive.part_threshold(w, parts, mask, centre, thresholds.STAY), atol=1e-5)
 
 
 def test_unknown_debiasing():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from hitpro_jax.kernels import centring, thresholds
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models.encoder import Encoded
@@ -34,6 +35,8 @@ VARIANTS = {
                    "cycle": False},
         "loss": {"frame": 0.4, "ambiguity": "positive", "alpha": 0.3, "intra": 0.7, "intra_end": 0.25,
                  "within": 0.9, "across": 0.2}},
+    "relative to views": {"alignment": {"centre": True}, "within": {"balance": 3, "camera_bias": "none"},
+                          "loss": {"same_view_rule": "parts"}},
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
 }
@@ -42,7 +45,7 @@ VARIANTS = {
 @cache
 def sections(variant: str) -> dict[str, dict]:
     config = base.get_config()
-    tables = {name: config[name].to_dict() for name in ("prototypes", "within", "across", "loss")}
+    tables = {name: config[name].to_dict() for name in ("prototypes", "within", "across", "loss", "alignment")}
     for changes in (SMALL, VARIANTS[variant]):
         for name, values in changes.items():
             assert values.keys() <= tables[name].keys()
@@ -52,7 +55,8 @@ def sections(variant: str) -> dict[str, dict]:
 
 def method(variant: str, **loss_options) -> HiTPro:
     tables = copy.deepcopy(sections(variant))
-    return HiTPro(tables["prototypes"], tables["within"], tables["across"], tables["loss"] | loss_options, VIEWS, None)
+    return HiTPro(tables["prototypes"], tables["within"], tables["across"], tables["loss"] | loss_options, VIEWS, None,
+                  tables["alignment"])
 
 
 @cache
@@ -126,7 +130,10 @@ def naive_refresh(problem: Problem, variant: str, *steps: float):
     tables = sections(variant)
     bank, reliability = naive.aggregate_parts(
         problem.parts, problem.mask, tables["prototypes"]["mode"], tables["prototypes"]["temperature"])
-    w = problem.w._replace(prototypes=bank)
+    centre = np.zeros_like(bank)
+    if tables["alignment"]["centre"]:
+        centre = naive.view_centres(problem.w._replace(prototypes=bank), centring.PRIOR)
+    w = problem.w._replace(prototypes=naive.apart(bank, centre))
     nothing = np.zeros((SIZE, SIZE)), [set() for _ in range(SIZE)], [np.inf] * 2
     within = across = nothing
     for progress in steps:
@@ -135,8 +142,12 @@ def naive_refresh(problem: Problem, variant: str, *steps: float):
             keywords["reliability"] = reliability if tables[name]["use_reliability"] else None
         if tables["within"]["enabled"]:
             within = naive.within_modality(w, previous=within[2], **rules["within"])
+        rule, theta = rules["within"]["rule"], within[2]
+        if tables["loss"]["same_view_rule"] == "parts":
+            rule = "statistic"
+            theta = naive.part_threshold(w, problem.parts, problem.mask, centre, thresholds.STAY)
         twins = naive.same_view_ambiguity(
-            w, within[2], rho=rules["within"]["rho"], rule=rules["within"]["rule"], count=tables["loss"]["same_view"])
+            w, theta, rho=rules["within"]["rho"], rule=rule, count=tables["loss"]["same_view"])
         if tables["across"]["enabled"]:
             across = naive.across_modalities(w, within[0], previous=across[2], direct=not tables["within"]["enabled"],
                                              **rules["across"])

@@ -77,6 +77,32 @@ def ranked(w, similarity, relation, limit, ban_same_camera=False):
     return table
 
 
+def view_centres(w, prior):
+    x, out = w.prototypes.astype(np.float64), []
+    for i in range(len(x)):
+        view = [x[j] for j in range(len(x)) if w.valid[j] and w.view[j] == w.view[i]]
+        peers = [x[j] for j in range(len(x)) if w.valid[j] and w.modality[j] == w.modality[i]]
+        mean = sum(peers) / len(peers) if peers else 0.0 * x[i]
+        out.append((sum(view) + prior * mean) / (len(view) + prior))
+    return np.array(out)
+
+
+def apart(features, centre):
+    rest = features - centre
+    return np.array([unit(row) if row @ row > 1e-12 else 0.0 * row for row in rest])
+
+
+def part_threshold(w, parts, part_mask, centre, quantile):
+    alike, half = [[], []], parts.shape[1] // 2
+    for i in np.flatnonzero(w.valid):
+        halves = [[unit(u) for u, there in zip(parts[i, cut], part_mask[i, cut]) if there]
+                  for cut in (slice(0, half), slice(half, None))]
+        if all(halves):
+            first, second = (unit(unit(sum(half)) - centre[i]) for half in halves)
+            alike[w.modality[i]].append(first @ second)
+    return [np.quantile(found, quantile) if found else inf for found in alike]
+
+
 def unbias_cameras(w, similarity, mode):
     if mode == "none":
         return similarity
@@ -156,6 +182,7 @@ def within_modality(
     rule="both",
     fixed=0.5,
     camera_bias="mean",
+    balance=0,
     per_camera=3,
     reciprocity=20,
     positives=10,
@@ -168,6 +195,8 @@ def within_modality(
 ):
     size = len(w.modality)
     similarity = unbias_cameras(w, cosines(w.prototypes), camera_bias)
+    if balance:
+        similarity = balanced(similarity, ranked(w, similarity, "other_camera", balance))
     table = ranked(w, similarity, "other_camera", neighbours)
     theta = thresholds(w, similarity, table, kappa, ema, previous)
 
@@ -209,7 +238,10 @@ def unbias_modalities(w, q, mode, count, ban_same_camera):
     similarity = cosines(q)
     if mode == "none":
         return similarity
-    table = ranked(w, similarity, "other_modality", count, ban_same_camera)
+    return balanced(similarity, ranked(w, similarity, "other_modality", count, ban_same_camera))
+
+
+def balanced(similarity, table):
     level = {i: np.mean([similarity[i, j] for j in near]) for i, near in enumerate(table) if near}
     overall = sum(level.values()) / len(level) if level else 0.0
     corrected = similarity.copy()

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     data.packed = ""  # folder of a packed cache, made by --mode=pack; "": read the images themselves
     data.packed_quality = 0  # of its frames: 0 keeps pixels as they are, 1 to 100 stores JPEG
     data.jobs = 0  # processes that draw or pack pictures; 0: one per core
-    data.preset = "small"  # synthetic: tiny | small | large | cameras | contaminated | unbalanced | open_set
+    data.preset = "small"  # synthetic: tiny | small | medium | large | cameras | contaminated | unbalanced | open_set
     data.seed = 0  # synthetic: of the people
     data.camera_seed = 0  # synthetic: of the cameras
     data.cameras = ConfigDict()  # mot: one section a camera, see own_video.py

@@ -10,16 +10,17 @@ import numpy as np
 
 from experiments import records, sweeps
 
-RESULTS = Path(__file__).parent / "results" / "synthetic"
+RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
-TITLES = {"levels": "HiTPro, its stages and levels", "components": "The ladder of its components",
-          "baselines": "HiTPro and the adapted baselines"}
+SWEEPS = {("synthetic", "levels"): "HiTPro, its stages and levels",
+          ("evidence", "components"): "The ladder of its components, on the worlds of `configs/evidence.py`",
+          ("evidence", "baselines"): "HiTPro and the adapted baselines, on the worlds of `configs/evidence.py`"}
 
 
 def render() -> str:
     """The tables as Markdown; a file of results that is not there is said to be not yet run."""
-    sections = [_calibration(), *(_sweep(name, title) for name, title in TITLES.items()), _ahead()]
+    sections = [_calibration(), *(_sweep(*names, title) for names, title in SWEEPS.items()), _comparison(), _ahead()]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
@@ -29,7 +30,7 @@ def _load(name: str):
 
 
 def _calibration() -> list[str]:
-    table = _load("calibration.json")
+    table = _load("synthetic/calibration.json")
     if not table:
         return ["Calibration of the synthetic world: not yet run (`python -m experiments.calibrate`)."]
     names = list(next(iter(table.values())))
@@ -43,13 +44,14 @@ def _calibration() -> list[str]:
     return lines
 
 
-def _sweep(sweep: str, title: str) -> list[str]:
-    rows = _load(f"{sweep}.json")
+def _sweep(config: str, sweep: str, title: str) -> list[str]:
+    rows = _load(f"{config}/{sweep}.json")
+    command = f"python -m experiments.sweep --config=configs/{config}.py --sweep={sweep}"
     if not rows:
-        return [f"{title}: not yet run (`python -m experiments.sweep --sweep={sweep}`)."]
+        return [f"{title}: not yet run (`{command}`)."]
     lines = [(f"{title}, mAP in % (infrared to visible / visible to infrared) at the last step, "
               f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
-              f"(`python -m experiments.sweep --sweep={sweep}`):"), "",
+              f"(`{command}`):"), "",
              *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
     minutes = [row["minutes"] for row in rows if row["minutes"]]
     timed = f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included" \
@@ -60,9 +62,34 @@ def _sweep(sweep: str, title: str) -> list[str]:
                          f"commits {', '.join(commits)}.")]
 
 
+def _comparison() -> list[str]:
+    """HiTPro beside the best adapted baseline, world by world, and on the way from frozen to supervised."""
+    rows = _load("evidence/baselines.json")
+    table = {name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
+             for name, _ in sweeps.baselines()}
+    ours = table["HiTPro"]
+    full = {name: scores for name, scores in table.items() if scores and scores.keys() == ours.keys()}
+    rivals = full.keys() - {"HiTPro", "frozen", "supervised"}
+    if not rivals:
+        return []
+    best = max(rivals, key=lambda name: np.mean(list(full[name].values())))
+    ratios = [ours[seed] / full[best][seed] for seed in ours]
+    lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best adapted baseline, {best} (mean over "
+              f"{len(ratios)} worlds; {min(ratios):.2f} to {max(ratios):.2f}), and is ahead of it in "
+              f"{sum(ratio > 1 for ratio in ratios)} of them.")]
+    if {"frozen", "supervised"} <= full.keys():
+        low, own, high = (np.mean(list(full[name].values())) for name in ("frozen", "HiTPro", "supervised"))
+        lines += [f"It goes {100 * (own - low) / (high - low):.0f} % of the way from the frozen encoder to supervision."]
+    found = [row["last refresh"] for row in rows if row["variant"] == "HiTPro"]
+    precision, recall = (np.mean([figures[f"align/cross/{name}"] for figures in found])
+                         for name in ("precision", "recall_any"))
+    return [*lines, (f"At its last refresh {precision:.2f} of its cross-modality positives are right, and "
+                     f"{recall:.2f} of the tracklets that have one to find have a right one.")]
+
+
 def _ahead() -> list[str]:
     """In words wherever another unsupervised method is ahead of HiTPro."""
-    rows = _load("baselines.json")
+    rows = _load("evidence/baselines.json")
     ours = {row["seed"]: records.scores(row) for row in rows if row["variant"] == "HiTPro"}
     ahead = [f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
              for row in rows if row["variant"] not in ("HiTPro", "supervised") and row["seed"] in ours

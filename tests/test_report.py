@@ -24,20 +24,44 @@ def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
     assert report.render().count("not yet run") == 4
 
 
-def test_a_baseline_ahead_of_hitpro_is_named(tmp_path, monkeypatch):
-    def row(variant, seed, mean):
-        return {"variant": variant, "seed": seed, "result": {key: {"mAP": mean} for key in ("i2v", "v2i")},
-                "frozen": {"i2v": 1.0, "v2i": 1.0}, "minutes": 2.0, "commit": "abc", "devices": {"cpu": 1}, "cores": 2}
+def row(variant, seed, mean):
+    return {"variant": variant, "seed": seed, "result": {key: {"mAP": mean} for key in ("i2v", "v2i")},
+            "frozen": {"i2v": 1.0, "v2i": 1.0}, "minutes": 2.0, "commit": "abc", "devices": {"cpu": 1}, "cores": 2,
+            "last refresh": {"align/cross/precision": 0.5, "align/cross/recall_any": 0.25}}
 
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """What the report says of rows of the sweep `baselines`."""
     monkeypatch.setattr(report, "RESULTS", tmp_path)
+    (tmp_path / "evidence").mkdir()
+
+    def render(rows):
+        (tmp_path / "evidence" / "baselines.json").write_text(json.dumps(rows))
+        return report.render()
+
+    return render
+
+
+def test_a_baseline_ahead_of_hitpro_is_named(rendered):
     rows = [row("HiTPro", 0, 40.0), row("HiTPro", 1, 40.0), row("cap", 0, 41.5), row("pgm", 1, 39.0),
             row("supervised", 0, 60.0)]
     rows[2]["result"]["v2i"]["mAP"] = 39.0  # ahead in one direction alone
-    (tmp_path / "baselines.json").write_text(json.dumps(rows))
-    assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in report.render()
-    assert "| cap | 41.5 / 39.0 | not yet run | - |" in report.render()
-    (tmp_path / "baselines.json").write_text(json.dumps([row for row in rows if row["variant"] != "cap"]))
-    assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in report.render()
+    text = rendered(rows)
+    assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in text
+    assert "| cap | 41.5 / 39.0 | not yet run | - |" in text
+    assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in rendered(
+        [row for row in rows if row["variant"] != "cap"])
+
+
+def test_the_comparison_is_paired_over_worlds(rendered):
+    means = {"HiTPro": (50.0, 50.0), "cap": (40.0, 50.0), "pgm": (30.0, 40.0), "frozen": (20.0, 20.0),
+             "supervised": (60.0, 60.0)}
+    rows = [row(name, seed, mean) for name, scores in means.items() for seed, mean in enumerate(scores)]
+    text = rendered([*rows, row("adca", 0, 99.0)])  # not run on every world, so that no mean can be compared
+    assert "1.12 times the mAP of the best adapted baseline, cap (mean over 2 worlds; 1.00 to 1.25)" in text
+    assert "ahead of it in 1 of them" in text and "75 % of the way" in text and "adca on seed 0" in text
+    assert "0.50 of its cross-modality positives are right, and 0.25" in text
 
 
 @pytest.mark.parametrize("base", [synthetic, vcm])

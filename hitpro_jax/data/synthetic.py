@@ -49,6 +49,7 @@ class World:
 PRESETS = {
     "tiny": World(cameras=3, train_ids=6, test_ids=5, views_per_modality=(2, 3), stay_frames=(14, 30)),
     "small": World(),
+    "medium": World(train_ids=320),
     "large": World(cameras=12, train_ids=500, test_ids=427, views_per_modality=(2, 4), stay_frames=(24, 152)),
     # as large as "small", and harder in one respect each
     "cameras": World(cameras=12),

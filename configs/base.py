@@ -71,11 +71,11 @@ def get_config() -> ConfigDict:
     prototypes.batch_size = 32  # clips embedded at once
     prototypes.mode = "uniform"  # uniform | consistency
     prototypes.temperature = 0.1  # of `consistency`
-    prototypes.momentum = 0.2  # weight of the old value
+    prototypes.momentum = 0.9  # weight of the old value
 
     config.within = _stage()  # HCPA stage 1
     config.within.camera_bias = "mean"  # none | mean | zscore
-    config.within.balance = 0  # nearest candidates over which all rows are made equally near (CSLS); 0: not
+    config.within.balance = 10  # nearest candidates over which all rows are made equally near (CSLS); 0: not
     config.within.per_camera = 3
 
     config.across = _stage()  # HCPA stage 2
@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     config.across.ban_same_camera = False  # True where RGB and IR of one camera are aligned twins (BUPTCampus)
 
     config.alignment = alignment = ConfigDict()  # how both stages find their candidates
-    alignment.centre = False  # compare prototypes relative to the mean of their view
+    alignment.centre = True  # compare prototypes relative to the mean of their view
     alignment.search = "exact"  # exact | ivf: all pairs, or those in likely k-means cells (from 1e5 tracklets on)
     alignment.cells = 0  # ivf: k-means cells; 0: square root of the number of tracklets
     alignment.probes = 8  # ivf: cells in which each tracklet looks
@@ -101,9 +101,9 @@ def get_config() -> ConfigDict:
     loss.frame = 0.0  # weight of the frame-level term
     loss.alpha = 0.5  # weight of the own prototype in level 2's target
     loss.hard_negatives = 50
-    loss.ambiguity = "mask"  # mask | positive | none: same-view prototypes that look like the same person
+    loss.ambiguity = "positive"  # mask | positive | none: same-view prototypes that look like the same person
     loss.same_view = 5  # at most so many of them
-    loss.same_view_rule = "stage1"  # parts | stage1: as alike as the halves of one tracklet, or by stage 1's rule
+    loss.same_view_rule = "parts"  # parts | stage1: as alike as the halves of one tracklet, or by stage 1's rule
 
     config.clusters = clusters = ConfigDict()  # baselines that cluster, see methods/clusters.py; values of their papers
     clusters.k1 = 30  # reciprocal neighbours

@@ -22,11 +22,6 @@ def get_config() -> ConfigDict:
     config = synthetic.get_config()
     config.data.preset = "medium"
 
-    config.alignment.centre = True
-    config.within.balance = 10
-    config.loss.same_view_rule, config.loss.ambiguity = "parts", "positive"
-    config.prototypes.momentum = 0.9
-
     # three tracklets a person and modality: the papers' neighbourhoods join strangers
     clusters = config.clusters
     clusters.k1, clusters.k2, clusters.eps, clusters.min_samples = 8, 3, 0.5, 2

@@ -34,6 +34,14 @@ def levels() -> Variants:
     yield "with the frame term", {"loss.frame": 0.5}
 
 
+def additions() -> Variants:
+    """What this project's mining has besides the parts that the abstract names, each taken away in turn."""
+    yield "HiTPro", {}
+    yield "not relative to views", {"alignment.centre": False}
+    yield "stage 1 not balanced", {"within.balance": 0}
+    yield "look-alikes by stage 1", {"loss.same_view_rule": "stage1", "loss.ambiguity": "mask"}
+
+
 def dts() -> Variants:
     """The rule of the thresholds, and how they move."""
     yield "HiTPro", {}
@@ -74,7 +82,7 @@ def temperature() -> Variants:
 
 def momentum() -> Variants:
     yield "HiTPro", {}
-    for value in (0.0, 0.1, 0.5, 0.9):
+    for value in (0.0, 0.2, 0.5, 0.8):
         yield f"momentum {value}", {"prototypes.momentum": value}
 
 
@@ -137,5 +145,5 @@ def _both(**fields) -> dict:
 
 
 SWEEPS = {sweep.__name__: sweep for sweep in (
-    components, levels, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule, encoder,
-    baselines, settings, seeds)}
+    components, levels, additions, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule,
+    encoder, baselines, settings, seeds)}

@@ -202,12 +202,14 @@ def same_view_ambiguity(
 
     {j: g_j = g_i, j != i, s_ij >= max(rho max_j s_ij, theta_m)}, at most `count`, the most similar ones.
     Choice: HITSZ-VCM cuts a person's stay into tracks of 24 frames, so one person can own several prototypes
-    of one view, and without this level 1 would push them apart.
+    of one view, and without this level 1 would push them apart. Choice: the bar is rule "statistic" with
+    `thresholds.part_threshold`, which on the synthetic world is right for 0.95 of those it names and finds 0.88 of
+    them; stage 1's rule, which always names the best match, was right for 0.3 to 0.6.
 
     Args:
       prototypes: [P, D] float32 unit rows.
       group: modality, camera, view, valid [P].
-      threshold: [2] theta of stage 1, by modality. Choice: where it is not finite (a modality with one camera, or no
+      threshold: [2] theta by modality, of `thresholds.part_threshold` or of stage 1. Choice: where it is not finite (a modality with one camera, or no
         stage 1) the relative bar alone decides, as one person's tracklets must not be pushed apart there either.
         Choice: theta was measured after the camera bias was removed and is a low bar for plain similarities of one
         view, so that rho mostly decides here.

@@ -59,8 +59,9 @@ def intra_camera(
     l = -log( exp(s_y / tau) / sum_{j: g_j = g_y} exp(s_j / tau) ).
     mask: same-view prototypes that look like the same person leave the sum;
     positive: they share the target in equal parts with y;  none: the literal reading.
-    Choice: mask, as one person can own several tracklets of one view (see `alignment.same_view_ambiguity`),
-    which should not be pushed apart, nor are they surely the same. The same function serves frame features
+    Choice: one person can own several tracklets of one view (see `alignment.same_view_ambiguity`), which should not
+    be pushed apart. `positive` where they are as alike as the halves of one tracklet, as then nearly all are one
+    person's; `mask` where stage 1's rule names them, as then half are not. The same function serves frame features
     (paper: frame features are discriminative; form from M3-ReID).
 
     Args:

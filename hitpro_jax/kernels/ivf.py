@@ -189,7 +189,7 @@ def tile_rows(rows: int, lists: int) -> int:
     128
     """
     tile, most = TILE
-    while tile < most and tile * lists <= rows:
+    while tile < most and 2 * tile * lists <= rows:
         tile *= 2
     return tile
 
@@ -307,7 +307,9 @@ def _returned(table: Neighbours, mesh: Mesh | None) -> Neighbours:
         there = receiver.at[taken].get(mode="fill", fill_value=own.shape[0]) == rows[:, None]
         giver = giver[taken]
         known = jnp.any(giver[:, :, None] == best.index[:, None, :], axis=2)
-        return merge(best, jnp.where(there & ~known, -falling[taken], -jnp.inf), giver, first=False)
+        fresh = jnp.where(there & ~known, -falling[taken], -jnp.inf)
+        both = (jnp.concatenate(pair, axis=1) for pair in ((best.similarity, fresh), (best.index, giver)))
+        return merge(best, *both, first=True)  # the table's own entries are among the values
 
     given = jax.tree.map(lambda column: column[:, :offers], table)
     return fold_blocks(receive, jnp.arange(size), table, given, block=size, mesh=mesh)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.kernels import alignment, candidates, ivf, mining
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax.kernels.mining import Group, Neighbours
 from hitpro_jax.kernels.prototypes import unit
 from tests.reference import mining as naive
 from tests.reference.worlds import world
@@ -49,24 +49,57 @@ def test_all_cells_read_is_the_exact_search(relation, ban, cells, probes):
     assert np.any(found.index >= 0)
 
 
-@pytest.mark.parametrize("relation, probes", [("same_view", 3), ("other_camera", 1), ("other_modality", 2)])
-def test_lists_read_are_the_naive_ones(relation, probes):
-    """With cells given, what a row finds is the best of what stands in the lists that its tile reads."""
-    w, cells = drawn(2, size=150), 6
+@pytest.mark.parametrize("relation, probes, cells", [
+    ("same_view", 2, 9), ("other_camera", 1, 6), ("other_modality", 2, 6)])
+def test_rows_find_what_the_naive_lists_hold(relation, probes, cells):
+    """A row finds the best of what stands in its own nearest lists, and of those rows that found it."""
+    w, count = drawn(2, size=150), 6
     means, _ = naive.segment_mean(w.prototypes, np.where(w.valid, w.view, -1), VIEWS)
     directions = unit(jnp.asarray(w.prototypes - means[w.view], jnp.float32))
-    centres = np.asarray(ivf.cell_centres(directions, jnp.asarray(w.valid), cells=cells))
-    tile, _ = ivf._tiling(150, cells, None)
-    read = naive.read_lists(w, centres, VIEWS, relation, probes, tile)
+    kinds = VIEWS if relation == "same_view" else 2
+    placed = -(-cells * 2 // kinds)
+    centres = np.asarray(ivf.cell_centres(directions, jnp.asarray(w.valid), cells=placed))
+    read = naive.read_lists(w, centres, VIEWS, relation, probes / cells, ivf.tile_rows(150, placed * kinds))
     similarity = naive.cosines(w.prototypes)
-    found = search(w.prototypes, group_of(w), relation=relation, count=6, num_views=VIEWS, cells=cells, probes=probes)
-    left_out = 0
-    for i, near in enumerate(naive.ranked(w, similarity, relation, 150)):
-        kept = [j for j in near if j in read[i]][:6]
-        assert found.index[i].tolist() == kept + [-1] * (6 - len(kept))
-        np.testing.assert_allclose(found.similarity[i][: len(kept)], similarity[i, kept], atol=1e-6)
-        left_out += len(set(near[:6]) - read[i])
-    assert left_out > 20
+    near = naive.ranked(w, similarity, relation, 150)
+    kept = [[j for j in row if j in read[i]][:count] for i, row in enumerate(near)]
+    expected = [row[:count] for row in naive.returned(similarity, kept, ivf.OFFERS)]
+    found = search(w.prototypes, group_of(w), relation=relation, count=count, num_views=VIEWS, cells=cells,
+                   probes=probes)
+    for i, row in enumerate(expected):
+        assert found.index[i].tolist() == row + [-1] * (count - len(row))
+        np.testing.assert_allclose(found.similarity[i][: len(row)], similarity[i, row], atol=1e-6)
+    differ = [sum(len(set(a[:count]) - set(b)) for a, b in zip(x, y)) for x, y in ((near, kept), (expected, kept))]
+    assert differ[0] > 20 and differ[1] > 10  # lists leave some out, and returning brings some back
+
+
+def test_rows_of_a_cell_read_lists_of_their_own():
+    """Cells stand on a circle and rows between two of them; each finds all its like in the two that it lies between.
+
+    Rows of one cell lean to either side: lists chosen for all of them together would be those of one side alone.
+    """
+    angles = 2 * np.pi * (np.arange(24).repeat(16) + 0.5) / 24 + np.tile(np.linspace(-0.04, 0.04, 16), 24)
+    bank = jnp.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1), jnp.float32)
+    group = Group(*map(jnp.asarray, (np.zeros(384, int), np.arange(384) % 2, np.arange(384) % 2, np.ones(384, bool))))
+    wanted = sets(exact(bank, group, relation="other_camera", count=8))
+    found = sets(search(bank, group, relation="other_camera", count=8, num_views=VIEWS, cells=12, probes=2))
+    assert np.mean([len(a & b) / 8 for a, b in zip(found, wanted)]) > 0.97
+
+
+@pytest.mark.parametrize("offers", [2, 20])
+def test_returned_is_naive(offers, monkeypatch):
+    monkeypatch.setattr(ivf, "OFFERS", offers)
+    rng = np.random.default_rng(0)
+    half = rng.permutation(40 * 40).reshape(40, 40) / 1600
+    similarity = (half + half.T).astype(np.float32)
+    table = [sorted(rng.choice(40, 3, replace=False).tolist(), key=lambda j: -similarity[i, j]) for i in range(40)]
+    index = np.pad(np.array(table), ((0, 0), (0, 4)), constant_values=-1)
+    given = Neighbours(*map(jnp.asarray, (index, np.where(
+        index >= 0, np.take_along_axis(similarity, np.maximum(index, 0), axis=1), -np.inf))))
+    expected = [row[:7] for row in naive.returned(similarity, table, offers)]
+    found = np.asarray(ivf._returned(given, None).index).tolist()
+    assert found == [row + [-1] * (7 - len(row)) for row in expected]
+    assert np.any(np.array(found) != index)
 
 
 def test_cell_centres_are_naive_lloyd():

@@ -1,6 +1,6 @@
 """ICTP and HCPA, pair by pair. Positives are a dense [P, P] weight matrix, ambiguous ones a list of sets."""
 
-from math import exp, inf, sqrt
+from math import ceil, exp, inf, sqrt
 
 import numpy as np
 
@@ -327,26 +327,36 @@ def same_view_ambiguity(w, threshold, *, rho, rule="both", fixed=0.5, count=5):
     return out
 
 
-def read_lists(w, centres, num_views, relation, probes, tile):
-    """The rows j that each row i may compare itself with: those in the lists which the inverted-file search reads.
+def read_lists(w, centres, num_views, relation, share, tile):
+    """The rows j that each row i compares itself with: those in the lists which the inverted-file search reads.
 
-    A list holds the rows of one cell and one modality, in order, and is cut into tiles; a tile reads whole tiles of
-    the wanted modality, those of the cells nearest to any of its rows first, so many as `probes` lists have on average.
+    A list holds the rows of one cell and one modality (same_view: one view), in order, and is cut into tiles; a row
+    reads whole tiles of the modality in question, those of the cells nearest to itself first, so many as `share` of
+    all lists have on average.
     """
     rows = [i for i in range(len(w.valid)) if w.valid[i]]
+    kind, kinds = (w.view, num_views) if relation == "same_view" else (w.modality, 2)
     means, _ = segment_mean(w.prototypes, np.where(w.valid, w.view, -1), num_views)
     near = np.array([unit(w.prototypes[i] - means[w.view[i]]) @ centres.T for i in range(len(w.valid))])
     tiles = []
     for cell in range(len(centres)):
-        for modality in range(2):
-            members = [i for i in rows if np.argmax(near[i]) == cell and w.modality[i] == modality]
-            tiles += [(cell, modality, members[k : k + tile]) for k in range(0, len(members), tile)]
-    reach = len(w.valid) // tile + 2 * len(centres)
-    reach = reach if probes >= len(centres) else -(-probes * reach // (2 * len(centres)))
+        for k in range(kinds):
+            members = [i for i in rows if np.argmax(near[i]) == cell and kind[i] == k]
+            tiles += [(cell, k, members[start : start + tile]) for start in range(0, len(members), tile)]
+    reach = ceil(share * (len(w.valid) // tile + kinds * len(centres)) / kinds)
     read = {i: set() for i in range(len(w.valid))}
-    for _, own, members in tiles:
-        wanted = [t for t in tiles if (t[1] == own) != (relation == "other_modality")]
-        wanted.sort(key=lambda t: -max(near[i][t[0]] for i in members))  # stable: tiles of one cell stay in order
-        for i in members:
-            read[i] = {j for t in wanted[:reach] for j in t[2]}
+    for i in rows:
+        wanted = [t for t in tiles if (t[1] == kind[i]) != (relation == "other_modality")]
+        wanted.sort(key=lambda t: -near[i][t[0]])  # stable: tiles of one cell stay in order
+        read[i] = {j for t in wanted[:reach] for j in t[2]}
     return read
+
+
+def returned(similarity, table, offers):
+    """Table rows [j, ..], best first, each with the best of those rows too that have it among their first `offers`."""
+    out = []
+    for j, own in enumerate(table):
+        givers = [i for i, near in enumerate(table) if j in near[:offers]]
+        givers = sorted(givers, key=lambda i: (-similarity[i, j], i))[:offers]
+        out.append(sorted(set(own) | set(givers), key=lambda i: (-similarity[j, i], i)))
+    return out

@@ -73,7 +73,8 @@ def nearest(
     stand in both tables (reciprocity) and is read from one of the two far more often than from both.
 
     Args:
-      prototypes, group, relation, count, bias, level, ban_same_camera: see `mining.nearest`.
+      prototypes, group, relation, count, level, ban_same_camera: see `mining.nearest`.
+      bias: as there; symmetric between the views of the relation, as that of `view_bias` is within a modality.
       num_views: V, static.
       cells: C, static; 0: sqrt(P), which keeps placing the rows cheaper than comparing them. Choice: 2 C / V cells for
         same_view, whose lists are as long then, and as large a share of them is read.

@@ -87,7 +87,7 @@ def get_config() -> ConfigDict:
     alignment.centre = True  # compare prototypes relative to the mean of their view
     alignment.search = "exact"  # exact | ivf: all pairs, or those in likely k-means cells (from 1e5 tracklets on)
     alignment.cells = 0  # ivf: k-means cells; 0: square root of the number of tracklets
-    alignment.probes = 8  # ivf: cells in which each tracklet looks
+    alignment.probes = 32  # ivf: cells in which each tracklet looks; its positives are in its own nearest ones
 
     config.loss = loss = ConfigDict()  # HCL
     loss.temperature = 0.05

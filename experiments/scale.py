@@ -55,7 +55,7 @@ class Shape(NamedTuple):
     views: int = 24
     neighbours: int = 64
     block: int = 512
-    probes: int = 8
+    probes: int = 32
 
 
 KNOWN = {
@@ -90,7 +90,7 @@ def ring_seconds(n: float, p: int, rates: Rates, shape: Shape) -> float:
 
 
 def tile(rows: float, cells: float) -> int:
-    return ivf.tile_rows(int(rows), max(int(cells), 1))
+    return ivf.tile_rows(int(rows), ivf.MODALITIES * max(int(cells), 1))
 
 
 def memory_bytes(n: float, p: int, shape: Shape, search: str = "exact") -> float:
@@ -101,7 +101,7 @@ def memory_bytes(n: float, p: int, shape: Shape, search: str = "exact") -> float
     """
     banks = (2 * shape.parts + 8) * n / p * shape.width
     tables = 24 * n / p * shape.neighbours
-    columns = n / p if search == "exact" else shape.probes * n**0.5 * 2
+    columns = n / p + (2 * n**0.5 * tile(n / p, n**0.5) if search == "ivf" else 0)  # and unfilled tiles
     return 4 * (banks + tables + 3 * shape.block * columns)
 
 

@@ -56,7 +56,7 @@ def nearest(
     count: int,
     num_views: int,
     cells: int = 0,
-    probes: int = 16,
+    probes: int = 32,
     block: int = 512,
     bias: ViewBias | None = None,
     level: jax.Array | None = None,

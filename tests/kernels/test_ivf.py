@@ -74,16 +74,11 @@ def test_rows_find_what_the_naive_lists_hold(relation, probes, cells):
 
 
 def test_rows_of_a_cell_read_lists_of_their_own():
-    """Cells stand on a circle and rows between two of them; each finds all its like in the two that it lies between.
-
-    Rows of one cell lean to either side: lists chosen for all of them together would be those of one side alone.
-    """
-    angles = 2 * np.pi * (np.arange(24).repeat(16) + 0.5) / 24 + np.tile(np.linspace(-0.04, 0.04, 16), 24)
-    bank = jnp.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1), jnp.float32)
-    group = Group(*map(jnp.asarray, (np.zeros(384, int), np.arange(384) % 2, np.arange(384) % 2, np.ones(384, bool))))
-    wanted = sets(exact(bank, group, relation="other_camera", count=8))
-    found = sets(search(bank, group, relation="other_camera", count=8, num_views=VIEWS, cells=12, probes=2))
-    assert np.mean([len(a & b) / 8 for a, b in zip(found, wanted)]) > 0.97
+    """0.88 here; when all rows of a cell read the lists nearest to its centre, 0.65 is found."""
+    w = drawn(3, size=2000)
+    wanted = sets(exact(w.prototypes, group_of(w), relation="other_camera", count=8))
+    found = sets(search(w.prototypes, group_of(w), relation="other_camera", count=8, num_views=VIEWS, cells=40, probes=4))
+    assert sum(len(a & b) for a, b in zip(found, wanted)) / sum(map(len, wanted)) > 0.8
 
 
 @pytest.mark.parametrize("offers", [2, 20])

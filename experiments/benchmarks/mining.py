@@ -13,22 +13,22 @@ The bank is drawn: people, cameras and tracklets as in the preset `large` of dat
 give that many tracklets; features as in `draw_bank`.
 
 100,000 tracklets, D = 256, 2 CPU cores, jax 0.10.2, 316 cells. The stages were run one by one, each once and beside
-other work that took most of the machine: seconds tell little here, processor seconds are what to compare. The
-look-alikes of exact at 100,000 were not run; of 20,000 (141 cells) they are in the sum. Bare was measured earlier.
+other work that took most of the machine: seconds tell little here, processor seconds are what to compare. Bare was
+measured earlier. 20,000 tracklets have 141 cells.
 
-| way | processor s, stage 1 / 2 / look-alikes | seconds, 1 / 2 | temporaries | positives of exact found, stage 1 / 2 |
+| way | processor s, stage 1 / 2 / look-alikes | seconds | temporaries | positives of exact found, stage 1 / 2 |
 |---|---|---|---|---|
 | bare | 82 | 118 | 0.31 GiB | |
-| exact | 74 / 74 / - | 259 / 246 | 0.71 GiB | |
-| ivf, 16 probes | 25 / 25 / 3.3 | 91 / 110 | 1.22 GiB | 0.94 / 0.79 |
-| ivf, 32 probes | 34 / 32 / 3.9 | 153 / 131 | 1.24 GiB | 0.987 / 0.943 |
-| 20,000: exact | 4.8 / 6.4 / 1.5 | 16 / 18 | 0.15 GiB | |
-| 20,000: ivf, 16 probes | 3.1 / 3.6 / 0.6 | 11 / 15 | 0.24 GiB | 0.977 / 0.927 |
+| exact | 74 / 74 / 23 | 595 | 0.71 GiB | |
+| ivf, 16 probes | 25 / 25 / 3.3 | 218 | 1.22 GiB | 0.94 / 0.79 |
+| ivf, 32 probes | 34 / 32 / 3.9 | 300 | 1.24 GiB | 0.987 / 0.943 |
+| 20,000: exact | 4.8 / 6.4 / 1.5 | 37 | 0.15 GiB | |
+| 20,000: ivf, 16 probes | 3.1 / 3.6 / - | 26 | 0.24 GiB | 0.977 / 0.927 |
 
-(16 probes at 100,000, and only they, with a slower way of returning rows, which finds the same.) Without the look-alikes
-lists take 0.45 of exact's processor time with 32 probes and 0.34 with 16: what was wanted of them, 0.95 of the positives
-at a fifth of the time, is NOT reached. Most of the time goes not into the products (0.6 of 4.5 processor seconds a block
-of 20,000 rows, 16 probes) but into top-k of each row, sorting of pairs and traffic of the values between the two.
+The run of 16 probes at 100,000 was made before rows were returned in a faster way. Lists take 0.41 of exact's processor
+time with 32 probes and 0.31 with 16: what was wanted of them, 0.95 of the positives of both stages at a fifth of the
+time, is NOT reached. Most of it goes not into the products (about 0.6 of 3.7 processor seconds a block of 20,000 rows, 16
+probes) but into the top-k of each row, sorting of pairs and the traffic of values between the two.
 """
 
 import argparse

@@ -67,18 +67,19 @@ def _comparison() -> list[str]:
     rows = _load("evidence/baselines.json")
     table = {name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
              for name, _ in sweeps.baselines()}
-    ours = table["HiTPro"]
-    full = {name: scores for name, scores in table.items() if scores and scores.keys() == ours.keys()}
+    worlds = table["HiTPro"].keys()
+    full = {name: np.array([scores[seed] for seed in worlds]) for name, scores in table.items()
+            if worlds <= scores.keys()}
     rivals = full.keys() - {"HiTPro", "frozen", "supervised"}
-    if not rivals:
+    if not worlds or not rivals:
         return []
-    best = max(rivals, key=lambda name: np.mean(list(full[name].values())))
-    ratios = [ours[seed] / full[best][seed] for seed in ours]
+    best = max(rivals, key=lambda name: full[name].mean())
+    ratios = full["HiTPro"] / full[best]
     lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best adapted baseline, {best} (mean over "
-              f"{len(ratios)} worlds; {min(ratios):.2f} to {max(ratios):.2f}), and is ahead of it in "
-              f"{sum(ratio > 1 for ratio in ratios)} of them.")]
+              f"the data seeds {', '.join(map(str, sorted(worlds)))}; {min(ratios):.2f} to {max(ratios):.2f}), and is "
+              f"ahead of it on {np.sum(ratios > 1)} of {len(ratios)}.")]
     if {"frozen", "supervised"} <= full.keys():
-        low, own, high = (np.mean(list(full[name].values())) for name in ("frozen", "HiTPro", "supervised"))
+        low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
         lines += [f"It goes {100 * (own - low) / (high - low):.0f} % of the way from the frozen encoder to supervision."]
     found = [row["last refresh"] for row in rows if row["variant"] == "HiTPro"]
     precision, recall = (np.mean([figures[f"align/cross/{name}"] for figures in found])

@@ -59,8 +59,8 @@ def test_the_comparison_is_paired_over_worlds(rendered):
              "supervised": (60.0, 60.0)}
     rows = [row(name, seed, mean) for name, scores in means.items() for seed, mean in enumerate(scores)]
     text = rendered([*rows, row("adca", 0, 99.0)])  # not run on every world, so that no mean can be compared
-    assert "1.12 times the mAP of the best adapted baseline, cap (mean over 2 worlds; 1.00 to 1.25)" in text
-    assert "ahead of it in 1 of them" in text and "75 % of the way" in text and "adca on seed 0" in text
+    assert "1.12 times the mAP of the best adapted baseline, cap (mean over the data seeds 0, 1; 1.00 to 1.25)" in text
+    assert "ahead of it on 1 of 2." in text and "75 % of the way" in text and "adca on seed 0" in text
     assert "0.50 of its cross-modality positives are right, and 0.25" in text
 
 

@@ -91,15 +91,22 @@ class HiTPro:
                 compared, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
                 mesh=self.mesh, search=self._search, **_rules(self.across, progress, reliability))
         within = within or empty.within
-        bar = {name: rules[name] for name in ("rho", "rule", "fixed")} | {"threshold": within.threshold}
-        if self.loss_options["same_view_rule"] == "parts":
-            alike = self._split(halves_alike, (self._rows,) * 3, self._rows)(parts, part_mask, centre)
-            modality = jnp.where(group.valid, group.modality, -1)
-            bar |= {"rule": "statistic",
-                    "threshold": part_threshold(alike, modality, num_groups=MODALITIES)}
         same_view = alignment.same_view_ambiguity(
-            compared, group, **bar, count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
+            compared, group, **self._bar_of_a_stay(parts, part_mask, centre, group, within, rules),
+            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
         return Memory(bank, reliability, within, across or empty.across, same_view)
+
+    def _bar_of_a_stay(self, parts, part_mask, centre, group: Group, within: Positives, rules) -> dict[str, Any]:
+        """How alike two tracklets of one view must be to be taken for one person's, as keywords of the kernel."""
+        rule = self.loss_options["same_view_rule"]
+        if rule == "stage1":
+            return {"threshold": within.threshold, **{name: rules[name] for name in ("rule", "rho", "fixed")}}
+        if rule != "parts":
+            raise ValueError(f"unknown loss.same_view_rule {rule!r}; use 'parts' or 'stage1'.")
+        alike = self._split(halves_alike, (self._rows,) * 3, self._rows)(parts, part_mask, centre)
+        modality = jnp.where(group.valid, group.modality, -1)
+        threshold = part_threshold(alike, modality, num_groups=MODALITIES)
+        return {"threshold": threshold, "rule": "statistic", "rho": rules["rho"]}
 
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).

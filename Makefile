@@ -9,10 +9,10 @@ demo: $(VENV)/installed
 	$(VENV)/bin/python -m hitpro_jax.main --config=configs/synthetic.py
 
 test: lint
-	$(VENV)/bin/python -m pytest -q --durations=15
+	$(VENV)/bin/python -m pytest -q --durations=15 -n 2 --dist worksteal
 
 test-fast: lint
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -232,7 +232,7 @@ def test_update_equals_naive(variant):
     expected = naive.momentum_update(np.asarray(memory.prototypes), problem.features, problem.clips["tracklet"],
                                      sections(variant)["prototypes"]["momentum"])
     np.testing.assert_allclose(updated.prototypes, expected, atol=1e-5)
-    assert np.abs(updated.prototypes - memory.prototypes).max() > 0.1
+    assert np.abs(updated.prototypes - memory.prototypes).max() > 0.05  # a tenth of the way to a clip, at mu = 0.9
     assert updated._replace(prototypes=None) == memory._replace(prototypes=None)  # the very same arrays
 
 

@@ -7,7 +7,8 @@ Six minutes on 2 CPU cores, its environment made first (`make demo`, beside othe
 training. Calibration of the world (`experiments/calibrate.py`), mean of both directions' mAP on unseen people, data
 seeds 0 / 1 / 2: pixels 8.8 / 6.4 / 8.4, colour histogram 5.6 / 6.0 / 6.2, random encoder 5.6 / 6.4 / 6.4, frozen
 pretrained encoder 27.6 / 31.7 / 29.8 with a stage-2 precision of 0.30 / 0.39 / 0.26 at the first refresh, supervised
-fine-tuning 56.5 / 66.9 / 59.4 (60 and twice frozen were wanted of each); HiTPro 48.8 / 56.2 / 52.0.
+fine-tuning 56.5 / 66.9 / 59.4 (60 and twice frozen were wanted of each); HiTPro 48.8 / 56.2 / 52.0,
+with the defaults of base.py as they were then (README, "Results").
 
 Tried on these seeds, the last step's mAP: learning rate 1e-3 with loss.intra 1 and loss.alpha 0.5 38.7 on seed 0;
 5e-4 45.0 / 48.3 / 48.4; 3e-4 44.4 on seed 0 and 50.6 on seed 2. At 5e-4 without level 1 47.0 on seed 0 and 53.2 on

@@ -31,8 +31,9 @@ def view_centres(prototypes: jax.Array, group: Group, *, num_views: int) -> jax.
       [P, D] float32, c_v of each row's view.
 
     >>> group = Group(jnp.zeros(2, int), jnp.arange(2), jnp.arange(2), jnp.ones(2, bool))
-    >>> jax.jit(lambda bank: view_centres(bank, group, num_views=2))(jnp.eye(2)).round(2).tolist()
-    [[0.58, 0.42], [0.42, 0.58]]
+    >>> print(jax.jit(lambda bank: view_centres(bank, group, num_views=2))(jnp.eye(2)).round(2))
+    [[0.58 0.42]
+     [0.42 0.58]]
     """
     modality_mean, _ = _means(prototypes, group.modality, group.valid, MODALITIES)
     view_mean, sizes = _means(prototypes, group.view, group.valid, num_views)

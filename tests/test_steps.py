@@ -175,7 +175,7 @@ def test_what_a_step_changes():
     features = np.array(features)  # of the parameters before the step
     mean = features[4], (features[0] + features[2]) / 2
     for row, clip in zip((2, 0), mean, strict=True):
-        new = 0.2 * before.memory.prototypes[row] + 0.8 * clip
+        new = 0.9 * before.memory.prototypes[row] + 0.1 * clip
         close(after.memory.prototypes[row], new / np.linalg.norm(new))
     jax.tree.map(np.testing.assert_array_equal, after.memory._replace(prototypes=None),
                  before.memory._replace(prototypes=None))

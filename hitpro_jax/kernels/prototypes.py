@@ -87,25 +87,29 @@ def aggregate_parts(
 
 
 def halves_alike(parts: jax.Array, part_mask: jax.Array, centre: jax.Array) -> jax.Array:
-    """How alike the first and the second half of each tracklet are.
+    """How alike the first and the second half of a tracklet are.
 
     <h_1, h_2>, h the direction from the centre to the prototype of the half's sub-tracklets.
     Choice: the one likeness that is known without labels to be that of one person in one view; see
     `thresholds.part_threshold`.
 
     Args:
-      parts: [N, S, D] part features, any real dtype.
-      part_mask: [N, S] bool.
-      centre: [N, D] what the tracklet's view shares (`centring.view_centres`), or zeros.
+      parts: [S, D] part features of one tracklet, any real dtype.
+      part_mask: [S] bool.
+      centre: [D] what the tracklet's view shares (`centring.view_centres`), or zeros.
 
     Returns:
-      [N] float32; NaN where a half has no part, everywhere for S = 1.
+      [] float32; NaN where a half has no part, as for S = 1.
 
-    >>> parts = jnp.array([[[1., 0.], [.8, .6]], [[1., 0.], [0., 1.]]])
-    >>> print(halves_alike(parts, jnp.array([[True, True], [True, False]]), jnp.zeros((2, 2))).round(2))
-    [0.8 nan]
+    >>> parts = jnp.array([[1., 0.], [.8, .6]])
+    >>> [f"{halves_alike(parts, jnp.array([True, there]), jnp.zeros(2)):.2f}" for there in (True, False)]
+    ['0.80', 'nan']
     """
-    half = parts.shape[1] // 2
-    first, second = (aggregate_parts(parts[:, cut], part_mask[:, cut])[0] for cut in (slice(half), slice(half, None)))
-    both = part_mask[:, :half].any(axis=1) & part_mask[:, half:].any(axis=1)
-    return jnp.where(both, jnp.sum(apart(first, centre) * apart(second, centre), axis=1), jnp.nan)
+    square = jnp.sum(jnp.square(parts.astype(jnp.float32)), axis=1)
+    length = jnp.where(part_mask, jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0)), 0.0)
+    later = jnp.arange(parts.shape[0]) >= parts.shape[0] // 2
+    # as a product: unit parts of all tracklets would be one more array of their size
+    halves = jnp.matmul(jnp.stack([~later, later]) * length, parts, precision=jax.lax.Precision.HIGHEST)
+    first, second = apart(unit(halves), centre)
+    both = jnp.any(part_mask & ~later) & jnp.any(part_mask & later)
+    return jnp.where(both, jnp.sum(first * second), jnp.nan)

@@ -23,6 +23,7 @@ from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import Group
 from hitpro_jax.kernels.positives import MODALITIES, Positives, no_positives
 from hitpro_jax.kernels.prototypes import aggregate_parts, apart, halves_alike
+from hitpro_jax.kernels.rows import each_part
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.thresholds import part_threshold
 
@@ -77,36 +78,35 @@ class HiTPro:
         size = bank.shape[0]
         empty = self.empty(size, bank.shape[1])
         rules = _rules(self.within, progress, reliability)
-        centre = jnp.zeros_like(bank)
+        centre, compared = jnp.zeros_like(bank), bank
         if self.alignment["centre"]:
             centre = view_centres(bank, group, num_views=self.num_views)
-        compared = apart(bank, centre)
-        within = across = None
+            compared = apart(bank, centre)
+        stay = self._stay_threshold(parts, part_mask, centre, group)
+        within, across = empty.within, empty.across
         if self.within["enabled"]:
             within = alignment.within_modality(
                 compared, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
                 search=self._search, **rules)
+        same_view = alignment.same_view_ambiguity(
+            compared, group, within.threshold if stay is None else stay, rho=rules["rho"], fixed=rules["fixed"],
+            rule=rules["rule"] if stay is None else "statistic", count=self.loss_options["same_view"],
+            block=rules["block"], mesh=self.mesh, search=self._search)
         if self.across["enabled"]:
             across = alignment.across_modalities(
-                compared, within or empty.within, group, previous=memory.across.threshold, direct=within is None,
+                compared, within, group, previous=memory.across.threshold, direct=not self.within["enabled"],
                 mesh=self.mesh, search=self._search, **_rules(self.across, progress, reliability))
-        within = within or empty.within
-        same_view = alignment.same_view_ambiguity(
-            compared, group, **self._bar_of_a_stay(parts, part_mask, centre, group, within, rules),
-            count=self.loss_options["same_view"], block=rules["block"], mesh=self.mesh, search=self._search)
-        return Memory(bank, reliability, within, across or empty.across, same_view)
+        return Memory(bank, reliability, within, across, same_view)
 
-    def _bar_of_a_stay(self, parts, part_mask, centre, group: Group, within: Positives, rules) -> dict[str, Any]:
-        """How alike two tracklets of one view must be to be taken for one person's, as keywords of the kernel."""
+    def _stay_threshold(self, parts, part_mask, centre, group: Group) -> jax.Array | None:
+        """How alike [2] two tracklets of one view must be to be one person's stay; None: stage 1's rule decides."""
         rule = self.loss_options["same_view_rule"]
         if rule == "stage1":
-            return {"threshold": within.threshold, **{name: rules[name] for name in ("rule", "rho", "fixed")}}
+            return None
         if rule != "parts":
             raise ValueError(f"unknown loss.same_view_rule {rule!r}; use 'parts' or 'stage1'.")
-        alike = self._split(halves_alike, (self._rows,) * 3, self._rows)(parts, part_mask, centre)
-        modality = jnp.where(group.valid, group.modality, -1)
-        threshold = part_threshold(alike, modality, num_groups=MODALITIES)
-        return {"threshold": threshold, "rule": "statistic", "rho": rules["rho"]}
+        alike = each_part(jax.vmap(halves_alike), (parts, part_mask, centre), mesh=self.mesh)
+        return part_threshold(alike, jnp.where(group.valid, group.modality, -1), num_groups=MODALITIES)
 
     def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).

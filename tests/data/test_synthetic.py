@@ -307,10 +307,10 @@ def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
 
 def test_presets():
     presets = synthetic.PRESETS
-    harder = {"cameras": {"cameras"}, "contaminated": {"contaminated"}, "open_set": {"one_modality"},
-              "unbalanced": {"views_per_modality", "infrared_views"}}
-    assert set(presets) == {"tiny", "small", "large", *harder} and presets["small"] == synthetic.World()
-    for name, fields in harder.items():
+    other = {"medium": {"train_ids"}, "cameras": {"cameras"}, "contaminated": {"contaminated"},
+             "open_set": {"one_modality"}, "unbalanced": {"views_per_modality", "infrared_views"}}
+    assert set(presets) == {"tiny", "small", "large", *other} and presets["small"] == synthetic.World()
+    for name, fields in other.items():
         assert {k for k, v in asdict(presets[name]).items() if v != asdict(presets["small"])[k]} == fields
     assert (presets["large"].cameras, presets["large"].train_ids, presets["large"].test_ids) == (12, 500, 427)
     assert presets["tiny"].train_ids + presets["tiny"].test_ids < 12

@@ -100,7 +100,7 @@ def part_threshold(w, parts, part_mask, centre, quantile):
         if all(halves):
             first, second = (unit(unit(sum(half)) - centre[i]) for half in halves)
             alike[w.modality[i]].append(first @ second)
-    return [np.quantile(found, quantile) if found else inf for found in alike]
+    return [np.quantile(found, quantile, method="inverted_cdf") if found else inf for found in alike]
 
 
 def unbias_cameras(w, similarity, mode):

@@ -80,7 +80,8 @@ def _comparison() -> list[str]:
               f"ahead of it on {np.sum(ratios > 1)} of {len(ratios)}.")]
     if {"frozen", "supervised"} <= full.keys():
         low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
-        lines += [f"It goes {100 * (own - low) / (high - low):.0f} % of the way from the frozen encoder to supervision."]
+        way = (own - low) / (high - low)
+        lines += [f"It goes {100 * way:.0f} % of the way from the frozen encoder to supervision."]
     found = [row["last refresh"] for row in rows if row["variant"] == "HiTPro"]
     precision, recall = (np.mean([figures[f"align/cross/{name}"] for figures in found])
                          for name in ("precision", "recall_any"))

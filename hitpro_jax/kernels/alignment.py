@@ -78,7 +78,8 @@ def within_modality(
     Returns:
       Positives [P, K1]; rows without any are -1 / 0.
 
-    Memory: O(block P + P M). Time: 2 P^2 D flops, twice that with `balance`. Rules are exact for candidates inside the table of M.
+    Memory: O(block P + P M). Time: 2 P^2 D flops, twice that with `balance`. Rules are exact for candidates inside the
+    table of M.
 
     >>> group = Group(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
@@ -209,10 +210,10 @@ def same_view_ambiguity(
     Args:
       prototypes: [P, D] float32 unit rows.
       group: modality, camera, view, valid [P].
-      threshold: [2] theta by modality, of `thresholds.part_threshold` or of stage 1. Choice: where it is not finite (a modality with one camera, or no
-        stage 1) the relative bar alone decides, as one person's tracklets must not be pushed apart there either.
-        Choice: theta was measured after the camera bias was removed and is a low bar for plain similarities of one
-        view, so that rho mostly decides here.
+      threshold: [2] theta by modality, of `thresholds.part_threshold` or of stage 1. Choice: where it is not finite
+        (a modality with one camera, or no stage 1) the relative bar, if there is one, decides alone, as one person's
+        tracklets must not be pushed apart there either. Choice: stage 1's theta was measured after the camera bias
+        was removed and is a low bar for plain similarities of one view, so that rho mostly decides there.
       rho, rule, fixed: as in stage 1.
       count: A, static.
       block, mesh: see `mining.nearest`.

@@ -16,8 +16,8 @@ def momentum_update(
     p_i <- unit(mu p_i + (1 - mu) mean_{clips z of i} z), from CAP and O2CAP; mu is the weight of the old value.
     Choice: mu = 0.9, theirs is 0.2: one augmented clip tells less of a tracklet than all its parts, of which the old
     value was made. With 0.2 the nearest infrared neighbours that are each other's were right in 0.57 of the cases at
-    the end of an epoch, for 0.74 after its refresh (synthetic world, data seed 0). Choice: the clips of one tracklet are averaged first, because a scatter with repeated indices
-    has no defined order.  P prototypes, B clips.
+    the end of an epoch, for 0.74 after its refresh (synthetic world, data seed 0). Choice: the clips of one tracklet
+    are averaged first, because a scatter with repeated indices has no defined order.  P prototypes, B clips.
 
     Args:
       prototypes: [P, D] float32 unit rows.

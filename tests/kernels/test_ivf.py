@@ -77,7 +77,8 @@ def test_rows_of_a_cell_read_lists_of_their_own():
     """0.88 here; when all rows of a cell read the lists nearest to its centre, 0.65 is found."""
     w = drawn(3, size=2000)
     wanted = sets(exact(w.prototypes, group_of(w), relation="other_camera", count=8))
-    found = sets(search(w.prototypes, group_of(w), relation="other_camera", count=8, num_views=VIEWS, cells=40, probes=4))
+    options = {"relation": "other_camera", "count": 8, "num_views": VIEWS, "cells": 40, "probes": 4}
+    found = sets(search(w.prototypes, group_of(w), **options))
     assert sum(len(a & b) for a, b in zip(found, wanted)) / sum(map(len, wanted)) > 0.8
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+from collections import defaultdict
 from pathlib import Path
 
 import jax
@@ -28,20 +29,23 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(workdir: Path, other: Path):
-    """The same positives; losses and figures to 0.1 %, arrays to 0.5 % of their largest entry.
+    """The same positives; losses and figures to 0.1 %, state to 0.01 % and running gradients to 3 %, in norm.
 
-    Sums are taken in another order, which can turn a ReLU over; the optimiser's running gradients show every such
-    turn (2 % seen) and are left out.
+    Sums are taken in another order, which can turn a ReLU over. Most pairs of runs agree to 0.0003 % in everything;
+    one turn was seen to move the running gradients by 1 % of their norm, biases by 2.5 % of all they have learned.
     """
     ours, theirs = arrays(workdir), arrays(other)
     assert ours.keys() == theirs.keys()
+    parts = defaultdict(list)  # of the state: parameters, statistics, prototypes, ...
     for name, value in ours.items():
-        if name.startswith(".opt_state"):
-            continue
         if value.dtype.kind in "iu":
             np.testing.assert_array_equal(value, theirs[name], err_msg=name)
         else:
-            np.testing.assert_allclose(value, theirs[name], atol=0.005 * np.abs(value).max(initial=0), err_msg=name)
+            parts[name.split("[")[0]].append((value.ravel(), theirs[name].ravel()))
+    for part, pairs in parts.items():
+        mine, yours = (np.concatenate(values).astype(np.float64) for values in zip(*pairs, strict=True))
+        share = 0.03 if part.startswith(".opt_state") else 1e-4
+        assert np.linalg.norm(mine - yours) <= share * np.linalg.norm(yours), part
     ours, theirs = lines(workdir), lines(other)
     assert [m.keys() for m in ours] == [m.keys() for m in theirs]
     for mine, yours in zip(ours, theirs, strict=True):

@@ -5,7 +5,6 @@ P prototypes, D features, K positives, A ambiguous, M neighbours kept in the tab
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import chex
 import jax
@@ -67,7 +66,7 @@ def within_modality(
       previous, ema: thresholds of the last refresh and their weight (see `thresholds.dynamic_threshold`).
       rule, fixed: see `thresholds.row_threshold`.
       camera_bias: "none", "mean" or "zscore" (see `mining.view_bias`).
-      balance: nearest candidates over which `mining.neighbour_level` makes all rows equally near, static; 0: not.
+      balance: nearest candidates over which `mining.balanced` makes all rows equally near, static; 0: not.
         Choice: prototypes that are near to everything are then nobody's positive by that alone.
       per_camera, reciprocity, positives, ambiguous, neighbours: k_c, K_r, K1, A, M; static.
       weighting, temperature, reliability: see `weighting.soft_weights`; reliability [P] or None.
@@ -78,8 +77,7 @@ def within_modality(
     Returns:
       Positives [P, K1]; rows without any are -1 / 0.
 
-    Memory: O(block P + P M). Time: 2 P^2 D flops, twice that with `balance`. Rules are exact for candidates inside the
-    table of M.
+    Memory: O(block P + P M). Time: 2 P^2 D flops. Rules are exact for candidates inside the table of M.
 
     >>> group = Group(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
@@ -89,9 +87,9 @@ def within_modality(
     """
     _check(prototypes, group)
     bias = mining.view_bias(prototypes, group, num_views=num_views, mode=camera_bias, block=block, mesh=mesh)
-    near = partial(search, prototypes, group, relation="other_camera", block=block, bias=bias, mesh=mesh)
-    level = mining.neighbour_level(near(count=balance), count=balance) if balance else None
-    table = near(count=neighbours, level=level)
+    table = search(prototypes, group, relation="other_camera", count=neighbours, block=block, bias=bias, mesh=mesh)
+    if balance:
+        table = mining.balanced(table, count=balance, block=block, mesh=mesh)
     theta, bar = _thresholds(table, group, kappa, ema, previous, rule, rho, fixed)
     accepted = (
         thresholds.reaches(table, bar)
@@ -146,7 +144,7 @@ def across_modalities(
       group: modality, camera, view, valid [P].
       rho, kappa, previous, ema, rule, fixed: as in stage 1, of its own.
       debias: "none"; "mean", unit(q_i - mean of q over i's modality) (choice); or "balanced_knn", over the
-        K_r nearest (see `mining.neighbour_level`, after BMIL).
+        K_r nearest (see `mining.balanced`, after BMIL).
       reciprocity, positives, ambiguous, neighbours: K_r, K2, A, M; static.
       cycle: whether to apply `cycle_consistent`, static.
       weighting, temperature, reliability: see `weighting.soft_weights`. "vote" counts the stage-1 positives
@@ -159,7 +157,7 @@ def across_modalities(
     Returns:
       Positives [P, K2]; rows without any are -1 / 0; all rows if only one modality is present.
 
-    Memory and time: as stage 1, "balanced_knn" twice the time.
+    Memory and time: as stage 1.
 
     >>> group = Group(*jnp.array([[0, 0, 1, 1], [1, 2, 1, 2], [0, 1, 2, 3]]), jnp.ones(4, bool))
     >>> bank, none = jnp.eye(2)[jnp.array([0, 1, 0, 1])], no_positives(4, positives=1, ambiguous=1)
@@ -261,21 +259,16 @@ def _across_table(
     if debias == "mean":
         smooth = remove_modality_mean(smooth, group)
 
-    def near(count: int, level: jax.Array | None = None) -> Neighbours:
-        return search(
-            smooth,
-            group,
-            relation="other_modality",
-            count=count,
-            block=block,
-            level=level,
-            ban_same_camera=ban_same_camera,
-            mesh=mesh,
-        )
-
-    if debias != "balanced_knn":
-        return near(neighbours)
-    return near(neighbours, mining.neighbour_level(near(reciprocity), count=reciprocity))
+    table = search(
+        smooth,
+        group,
+        relation="other_modality",
+        count=neighbours,
+        block=block,
+        ban_same_camera=ban_same_camera,
+        mesh=mesh,
+    )
+    return mining.balanced(table, count=reciprocity, block=block, mesh=mesh) if debias == "balanced_knn" else table
 
 
 def _thresholds(

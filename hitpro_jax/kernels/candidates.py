@@ -40,7 +40,6 @@ class Bank(NamedTuple):
     """What a search reads of its rows, in any order."""
 
     prototype: jax.Array  # [P, D] float32
-    level: jax.Array  # [P] float32
     group: Group
     position: jax.Array  # [P] int32, the row that it is in the table
 
@@ -66,7 +65,7 @@ def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_s
     """s'_ij [B, Q] of candidates j of i as `mining.nearest` defines them, -inf elsewhere.
 
     >>> group = Group(*jnp.array([[0, 0, 1], [0, 1, 0], [0, 1, 2]]), jnp.ones(3, bool))
-    >>> bank = Bank(jnp.ones((3, 1)), jnp.zeros(3), group, jnp.arange(3))
+    >>> bank = Bank(jnp.ones((3, 1)), group, jnp.arange(3))
     >>> scores(bank, bank, None, relation="other_camera", ban_same_camera=False).tolist()
     [[-inf, 1.0, -inf], [1.0, -inf, -inf], [-inf, -inf, -inf]]
     """
@@ -75,7 +74,6 @@ def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_s
         # by columns first: what is left to do for each row is to copy one
         offset, scale = (table[:, part.group.view][own.group.view] for table in bias)
         values = (values - offset) * scale
-    values = values - (own.level[:, None] + part.level) / 2.0
     allowed = _related(own.group, part.group, relation, ban_same_camera)
     return jnp.where(allowed & (own.position[:, None] != part.position), values, -jnp.inf)
 

@@ -59,7 +59,6 @@ def nearest(
     probes: int = 32,
     block: int = 512,
     bias: ViewBias | None = None,
-    level: jax.Array | None = None,
     ban_same_camera: bool = False,
     mesh: Mesh | None = None,
 ) -> Neighbours:
@@ -73,7 +72,7 @@ def nearest(
     stand in both tables (reciprocity) and is read from one of the two far more often than from both.
 
     Args:
-      prototypes, group, relation, count, level, ban_same_camera: see `mining.nearest`.
+      prototypes, group, relation, count, ban_same_camera: see `mining.nearest`.
       bias: as there; symmetric between the views of the relation, as that of `view_bias` is within a modality.
       num_views: V, static.
       cells: C, static; 0: sqrt(P), which keeps placing the rows cheaper than comparing them. Choice: 2 C / V cells for
@@ -101,16 +100,15 @@ def nearest(
     size, devices = prototypes.shape[0], mesh.size if mesh else 1
     if size == 0:
         return empty_table(0, count)
-    level = jnp.zeros(size, jnp.float32) if level is None else level
-    prototypes, level, group = padded((prototypes, level, group), devices)
-    bank = Bank(prototypes, level, group, jnp.arange(level.shape[0]))
+    prototypes, group = padded((prototypes, group), devices)
+    bank = Bank(prototypes, group, jnp.arange(group.valid.shape[0]))
     means, _ = segment_mean(prototypes, jnp.where(group.valid, group.view, -1), num_segments=num_views)
     directions = unit(prototypes - means[group.view])
 
     kinds = num_views if relation == "same_view" else MODALITIES
     cells = min(cells or round(size**0.5), size)
     cells, share = -(-cells * MODALITIES // kinds), probes / cells
-    rows = level.shape[0] // devices
+    rows = bank.position.shape[0] // devices
     tile = tile_rows(rows, cells * kinds)
     tiles = rows // tile + cells * kinds
     reach = tiles if share >= 1 else min(tiles, math.ceil(share * tiles / kinds))
@@ -126,7 +124,7 @@ def nearest(
         position = part.bank.position[jnp.take_along_axis(read, place, axis=1), column]
         return merge(best, values, position, first=mesh is None)
 
-    none = empty_table(level.shape[0], min(count, size))
+    none = empty_table(bank.position.shape[0], min(count, size))
     blocks = math.ceil(rows * reach / (block * tiles))
     table = fold_blocks(look, (bank, directions), none, lists, centres, bias, block=-(-rows // blocks), mesh=mesh)
     table = _returned(table, mesh) if share < 1 else table
@@ -258,7 +256,7 @@ def _compared(
     Returns:
       values [S, T] of the pairs in slots, sorted by tile, and slot [B, K] of each pair; slots past the last hold -inf.
     """
-    tiles, tile = part.bank.level.shape
+    tiles, tile = part.bank.position.shape
     slot, pairs = _in_tiles(read.reshape(-1), keys=tiles, tile=READERS)
 
     def multiply(k: jax.Array, values: jax.Array) -> jax.Array:
@@ -267,7 +265,7 @@ def _compared(
         fresh = scores(readers, rows, bias, relation=relation, ban_same_camera=ban_same_camera)
         return jax.lax.dynamic_update_slice_in_dim(values, fresh, k * READERS, axis=0)
 
-    values = jnp.full_like(own.level, -jnp.inf, shape=(pairs.size, tile))
+    values = jnp.full_like(own.prototype, -jnp.inf, shape=(pairs.size, tile))
     return jax.lax.fori_loop(0, jnp.sum(pairs[:, 0] >= 0), multiply, values), slot.reshape(read.shape)
 
 

@@ -21,7 +21,7 @@ from hitpro_jax.kernels.candidates import (
     similarity,
     widened,
 )
-from hitpro_jax.kernels.rows import each_part, fold_blocks, fold_rows, padded
+from hitpro_jax.kernels.rows import each_part, fold_blocks, fold_rows, lookup, padded
 from hitpro_jax.kernels.segments import segment_mean
 
 COLUMNS = 8192  # of the bank that are multiplied at once: enough for full speed
@@ -36,7 +36,6 @@ def nearest(
     count: int,
     block: int = 512,
     bias: ViewBias | None = None,
-    level: jax.Array | None = None,
     ban_same_camera: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Neighbours:
@@ -55,7 +54,6 @@ def nearest(
       count: M >= 1, static.
       block: rows per pass, static; P need not be a multiple of it.
       bias: camera bias of `view_bias`, applied to s before ranking.
-      level: [P] local level l of `neighbour_level`; s'_ij = s_ij - (l_i + l_j) / 2.
       ban_same_camera: Choice: bars twins that one physical camera takes in both modalities, as on BUPTCampus.
       mesh: rows are cut over its devices, and the parts of the bank go round the ring (see `rows.fold_rows`).
 
@@ -78,15 +76,14 @@ def nearest(
     chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
     refuse_unknown(relation)
     size = prototypes.shape[0]
-    level = jnp.zeros(size, jnp.float32) if level is None else level
 
     def look(best: Neighbours, own: Bank, part: Bank, offset: jax.Array, bias: ViewBias | None) -> Neighbours:
         values = _all_scores(own, part, bias, relation, ban_same_camera)
         return merge(best, values, part.position, first=mesh is None)
 
-    bank = padded((prototypes, level, group), mesh.size if mesh else 1)
-    bank = _sorted(Bank(*bank, jnp.arange(bank[1].shape[0])), relation, mesh)
-    none = empty_table(bank.level.shape[0], min(count, size))
+    prototypes, group = padded((prototypes, group), mesh.size if mesh else 1)
+    bank = _sorted(Bank(prototypes, group, jnp.arange(group.valid.shape[0])), relation, mesh)
+    none = empty_table(bank.position.shape[0], min(count, size))
     table = fold_blocks(look, bank, none, bank, bias, block=block, mesh=mesh)
     table = each_part(_back, (bank.position, *table), mesh=mesh)
     return widened(jax.tree.map(lambda column: column[:size], table), count)
@@ -155,33 +152,47 @@ def view_bias(
     return ViewBias(mean - pooled(mean) / scale, scale)
 
 
-def neighbour_level(neighbours: Neighbours, *, count: int) -> jax.Array:
-    """How similar a row is to its nearest candidates anyway, about the mean of all rows.
+def balanced(
+    neighbours: Neighbours, *, count: int, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> Neighbours:
+    """The table with all rows equally near to their nearest candidates: s'_ij = s_ij - (l_i + l_j) / 2.
 
-    l_i = mean of the first `count` s_ij - mean over rows of the same. Used as s'_ij = s_ij - (l_i + l_j) / 2.
+    l_i = mean of the first `count` s_ij - mean over rows of the same; 0 for rows without candidates.
     Choice: our reading of BMIL's balanced neighbours. BMIL balances the two modalities inside the neighbour
     sets of a Jaccard distance; here candidates are of the other modality alone, and what is left of the idea
     is that every row should look equally near across the gap. The form is that of CSLS, cross-domain local
     scaling; the mean is added back so that relative thresholds keep their meaning.
+    Choice: the entries of the table change places, and none comes in that s alone left out: all candidates would have
+    to be searched a second time, and the rules read no more than the head of the table.
 
     Args:
       neighbours: table [P, M] of the candidates, best first.
       count: neighbours averaged, static.
+      block, mesh: see `rows.fold_rows`.
 
     Returns:
-      [P] float32; 0 for rows without candidates.
+      Neighbours [P, M] by s', best first, ties to the lower index.
 
-    >>> table = Neighbours(jnp.zeros((2, 2), int), jnp.array([[1., .5], [.5, 0.]]))
-    >>> neighbour_level(table, count=2).tolist()
-    [0.25, -0.25]
+    >>> table = Neighbours(jnp.array([[1, 2], [0, 2], [0, 1]]), jnp.array([[.9, .6], [.9, .3], [.6, .3]]))
+    >>> print(balanced(table, count=2).similarity)
+    [[0.825 0.6  ]
+     [0.825 0.375]
+     [0.6   0.375]]
     """
-    chex.assert_rank(neighbours.similarity, 2)
+    chex.assert_equal_shape(neighbours)
     near = neighbours.similarity[:, :count]
     found = near > -jnp.inf
-    mine = jnp.sum(jnp.where(found, near, 0.0), axis=1) / jnp.maximum(jnp.sum(found, axis=1), 1)
+    mean = jnp.sum(jnp.where(found, near, 0.0), axis=1) / jnp.maximum(jnp.sum(found, axis=1), 1)
     some = jnp.any(found, axis=1)
-    overall = jnp.sum(mine) / jnp.maximum(jnp.sum(some), 1)  # rows without candidates add 0
-    return jnp.where(some, mine - overall, 0.0)
+    overall = jnp.sum(mean) / jnp.maximum(jnp.sum(some), 1)  # rows without candidates add 0
+    level = jnp.where(some, mean - overall, 0.0)
+    theirs = lookup(level, neighbours.index, block=block, mesh=mesh)
+
+    def ordered(index: jax.Array, similarity: jax.Array, own: jax.Array, theirs: jax.Array) -> Neighbours:
+        falling, index = jax.lax.sort(((own[:, None] + theirs) / 2.0 - similarity, index), num_keys=2)
+        return Neighbours(index, -falling)
+
+    return each_part(ordered, (*neighbours, level, theirs), mesh=mesh)
 
 
 def keep_top(
@@ -234,7 +245,7 @@ def _back(position: jax.Array, *table: jax.Array) -> Neighbours:
 
 def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban_same_camera: bool) -> jax.Array:
     """`scores` [B, Q] and up to GROUP empty columns, chunk by chunk from the first column that has a candidate on."""
-    total = part.level.shape[0]
+    total = part.position.shape[0]
     width = min(COLUMNS, -(-total // CHUNKS))
     within = _within_reach(own.group, part.group, relation)
     first, last = jnp.argmax(within), total - 1 - jnp.argmax(within[::-1])
@@ -245,7 +256,7 @@ def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban
         fresh = scores(own, columns, bias, relation=relation, ban_same_camera=ban_same_camera)
         return jax.lax.dynamic_update_slice_in_dim(values, fresh, start, axis=1)
 
-    nothing = jnp.full_like(own.level, -jnp.inf, shape=(own.level.shape[0], total + -total % GROUP))
+    nothing = jnp.full_like(own.prototype, -jnp.inf, shape=(own.prototype.shape[0], total + -total % GROUP))
     return jax.lax.fori_loop(first // width, jnp.where(jnp.any(within), last // width + 1, 0), chunk, nothing)
 
 

@@ -114,6 +114,7 @@ def assert_same(positives, expected):
         {"camera_bias": "none", "rule": "relative", "weighting": "uniform", "per_camera": 9},
         {"camera_bias": "zscore", "rule": "statistic", "weighting": "margin"},
         {"balance": 3, "camera_bias": "none"},
+        {"balance": 2, "neighbours": 4, "reciprocity": 4},
         {"rule": "fixed", "fixed": 0.6, "weighting": "vote"},
         {"weighting": "hard", "neighbours": 40, "reciprocity": 20},
     ],

@@ -127,14 +127,13 @@ def test_recall_grows_with_probes():
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_relations_bias_and_level_are_kept(relation):
+def test_relations_and_bias_are_kept(relation):
     """Whatever is found stands in the relation, with the very similarity that the exact search gives the pair."""
     w = drawn(4)
     group = group_of(w)
     mode = "none" if relation == "other_modality" else "zscore"  # between modalities it would not be symmetric
     bias = mining.view_bias(jnp.asarray(w.prototypes), group, num_views=VIEWS, mode=mode)
-    level = jnp.linspace(-0.1, 0.1, 400)
-    options = {"relation": relation, "bias": bias, "level": level, "ban_same_camera": True}
+    options = {"relation": relation, "bias": bias, "ban_same_camera": True}
     found = search(w.prototypes, group, count=5, num_views=VIEWS, cells=20, probes=3, **options)
     found, every = jax.device_get((found, exact(w.prototypes, group, count=400, **options)))
     for i in range(400):

@@ -87,10 +87,17 @@ def test_view_bias_leaves_the_mean_of_a_modality_in_place(mode):
     assert abs(np.mean([corrected[p] for p in pairs]) - np.mean([plain[p] for p in pairs])) < 1e-5
 
 
-def test_neighbour_level_evens_out_the_rows():
-    similarity = jnp.array([[0.9, 0.7, 0.1], [0.5, -jnp.inf, -jnp.inf], [-jnp.inf] * 3])
-    level = mining.neighbour_level(Neighbours(jnp.zeros((3, 3), int), similarity), count=2)
-    np.testing.assert_allclose(level, [0.15, -0.15, 0.0], atol=1e-6)
+def test_balanced_rows_are_equally_near_to_their_nearest():
+    index = jnp.array([[1, 2, 3], [0, -1, -1], [0, 1, -1], [-1, -1, -1]])
+    similarity = jnp.array([[0.9, 0.7, 0.1], [0.5, -jnp.inf, -jnp.inf], [0.4, 0.2, -jnp.inf], [-jnp.inf] * 3])
+    levels = np.array([0.8, 0.5, 0.3, 0.8 + 0.5 + 0.3]) - np.mean([0.8, 0.5, 0.3])
+    levels[3] = 0.0  # it has no candidates
+    table = mining.balanced(Neighbours(index, similarity), count=2)
+    expected = [sorted(((s - (levels[i] + levels[j]) / 2, -j) for j, s in zip(row, values) if j >= 0), reverse=True)
+                for i, (row, values) in enumerate(zip(index.tolist(), similarity.tolist()))]
+    for found, near, row in zip(table.index.tolist(), table.similarity.tolist(), expected):
+        assert found == [-j for _, j in row] + [-1] * (3 - len(row))
+        np.testing.assert_allclose(near, [s for s, _ in row] + [-np.inf] * (3 - len(row)), atol=1e-6)
 
 
 def _table(seed=0, size=11, width=6):

@@ -195,9 +195,9 @@ def within_modality(
 ):
     size = len(w.modality)
     similarity = unbias_cameras(w, cosines(w.prototypes), camera_bias)
-    if balance:
-        similarity = balanced(similarity, ranked(w, similarity, "other_camera", balance))
     table = ranked(w, similarity, "other_camera", neighbours)
+    if balance:
+        similarity, table = balanced(similarity, table, balance)
     theta = thresholds(w, similarity, table, kappa, ema, previous)
 
     near = [set(row[:20]) for row in table]
@@ -227,28 +227,23 @@ def smoothed(prototypes, within):
     return np.array([unit(x[i] + sum(within[i, j] * x[j] for j in range(len(x)))) for i in range(len(x))])
 
 
-def unbias_modalities(w, q, mode, count, ban_same_camera):
-    """Similarities of the stage-2 pairs after the switch."""
-    if mode == "mean":
-        rows = []
-        for i in range(len(q)):
-            peers = [q[j] for j in range(len(q)) if w.valid[j] and w.modality[j] == w.modality[i]]
-            rows.append(unit(q[i] - sum(peers) / len(peers)) if peers else q[i])
-        return cosines(np.array(rows).reshape(q.shape))
-    similarity = cosines(q)
-    if mode == "none":
-        return similarity
-    return balanced(similarity, ranked(w, similarity, "other_modality", count, ban_same_camera))
+def without_modality_mean(w, q):
+    rows = []
+    for i in range(len(q)):
+        peers = [q[j] for j in range(len(q)) if w.valid[j] and w.modality[j] == w.modality[i]]
+        rows.append(unit(q[i] - sum(peers) / len(peers)) if peers else q[i])
+    return np.array(rows).reshape(q.shape)
 
 
-def balanced(similarity, table):
-    level = {i: np.mean([similarity[i, j] for j in near]) for i, near in enumerate(table) if near}
+def balanced(similarity, table, count):
+    """Similarities of all pairs, and the same tables in the new order."""
+    level = {i: np.mean([similarity[i, j] for j in near[:count]]) for i, near in enumerate(table) if near}
     overall = sum(level.values()) / len(level) if level else 0.0
     corrected = similarity.copy()
     for i, mine in level.items():
         for j, theirs in level.items():
             corrected[i, j] -= (mine + theirs) / 2 - overall
-    return corrected
+    return corrected, [sorted(near, key=lambda j: (-corrected[i, j], j)) for i, near in enumerate(table)]
 
 
 def across_modalities(
@@ -277,8 +272,10 @@ def across_modalities(
     size = len(w.modality)
     within = np.zeros((size, size)) if direct else within
     q = smoothed(w.prototypes, within)
-    similarity = unbias_modalities(w, q, debias, reciprocity, ban_same_camera)
+    similarity = cosines(without_modality_mean(w, q) if debias == "mean" else q)
     table = ranked(w, similarity, "other_modality", neighbours, ban_same_camera)
+    if debias == "balanced_knn":
+        similarity, table = balanced(similarity, table, reciprocity)
     theta = thresholds(w, similarity, table, kappa, ema, previous)
     stage1 = [{j for j in range(size) if within[i, j] > 0} for i in range(size)]
 

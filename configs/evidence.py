@@ -2,8 +2,8 @@
 
   python -m experiments.sweep --config=configs/evidence.py --sweep=baselines --seeds=10,11,12,13,14 --jobs=2
 
-About three minutes a run, two at a time on two idle cores. Chosen on data seeds 0 to 2, reported on 10 to 14; mAP of
-the last step, mean of both directions. Seed 0: frozen 29.1, cap 46.1, pgm 45.1 (both with 15 steps of warm-up), HiTPro
+5 to 8 minutes a run, two at a time on two cores. Chosen on data seeds 0 to 2, reported on 10 to 14 (README); mAP of the
+last step, mean of both directions. Seed 0: frozen 29.1, cap 46.1, pgm 45.1 (both with 15 steps of warm-up), HiTPro
 53.0, supervised 56.8.
 
 Half the steps cannot tell methods apart: HiTPro 49.8, pgm 44.8, cap 41.7 on seed 0; on seed 10 frozen 30.2,

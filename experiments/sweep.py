@@ -42,13 +42,15 @@ def workdir_of(variant: str, seed: str) -> Path:
 
 
 def run(variant: str, overrides: dict, seed: str) -> dict:
-    """Runs one variant to its end, unless it has ended already, and returns its row; `minutes` is None then.
+    """Runs one variant to its end, unless it has ended already, and returns its row.
+
+    `minutes` is None where the run had begun before.
 
     Raises:
       SystemExit: the run failed, was killed, or its workdir belongs to another config.
     """
     workdir = workdir_of(variant, seed)
-    done, start, where = (workdir / "result.json").exists(), time.monotonic(), ""
+    begun, start, where = (workdir / "checkpoints").exists(), time.monotonic(), ""
     with contextlib.ExitStack() as stack:
         console = None
         if JOBS.value > 1:
@@ -57,7 +59,7 @@ def run(variant: str, overrides: dict, seed: str) -> dict:
         code = subprocess.run(command(overrides, seed, workdir), check=False, stdout=console, stderr=console).returncode
     if code:
         raise SystemExit(f"{variant}, seed {seed}, ended with code {code}{where}; the same sweep goes on from there")
-    return record(variant, seed, workdir, None if done else round((time.monotonic() - start) / 60.0, 2))
+    return record(variant, seed, workdir, None if begun else round((time.monotonic() - start) / 60.0, 2))
 
 
 def main(_) -> None:

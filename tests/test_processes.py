@@ -29,10 +29,12 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(workdir: Path, other: Path):
-    """The same positives; losses and figures to 0.1 %, state to 0.01 % and running gradients to 3 %, in norm.
+    """The same positives; losses and figures to 0.1 %, arrays to 0.5 % of their largest entry; in norm, each part of the
+    state to 0.01 % and the running gradients to 3 %.
 
-    Sums are taken in another order, which can turn a ReLU over. Most pairs of runs agree to 0.0003 % in everything;
-    one turn was seen to move the running gradients by 1 % of their norm, biases by 2.5 % of all they have learned.
+    Sums are taken in another order, which can turn a ReLU over. Without a turn (2 devices beside 8) all agrees to
+    0.003 %. One was seen to move the running gradients by 1 % of their norm and a bias, which began at 0, by 2.5 % of
+    its largest entry, so that both are compared in norm alone; other arrays moved by 0.02 %.
     """
     ours, theirs = arrays(workdir), arrays(other)
     assert ours.keys() == theirs.keys()
@@ -40,8 +42,10 @@ def assert_same_run(workdir: Path, other: Path):
     for name, value in ours.items():
         if value.dtype.kind in "iu":
             np.testing.assert_array_equal(value, theirs[name], err_msg=name)
-        else:
-            parts[name.split("[")[0]].append((value.ravel(), theirs[name].ravel()))
+            continue
+        parts[name.split("[")[0]].append((value.ravel(), theirs[name].ravel()))
+        if not name.startswith(".opt_state") and not name.endswith("['bias']"):
+            np.testing.assert_allclose(value, theirs[name], atol=0.005 * np.abs(value).max(initial=0), err_msg=name)
     for part, pairs in parts.items():
         mine, yours = (np.concatenate(values).astype(np.float64) for values in zip(*pairs, strict=True))
         share = 0.03 if part.startswith(".opt_state") else 1e-4

@@ -27,9 +27,9 @@ measured earlier. 20,000 tracklets have 141 cells.
 
 The run of 16 probes at 100,000 was made before rows were returned in a faster way. Lists take 0.41 of exact's processor
 time with 32 probes and 0.31 with 16: what was wanted of them, 0.95 of the positives of both stages at a fifth of the
-time, is NOT reached. All was measured without `within.balance`.
-Most of it goes not into the products (about 0.6 of 3.7 processor seconds a block of 20,000 rows,
-16 probes) but into the top-k of each row, sorting of pairs and the traffic of values between the two.
+time, is NOT reached. Most of it goes not into the products (about 0.6 of 3.7 processor seconds a block of 20,000 rows, 16
+probes) but into the top-k of each row, sorting of pairs and the traffic of values between the two. All was measured
+without `within.balance`.
 """
 
 import argparse

@@ -159,11 +159,11 @@ def balanced(
 
     l_i = mean of the first `count` s_ij - mean over rows of the same; 0 for rows without candidates.
     Choice: our reading of BMIL's balanced neighbours. BMIL balances the two modalities inside the neighbour
-    sets of a Jaccard distance; here candidates are of the other modality alone, and what is left of the idea
-    is that every row should look equally near across the gap. The form is that of CSLS, cross-domain local
+    sets of a Jaccard distance; here a row's candidates are of one modality, and what is left of the idea is
+    that every row should look equally near to the others. The form is that of CSLS, cross-domain local
     scaling; the mean is added back so that relative thresholds keep their meaning.
-    Choice: the entries of the table change places, and none comes in that s alone left out: all candidates would have
-    to be searched a second time, and the rules read no more than the head of the table.
+    Choice: the entries of the table change places, and none comes in that s alone left out, for which all candidates
+    would have to be searched a second time.
 
     Args:
       neighbours: table [P, M] of the candidates, best first.

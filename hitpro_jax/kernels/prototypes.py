@@ -21,9 +21,7 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
     [[0.6 0.8]
      [0.  0. ]]
     """
-    x = x.astype(jnp.float32)
-    square = jnp.sum(x * x, axis=axis, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # inside: sqrt has no slope at 0
+    return x.astype(jnp.float32) * _inverse_length(x, axis)
 
 
 def apart(features: jax.Array, centre: jax.Array) -> jax.Array:
@@ -105,11 +103,17 @@ def halves_alike(parts: jax.Array, part_mask: jax.Array, centre: jax.Array) -> j
     >>> [f"{halves_alike(parts, jnp.array([True, there]), jnp.zeros(2)):.2f}" for there in (True, False)]
     ['0.80', 'nan']
     """
-    square = jnp.sum(jnp.square(parts.astype(jnp.float32)), axis=1)
-    length = jnp.where(part_mask, jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0)), 0.0)
+    scale = jnp.where(part_mask, _inverse_length(parts, -1)[:, 0], 0.0)
     later = jnp.arange(parts.shape[0]) >= parts.shape[0] // 2
     # as a product: unit parts of all tracklets would be one more array of their size
-    halves = jnp.matmul(jnp.stack([~later, later]) * length, parts, precision=jax.lax.Precision.HIGHEST)
+    halves = jnp.matmul(jnp.stack([~later, later]) * scale, parts, precision=jax.lax.Precision.HIGHEST)
     first, second = apart(unit(halves), centre)
     both = jnp.any(part_mask & ~later) & jnp.any(part_mask & later)
     return jnp.where(both, jnp.sum(first * second), jnp.nan)
+
+
+def _inverse_length(x: jax.Array, axis: int) -> jax.Array:
+    """1 / ||x|| with the axis kept, 1 for vectors shorter than 1e-12."""
+    x = x.astype(jnp.float32)
+    square = jnp.sum(x * x, axis=axis, keepdims=True)
+    return jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # inside: sqrt has no slope at 0

@@ -74,7 +74,7 @@ class HiTPro:
         progress: share of the training that is done, [] float32; it moves the thresholds from strict to loose.
         """
         aggregate = partial(aggregate_parts, mode=self.prototypes["mode"], temperature=self.prototypes["temperature"])
-        bank, reliability = self._split(aggregate, self._rows, self._rows)(parts, part_mask)
+        bank, reliability = each_part(aggregate, (parts, part_mask), mesh=self.mesh)
         size = bank.shape[0]
         empty = self.empty(size, bank.shape[1])
         rules = _rules(self.within, progress, reliability)

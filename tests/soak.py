@@ -4,8 +4,9 @@
   python -m tests.soak --kills=20 --processes=2 --seed=1
 
 SIGKILL comes after a random part of the time that an undisturbed run takes from its first line on: while it compiles,
-refreshes, steps, saves or scores. Then the same command runs again, until it ends before its kill; its arrays, metrics and result
-must equal the undisturbed run's to the bit, and the next run begins. Not a test: it takes about half a minute a kill.
+refreshes, steps, saves or scores. Then the same command runs again, until it ends before its kill; its arrays, metrics
+and result must equal the undisturbed run's to the bit, and the next run begins. Not a test: it takes about half a
+minute a kill.
 """
 
 import collections

@@ -29,8 +29,8 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(workdir: Path, other: Path):
-    """The same positives; losses and figures to 0.1 %, arrays to 0.5 % of their largest entry; in norm, each part of the
-    state to 0.01 % and the running gradients to 3 %.
+    """The same positives; losses and figures to 0.1 %, arrays to 0.5 % of their largest entry; in norm, each part of
+    the state to 0.01 % and the running gradients to 3 %.
 
     Sums are taken in another order, which can turn a ReLU over. Without a turn (2 devices beside 8) all agrees to
     0.003 %. One was seen to move the running gradients by 1 % of their norm and a bias, which began at 0, by 2.5 % of

@@ -1,7 +1,7 @@
 """k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines stand: blocks and sparse sets.
 
-P prototypes, D features. A row's k-reciprocal encoding is a sparse set of rows with weights that sum to 1, held in tables
-[P, M]; distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
+P prototypes, D features. A row's k-reciprocal encoding is a sparse set of rows with weights that sum to 1, held in
+tables [P, M]; distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
 """
 
 import math
@@ -30,8 +30,8 @@ def k_reciprocal_encoding(
     With N(i, k) the k nearest rows of i, i itself among them, R(i, k) = {j in N(i, k): i in N(j, k)}:
       R*(i) = R(i, k1) + all R(c, h) of c in R(i, k1) of which more than 2/3 lie in R(i, k1);
       v_i = softmax over j in R*(i) of -||p_i - p_j||^2;   V_i = mean of v_j over j in N(i, k2).
-    h is k1 / 2, rounded, plus one: the released code of the field (Cluster Contrast, ADCA, PGM) counts i itself among the
-    k1 but not among the k1 / 2, and its numbers are the goldens.
+    h is k1 / 2, rounded, plus one: the released code of the field (Cluster Contrast, ADCA, PGM) counts i itself among
+    the k1 but not among the k1 / 2, and its numbers are the goldens.
 
     Args:
       prototypes: [P, D] float32 unit rows, P at least 1.

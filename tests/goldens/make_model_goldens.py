@@ -4,8 +4,8 @@
 
 Made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31, transformers 5.23.0 and open_clip_torch 3.3.0 on a CPU. Each
 file holds `features`, one row per frame of `public_weights.frames`: GeM (p = 3) of the last maps for the ResNets (last
-stride 1), the normalised class token for the ViTs, their positions resized by torch (bicubic); and `early`, the mean over places
-after the first stage or block.
+stride 1), the normalised class token for the ViTs, their positions resized by torch (bicubic); and `early`, the mean
+over places after the first stage or block.
 """
 
 from pathlib import Path

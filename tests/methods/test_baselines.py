@@ -104,7 +104,7 @@ def test_positives_are_members_of_the_cluster():
             some += len(wanted)
         assert some > 5
     weight = memory.within.weight.sum(1)
-    assert set(weight.round(5)) == {0.0, 1.0} and not memory.across.weight.any()  # told, but no partner is drawn from it
+    assert set(weight.round(5)) == {0.0, 1.0} and not memory.across.weight.any()  # told, but not drawn from
 
 
 def test_cap_splits_clusters_by_camera():
@@ -206,7 +206,7 @@ def test_loss_and_its_gradient_equal_naive(name, progress):
     assert float(found) == pytest.approx(expected(problem.features), rel=1e-4) and found > 0.1
     np.testing.assert_allclose(slope, gradient(expected, problem.features.copy()), atol=2e-4)
     assert not slope[tracklet < 0].any()
-    assert slope[(tracklet >= 0) & (memory.target[tracklet] < 0)].any() == (name == "sdcl")  # outliers learn there alone
+    assert slope[(tracklet >= 0) & (memory.target[tracklet] < 0)].any() == (name == "sdcl")  # outliers learn there
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -81,8 +81,9 @@ def train(config: ConfigDict, writer: Writer) -> dict:
           Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer):
         meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
         state, step = restore(checkpointer, state, trainer, meta)
-        writer.config(record)
-        writer.environment(sys.argv)
+        if step < last:  # a finished run keeps the word of what trained it
+            writer.config(record)
+            writer.environment(sys.argv)
         result, fresh = None, step < 0  # fresh: this step's evaluation, refresh and save are still to be done
         step = max(step, 0)
         while True:

@@ -58,9 +58,10 @@ def test_run_leaves_metrics_and_result(finished):
 
 def test_finished_run_is_only_reported_again(finished, world):
     workdir, result = finished
-    before = (workdir / "metrics.jsonl").read_text()
+    (workdir / "env.json").write_text('{"git": "the commit that trained"}')
+    before = {name: (workdir / name).read_text() for name in ("metrics.jsonl", "config.json", "env.json")}
     assert run(tiny_config(world), workdir) == result
-    assert (workdir / "metrics.jsonl").read_text() == before
+    assert before == {name: (workdir / name).read_text() for name in before}
 
 
 def test_other_config_is_refused(finished, world):

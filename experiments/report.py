@@ -3,6 +3,7 @@
   python -m experiments.report            # rewrite README.md
 """
 
+import collections
 import json
 from pathlib import Path
 
@@ -20,7 +21,8 @@ SWEEPS = {("synthetic", "levels"): "HiTPro, its stages and levels",
 
 def render() -> str:
     """The tables as Markdown; a file of results that is not there is said to be not yet run."""
-    sections = [_calibration(), *(_sweep(*names, title) for names, title in SWEEPS.items()), _comparison(), _ahead()]
+    sections = [_calibration(), *(_sweep(*names, title) for names, title in SWEEPS.items()), _comparison(), _ahead(),
+                _settings()]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
@@ -53,13 +55,18 @@ def _sweep(config: str, sweep: str, title: str) -> list[str]:
               f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
               f"(`{command}`):"), "",
              *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
+    return [*lines, "", _provenance(rows)]
+
+
+def _provenance(rows: list[dict]) -> str:
+    """How many runs, how long, on what, of which commits."""
     minutes = [row["minutes"] for row in rows if row["minutes"]]
     timed = f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included" \
         if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    return [*lines, "", (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); "
-                         f"commits {', '.join(commits)}.")]
+    return (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); "
+            f"commits {', '.join(commits)}.")
 
 
 def _comparison() -> list[str]:
@@ -97,6 +104,29 @@ def _ahead() -> list[str]:
                                          ours[row["seed"]], strict=True) if theirs > own]
     told = "; ".join(ahead) or "none of the unsupervised methods run so far"
     return [f"**Ahead of HiTPro**: {told}."] if rows else []
+
+
+def _settings() -> list[str]:
+    """Methods on harder worlds, and how many strangers HiTPro joins where people are seen in one modality alone."""
+    rows = _load("evidence/settings.json")
+    command = "python -m experiments.sweep --config=configs/evidence.py --sweep=settings"
+    if not rows:
+        return [f"Harder worlds: not yet run (`{command}`)."]
+    scores = collections.defaultdict(dict)
+    for row in rows:
+        name, preset = row["variant"].split(", ")
+        scores[name, preset][row["seed"]] = np.mean(records.scores(row))
+        scores["frozen", preset][row["seed"]] = np.mean(list(row["frozen"].values()))  # any run's first evaluation
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
+    lines = [f"Harder worlds, mean of both directions' mAP in %, data seeds {seeds} (`{command}`):", "",
+             "| | " + " | ".join(sweeps.SETTINGS) + " |", "|---" * (len(sweeps.SETTINGS) + 1) + "|"]
+    for name, _ in sweeps.baselines():
+        worlds = [list(scores[name, preset].values()) for preset in sweeps.SETTINGS]
+        lines.append("| ".join([f"| {name} ", *(f"{np.mean(w):.1f} " if w else "not yet run " for w in worlds)]) + "|")
+    alone = [row["last refresh"]["align/cross/false_any"] for row in rows if row["variant"] == "HiTPro, open_set"]
+    told = [(f"Of the tracklets of `open_set` whose person is seen in one modality alone, HiTPro gives "
+             f"{np.mean(alone):.2f} a positive of the other one at its last refresh.")] if alone else []
+    return [*lines, "", _provenance(rows), *told]
 
 
 def insert(text: str) -> str:

@@ -21,23 +21,24 @@ def test_readme_equals_the_result_files():
 
 def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert report.render().count("not yet run") == 4
+    assert report.render().count("not yet run") == 5
 
 
 def row(variant, seed, mean):
     return {"variant": variant, "seed": seed, "result": {key: {"mAP": mean} for key in ("i2v", "v2i")},
             "frozen": {"i2v": 1.0, "v2i": 1.0}, "minutes": 2.0, "commit": "abc", "devices": {"cpu": 1}, "cores": 2,
-            "last refresh": {"align/cross/precision": 0.5, "align/cross/recall_any": 0.25}}
+            "last refresh": {f"align/cross/{name}": value for name, value in (
+                ("precision", 0.5), ("recall_any", 0.25), ("false_any", 0.125))}}
 
 
 @pytest.fixture
 def rendered(tmp_path, monkeypatch):
-    """What the report says of rows of the sweep `baselines`."""
+    """What the report says of rows of a sweep of `configs/evidence.py`."""
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     (tmp_path / "evidence").mkdir()
 
-    def render(rows):
-        (tmp_path / "evidence" / "baselines.json").write_text(json.dumps(rows))
+    def render(rows, sweep="baselines"):
+        (tmp_path / "evidence" / f"{sweep}.json").write_text(json.dumps(rows))
         return report.render()
 
     return render
@@ -64,6 +65,16 @@ def test_the_comparison_is_paired_over_worlds(rendered):
     assert "ahead of all of them on 1 of 2." in text and "75 % of the way" in text
     assert "0.50 of its cross-modality positives are right, and 0.25" in text
     assert "adca on seed 0" in rendered([*rows, row("adca", 0, 99.0)])
+
+
+def test_harder_worlds_stand_side_by_side(rendered):
+    rows = [row("HiTPro, cameras", 0, 40.0), row("HiTPro, cameras", 1, 50.0), row("cap, open_set", 0, 30.0),
+            row("HiTPro, open_set", 0, 35.0)]
+    text = rendered(rows, "settings")
+    assert "| HiTPro | 45.0 | not yet run | not yet run | 35.0 |" in text
+    assert "| frozen | 1.0 | not yet run | not yet run | 1.0 |" in text
+    assert "seen in one modality alone, HiTPro gives 0.12 a positive" in text
+    assert "one modality alone" not in rendered(rows[:3], "settings")
 
 
 @pytest.mark.parametrize("base", [synthetic, vcm])

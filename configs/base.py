@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
     config.prototypes = prototypes = ConfigDict()  # ICTP
     prototypes.parts = 4  # S sub-tracklets
     prototypes.clip_length = 6  # L frames of each
-    prototypes.batch_size = 32  # clips embedded at once
+    prototypes.batch_size = 32  # clips embedded at once; a multiple of the devices, or the next one is taken
     prototypes.mode = "uniform"  # uniform | consistency
     prototypes.temperature = 0.1  # of `consistency`
     prototypes.momentum = 0.9  # weight of the old value
@@ -152,7 +152,7 @@ def get_config() -> ConfigDict:
     train.steps_per_epoch = 300
     train.eval_every = 5  # epochs; the last one is always evaluated
     train.save_every = 1  # epochs
-    train.save_steps = 0  # and every so many steps within an epoch; 0: only at its start
+    train.save_steps = 0  # and every so many steps; 0: only at the start of an epoch
     train.log_every = 10  # steps
 
     config.eval = ConfigDict()

@@ -73,6 +73,7 @@ class Checkpointer:
     ):
         logging.set_verbosity(logging.FATAL)  # Orbax tells of every step it takes; what matters reaches `say`
         self._directory, self._config, self._ignore, self._say = Path(directory).absolute(), config, ignore, say
+        self._damaged = set()  # steps
         self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
             cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only,
@@ -109,8 +110,8 @@ class Checkpointer:
     def save(self, step: int, state: chex.ArrayTree, meta: Mapping | None = None):
         """Writes a checkpoint in the background; `state` may be donated as soon as this returns.
 
-        Checkpoints at `step` or later are removed first: they are damaged ones that `restore_latest` went
-        past, or belong to a past that this run has left.
+        Checkpoints that `restore_latest` found damaged are removed first, so that they count as none of those kept,
+        and those at `step` or later, which belong to a past that this run has left.
 
         Args:
           step: number of the checkpoint, >= 0.
@@ -123,7 +124,7 @@ class Checkpointer:
         leaves = _leaves(state)
         self.wait()
         for stale in self.steps():
-            if stale >= step:
+            if stale >= step or stale in self._damaged:
                 self._manager.delete(stale)
         record = json.dumps({
             "config": self._config, "meta": dict(meta or {}), "leaves": {k: _describe(x) for k, x in leaves.items()},
@@ -162,6 +163,7 @@ class Checkpointer:
                 _, problem = _attempt(_verify, state, record["crc32"])
             if not problem:
                 return state, record["meta"], step
+            self._damaged.add(step)
             self._say(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
         if steps:
             raise ValueError(f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
@@ -197,7 +199,8 @@ class Checkpointer:
         if differing := config_differences(saved, wanted):
             raise ValueError(f"checkpoint {where} holds other arrays than this run's state "
                              f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
-                             "use the model and optimiser it was saved with")
+                             "use the model and optimiser it was saved with, on a number of devices that "
+                             "docs/pods.md allows")
 
     def _read_state(self, step: int, abstract_state: chex.ArrayTree) -> chex.ArrayTree:
         wanted = _leaves(abstract_state)

@@ -5,10 +5,15 @@ import glob
 import importlib.util
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
+
+GRACE = 3.0  # seconds in which the others may tell the same error in their own words
 
 
 class Preempted(Exception):
@@ -34,9 +39,24 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
     if any(given) and not all(given):
         raise ValueError("--coordinator, --processes and --process belong together: give all three, or none")
     if coordinator:
-        jax.distributed.initialize(coordinator, processes, process)
+        # nothing else is detected: within Slurm JAX would give each process a single GPU of its node
+        jax.distributed.initialize(coordinator, processes, process, cluster_detection_method="deactivate")
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or _on_tpu_vm():
         jax.distributed.initialize()
+
+
+def fail() -> NoReturn:
+    """Ends this process with exit code 1, and with it the others of the run.
+
+    Python's own way out would wait for the others at JAX's shutdown barrier for minutes, while they wait for this one
+    in a collective. They notice that it is gone, as they notice a killed one.
+    """
+    if jax.process_count() > 1:
+        time.sleep(GRACE)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.exit(1)
 
 
 def _on_tpu_vm() -> bool:

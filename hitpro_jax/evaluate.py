@@ -20,7 +20,7 @@ from hitpro_jax.distributed import first_process_first
 from hitpro_jax.embedding import CountingUnreadable, Embed, embed_all, make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.scoring import score
-from hitpro_jax.sharding import make_mesh, replicated
+from hitpro_jax.sharding import make_mesh, pad_rows, replicated
 from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
@@ -124,8 +124,9 @@ def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], re
       ValueError: a tracklet has no frame that could be read: it has no feature, and must not be ranked.
     """
     batches = CountingUnreadable(pipeline.test_clips(
-        reader, tracklets, clip_length=options.frames, batch_size=options.batch_size, frames=choose_frames,
-        process_index=jax.process_index(), process_count=jax.process_count(), num_workers=num_workers))
+        reader, tracklets, clip_length=options.frames, batch_size=pad_rows(options.batch_size, mesh),
+        frames=choose_frames, process_index=jax.process_index(), process_count=jax.process_count(),
+        num_workers=num_workers))
     features, seen = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
         features, seen = (each[:len(tracklets)] for each in multihost_utils.process_allgather((features, seen),

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
             writer.say(str(stop))
         except (ValueError, OSError, FloatingPointError) as error:
             writer.error(error)
-            sys.exit(1)
+            distributed.fail()
         except KeyboardInterrupt:
             writer.say("interrupted; the same command goes on from the last checkpoint, if there is one")
             sys.exit(130)

@@ -9,6 +9,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
+PASSED = 4096  # rows of a process that pass from host to host at once
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -56,11 +57,19 @@ def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.A
 
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """The whole arrays of `tree` in host memory, on every process."""
+    """The whole arrays of `tree` in host memory, on every process.
+
+    Arrays cut by rows pass `PASSED` rows of every process at a time, so that no device ever holds a whole bank.
+    """
     def whole(array: jax.Array) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
             return np.asarray(array)
-        return multihost_utils.process_allgather(array, tiled=True)
+        if tuple(array.sharding.spec)[:1] != (AXIS,):  # parameters may be cut along any axis
+            return multihost_utils.process_allgather(array, tiled=True)
+        mine = local_rows(array)
+        passed = [multihost_utils.process_allgather(mine[start:start + PASSED])
+                  for start in range(0, len(mine) or 1, PASSED)]
+        return np.concatenate(passed, axis=1).reshape(array.shape)
 
     return jax.tree.map(whole, tree)
 

@@ -28,9 +28,9 @@ from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
 from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
-# Fields in which a run may differ from the checkpoint that it continues, because they change no number.
-FREE = ("data.root", "data.cache", "data.packed", "data.num_workers", "data.jobs", "train.log_every",
-        "train.save_every", "train.save_steps")
+# Fields in which a run may differ from the checkpoint that it continues: they change no number, but for rounding.
+FREE = ("data.root", "data.cache", "data.packed", "data.num_workers", "data.jobs", "mesh.cut_parameters",
+        "train.log_every", "train.save_every", "train.save_steps")
 BANK_BLOCK = 256  # rows
 
 
@@ -94,7 +94,7 @@ def train(config: ConfigDict, writer: Writer) -> dict:
             if fresh and step < last:
                 state = refresh(trainer, state, observe, step)
             leave = preemption.asked and step < last
-            if fresh and (leave or step == last or due(epoch, config.train.save_every)):
+            if fresh and (leave or step == last or save_due(config, step)):
                 checkpointer.save(step, state, meta)
             if leave:
                 raise Preempted(step)
@@ -155,6 +155,17 @@ def refuse_zeros(config: ConfigDict) -> None:
 def due(count: int, every: int) -> bool:
     """Whether something that happens every so often is due; 0 means never."""
     return every > 0 and count % every == 0
+
+
+def save_due(config: ConfigDict, step: int) -> bool:
+    """Whether `train.save_every` epochs or `train.save_steps` steps end with `step`.
+
+    >>> train = {"steps_per_epoch": 4, "save_every": 2, "save_steps": 3}
+    >>> [step for step in range(14) if save_due(ConfigDict({"train": train}), step)]
+    [0, 3, 6, 8, 9, 12]
+    """
+    epoch, within = divmod(step, config.train.steps_per_epoch)
+    return within == 0 and due(epoch, config.train.save_every) or step > 0 and due(step, config.train.save_steps)
 
 
 def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
@@ -239,8 +250,9 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
     options = trainer.config.prototypes
     batches = CountingUnreadable(pipeline.part_clips(
         trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
-        batch_size=options.batch_size, rows=len(trainer.data.group.valid), process_index=jax.process_index(),
-        process_count=jax.process_count(), num_workers=trainer.config.data.num_workers))
+        batch_size=pad_rows(options.batch_size, trainer.mesh), rows=len(trainer.data.group.valid),
+        process_index=jax.process_index(), process_count=jax.process_count(),
+        num_workers=trainer.config.data.num_workers))
     with trainer.writer.waiting("embedding all tracklets and mining") as wait:
         embed = wait.counting(trainer.steps.embed, len(trainer.data.tracklets) * options.parts)
         parts, mask = embed_all(embed, state.variables, batches, len(trainer.data.group.valid), options.parts,
@@ -284,7 +296,7 @@ def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, pre
         pending = step, metrics
         asked = preemption.reached(step)
         within = step % options.steps_per_epoch  # at its end evaluation and refresh come before the save
-        if within and (asked or due(step, options.save_steps)):
+        if within and (asked or save_due(trainer.config, step)):
             log_step(trainer, *pending)
             pending = None
             save(step, state)

@@ -11,7 +11,8 @@ def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):
     with Writer(tmp_path) as writer:
         figures = check(tiny_config(world), writer)
     assert figures["devices"] == jax.device_count() and figures["parameters"] > 500_000
-    assert all(figures[f"{name} {kind}"] > 0 for name in ("step", "refresh") for kind in ("GFLOP", "temporaries MiB"))
+    assert all(figures[name] > 0 for name in ("step GFLOP", "step temporaries MiB", "refresh temporaries MiB"))
+    assert "refresh GFLOP" not in figures  # XLA counts the body of a loop once, and a refresh is made of loops
     assert figures["steps/s"] > 0 and figures["clips/s"] == 8 * figures["steps/s"] and figures["refresh seconds"] > 0
     # one device has nobody to talk to
     assert not any(name.endswith(("gathers", "reduces", "permutes")) for name in figures)

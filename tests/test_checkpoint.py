@@ -107,6 +107,16 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
     assert len(said) == 1 and f"checkpoint {tmp_path}/2 is damaged" in said[0] and "\n" not in said[0]
 
 
+def test_a_damaged_checkpoint_counts_as_none_of_those_kept(tmp_path):
+    save(tmp_path, 1, 2)
+    flip_a_byte(data_file(tmp_path, 2))
+    with checkpoint.Checkpointer(tmp_path, say=lambda _: None) as checkpoints:
+        checkpoints.restore_latest(target())
+        checkpoints.save(3, state_of(3))
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 3]
+
+
 def test_altered_record_is_damage(tmp_path):
     save(tmp_path, 1, 2)
     record = tmp_path / "2/record/metadata"
@@ -228,6 +238,8 @@ def main(argv):
         for shard in array.addressable_shards:
             np.testing.assert_array_equal(shard.data, host[name][shard.index])
     assert state["kernel"].addressable_data(0).size == 256 * 512 // mesh.size
+    sharding.PASSED = 3  # rows: two and two thirds of the bank's part of one of two processes
+    jax.tree.map(np.testing.assert_array_equal, sharding.fetch(state), host)
 
 app.run(main)
 """

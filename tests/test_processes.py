@@ -1,10 +1,14 @@
 """Several real processes, joined by JAX's own runtime, and several devices, against one; and what ends processes."""
 
+import fcntl
 import functools
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.runs import EPOCHS, STEPS, Run, checksums, finish, lines, logged, torn
+from tests.runs import EPOCHS, REPO, STEPS, Run, checksums, finish, free_port, lines, logged, torn
 
 # Adam's first steps are signs: they blow rounding up. 16 clips a step: two for each of 8 devices.
 PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002, "batch.tracklets_per_modality": 4}
@@ -85,7 +89,9 @@ def test_processes_and_devices_change_nothing(whole, processes, devices):
 
 
 def test_parameters_cut_over_devices_change_nothing(whole, world, tmp_path):
-    finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN, **{"mesh.cut_parameters": True})
+    # six clips become eight, as four devices need
+    finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN,
+           **{"mesh.cut_parameters": True, "prototypes.batch_size": 6})
     assert_same_run(tmp_path / "run", whole(1, 4))
 
 
@@ -100,7 +106,7 @@ def test_a_run_on_eight_devices_goes_on_with_others(whole, world, tmp_path, proc
 
 def test_evaluation_on_two_processes_gives_the_result_of_one(whole, world, tmp_path):
     shutil.copytree(whole(1, 4), tmp_path / "run")
-    finish(world, tmp_path / "run", "--mode=eval", processes=2, devices=2, **PLAIN)
+    finish(world, tmp_path / "run", "--mode=eval", processes=2, devices=2, **PLAIN, **{"eval.batch_size": 6})
     again = json.loads((tmp_path / "run" / "eval" / f"{STEPS * EPOCHS}.json").read_text())
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert again.keys() == result.keys()
@@ -115,6 +121,26 @@ def test_unreadable_frames_of_all_processes_are_counted(whole, world, tmp_path):
     finish(root, tmp_path / "run", "--mode=eval", processes=2, devices=2, **PLAIN, **{"data.allow_missing": True})
     result = json.loads((tmp_path / "run" / "eval" / f"{STEPS * EPOCHS}.json").read_text())
     assert result["setting"].endswith(", NOT the published rows: 2 frames unreadable")
+
+
+def test_an_error_of_one_process_ends_all(world, tmp_path):
+    """Process 0 alone finds the workdir taken; the other is on its way into a collective, and would wait there."""
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / ".lock", "w") as lock, Run(world, tmp_path / "run", processes=2, **PLAIN) as command:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert command.processes[0].wait(timeout=240) == 1 and command.processes[1].wait(timeout=240) != 0
+        assert f"another process is training in {tmp_path / 'run'}" in command.told()
+
+
+def test_a_process_given_by_flags_takes_all_devices_that_it_sees():
+    """Within Slurm too, where JAX by itself gives each process one GPU of its node."""
+    slurm = {"JOB_ID": "7", "STEP_NODELIST": "node1", "NTASKS": "1", "PROCID": "0", "LOCALID": "3"}
+    script = ("import jax; from hitpro_jax import distributed; "
+              f"distributed.start('127.0.0.1:{free_port()}', 1, 0); "
+              "print(jax.config.values['jax_cuda_visible_devices'])")
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=REPO,
+                          env=os.environ | {f"SLURM_{name}": value for name, value in slurm.items()})
+    assert done.stdout.split()[-1] == "all", done
 
 
 def stop(world: str, workdir: Path, moment, **options) -> int:

@@ -29,8 +29,9 @@ STEPS = 3  # that are timed
 def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
     """Runs what a training run starts with, and tells what it costs; nothing is saved.
 
-    One batch is read, the step is compiled and run on it a few times, and a bank of the run's full size is mined;
-    Choice: of random features, as embedding the whole set is what takes long and what the clips/s already tell.
+    One batch is read, the step is compiled and run on it a few times; one batch of a refresh is embedded, and a bank of
+    the run's full size is mined. Choice: of random features, as embedding the whole set is what takes long and what the
+    clips/s already tell.
 
     Returns:
       The figures that were told, by name; bytes are those of one device.
@@ -59,10 +60,24 @@ def check(config: ConfigDict, writer: Writer) -> dict[str, float]:
     figures["steps/s"] = STEPS / (time.monotonic() - start)
     figures["clips/s"] = figures["steps/s"] * len(clips["tracklet"])
 
+    figures |= embedding_costs(trainer, state)
     if hasattr(steps.refresh, "lower"):  # a refresh that works on the host has no cost to read off
         figures |= refresh_costs(trainer, state)
     tell(figures, writer)
     return figures
+
+
+def embedding_costs(trainer: train.Trainer, state: TrainState) -> dict[str, float]:
+    """Cost and speed of embedding one batch of a refresh."""
+    batch = next(iter(train.part_batches(trainer)))
+    clips = to_global({name: batch[name] for name in ("frames", "mask")}, trainer.mesh)
+    words = state.variables, clips["frames"], clips["mask"], layout_of(batch["modality"])
+    with trainer.writer.waiting("compiling the embedding"):
+        figures = costs(trainer.steps.embed.lower(*words).compile(), "embedding")
+        jax.block_until_ready(trainer.steps.embed(*words))
+    start = time.monotonic()
+    jax.block_until_ready(trainer.steps.embed(*words))
+    return figures | {"embedding clips/s": len(clips["frames"]) / (time.monotonic() - start)}
 
 
 def refresh_costs(trainer: train.Trainer, state: TrainState) -> dict[str, float]:

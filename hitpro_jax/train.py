@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -245,14 +245,19 @@ def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer, met
     return restored[0], step
 
 
-def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainState:
-    """Embeds every training tracklet, builds prototypes and mines positives; logs what was found."""
+def part_batches(trainer: Trainer) -> Iterator[pipeline.Batch]:
+    """This process's clips of a refresh, `prototypes.batch_size` of all at once, rounded up to suit the devices."""
     options = trainer.config.prototypes
-    batches = CountingUnreadable(pipeline.part_clips(
+    return pipeline.part_clips(
         trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
         batch_size=pad_rows(options.batch_size, trainer.mesh), rows=len(trainer.data.group.valid),
         process_index=jax.process_index(), process_count=jax.process_count(),
-        num_workers=trainer.config.data.num_workers))
+        num_workers=trainer.config.data.num_workers)
+
+
+def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainState:
+    """Embeds every training tracklet, builds prototypes and mines positives; logs what was found."""
+    options, batches = trainer.config.prototypes, CountingUnreadable(part_batches(trainer))
     with trainer.writer.waiting("embedding all tracklets and mining") as wait:
         embed = wait.counting(trainer.steps.embed, len(trainer.data.tracklets) * options.parts)
         parts, mask = embed_all(embed, state.variables, batches, len(trainer.data.group.valid), options.parts,

@@ -13,6 +13,7 @@ def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):
     assert figures["devices"] == jax.device_count() and figures["parameters"] > 500_000
     assert all(figures[name] > 0 for name in ("step GFLOP", "step temporaries MiB", "refresh temporaries MiB"))
     assert "refresh GFLOP" not in figures  # XLA counts the body of a loop once, and a refresh is made of loops
+    assert figures["embedding clips/s"] > 0 and figures["embedding temporaries MiB"] > 0
     assert figures["steps/s"] > 0 and figures["clips/s"] == 8 * figures["steps/s"] and figures["refresh seconds"] > 0
     # one device has nobody to talk to
     assert not any(name.endswith(("gathers", "reduces", "permutes")) for name in figures)

@@ -99,7 +99,8 @@ def test_parameters_cut_over_devices_change_nothing(whole, world, tmp_path):
 def test_a_run_on_eight_devices_goes_on_with_others(whole, world, tmp_path, processes, devices):
     shutil.copytree(whole(1, 8), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / str(STEPS * EPOCHS))
-    told = finish(world, tmp_path / "run", processes=processes, devices=devices, **PLAIN)
+    told = finish(world, tmp_path / "run", processes=processes, devices=devices, **PLAIN,
+                  **{"mesh.cut_parameters": processes > 1})
     assert "going on from the checkpoint at step 6" in told and "warning" not in told  # all CRCs are right
     assert_same_run(tmp_path / "run", whole(1, 8))
 

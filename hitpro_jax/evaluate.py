@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from hitpro_jax.distributed import first_process_first
 from hitpro_jax.embedding import CountingUnreadable, Embed, embed_all, make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.scoring import score
-from hitpro_jax.sharding import make_mesh, pad_rows, replicated
+from hitpro_jax.sharding import gather_rows, make_mesh, pad_rows, replicated
 from hitpro_jax.types import TrainState
 from hitpro_jax.writers import Writer
 
@@ -129,8 +128,7 @@ def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], re
         num_workers=num_workers))
     features, seen = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
-        features, seen = (each[:len(tracklets)] for each in multihost_utils.process_allgather((features, seen),
-                                                                                              tiled=True))
+        features, seen = (gather_rows(each)[:len(tracklets)] for each in (features, seen))
     if not seen.all():
         first = tracklets[int(np.argmin(seen))].frames[0]
         raise ValueError(f"{(~seen).sum()} of {len(seen)} query or gallery tracklets have no frame that can be read, "

@@ -57,21 +57,25 @@ def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.A
 
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """The whole arrays of `tree` in host memory, on every process.
-
-    Arrays cut by rows pass `PASSED` rows of every process at a time, so that no device ever holds a whole bank.
-    """
+    """The whole arrays of `tree` in host memory, on every process."""
     def whole(array: jax.Array) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
             return np.asarray(array)
         if tuple(array.sharding.spec)[:1] != (AXIS,):  # parameters may be cut along any axis
             return multihost_utils.process_allgather(array, tiled=True)
-        mine = local_rows(array)
-        passed = [multihost_utils.process_allgather(mine[start:start + PASSED])
-                  for start in range(0, len(mine) or 1, PASSED)]
-        return np.concatenate(passed, axis=1).reshape(array.shape)
+        return gather_rows(local_rows(array))
 
     return jax.tree.map(whole, tree)
+
+
+def gather_rows(mine: np.ndarray) -> np.ndarray:
+    """The rows of all processes, which have equally many, in host memory on every process.
+
+    `PASSED` rows of each pass at a time, so that no device ever holds a whole bank.
+    """
+    passed = [multihost_utils.process_allgather(mine[start:start + PASSED])
+              for start in range(0, len(mine) or 1, PASSED)]
+    return np.concatenate(np.concatenate(passed, axis=1))
 
 
 def local_rows(array: jax.Array) -> np.ndarray:

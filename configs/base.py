@@ -144,6 +144,7 @@ def get_config() -> ConfigDict:
     optim.backbone_rate = 1.0  # share of the rate that the backbone gets; 0 freezes it
     optim.weight_decay = 5e-4
     optim.schedule = "steps"  # constant | cosine | steps
+    optim.adapt_steps = 0  # steps at rate 0 before the warm-up: BatchNorm's statistics move to the data first
     optim.warmup_steps = 3000
     optim.clip_norm = 0.0  # 0: off
 

@@ -109,6 +109,7 @@ def schedule() -> Variants:
     yield "all levels from the start", {"loss.within_begin": 0.0, "loss.across_begin": 0.0, "loss.ramp": 0.0}
     yield "later", {"loss.within_begin": 0.3, "loss.across_begin": 0.5}
     yield "level 1 fades", {"loss.intra_end": 0.0}
+    yield "BatchNorm adapts first", {"optim.adapt_steps": 40}
 
 
 def encoder() -> Variants:

@@ -12,11 +12,11 @@ UNDECAYED = ("bias", "scale")  # last key of a parameter's path: biases and norm
 
 
 def make_schedule(
-    learning_rate: float, *, schedule: str = "constant", warmup_steps: int = 0, total_steps: int
+    learning_rate: float, *, schedule: str = "constant", adapt_steps: int = 0, warmup_steps: int = 0, total_steps: int
 ) -> optax.Schedule:
     """Learning rate of a step: a linear warm-up, times a decay.
 
-    lr(t) = learning_rate * min(1, (t + 1) / warmup_steps) * decay(t), where decay is 1 (`constant`),
+    lr(t) = learning_rate * clip((t + 1 - adapt_steps) / warmup_steps, 0, 1) * decay(t), where decay is 1 (`constant`),
     0.1 from 40 % and 0.01 from 80 % of `total_steps` on (`steps`, from CAP/ADCA), or half a cosine from 1 at
     the end of the warm-up to 0 at `total_steps` (`cosine`).
 
@@ -25,6 +25,9 @@ def make_schedule(
     Args:
       learning_rate: peak rate.
       schedule: "constant", "cosine" or "steps".
+      adapt_steps: steps at rate 0 before the warm-up, 0 for none. Choice: in them nothing but BatchNorm's statistics
+        and the method's memory move to the data (after AdaBN), since prototypes are made with the running statistics
+        and clips of a batch with its own, and training would begin by closing that gap.
       warmup_steps: steps of warm-up, 0 for none.
       total_steps: steps of the whole training, warm-up included.
 
@@ -45,12 +48,15 @@ def make_schedule(
         return 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
     decay = _choose({"constant": constant, "steps": steps, "cosine": cosine}, schedule, "schedule")
-    return lambda step: learning_rate * jnp.minimum(1, (step + 1) / max(warmup_steps, 1)) * decay(step)
+    def warm(step):
+        return jnp.clip((step + 1 - adapt_steps) / max(warmup_steps, 1), 0, 1)
+
+    return lambda step: learning_rate * warm(step) * decay(step)
 
 
 def make_optimiser(
     name: str = "adam", *, learning_rate: float, weight_decay: float = 0.0, schedule: str = "constant",
-    warmup_steps: int = 0, total_steps: int, clip_norm: float | None = None,
+    adapt_steps: int = 0, warmup_steps: int = 0, total_steps: int, clip_norm: float | None = None,
     groups: Mapping[str, float] | Iterable[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """Optimiser with warm-up, decay of the rate, gradient clipping and parameter groups.
@@ -64,7 +70,7 @@ def make_optimiser(
 
     Args:
       name: "adam", "adamw" or "sgd".
-      learning_rate, schedule, warmup_steps, total_steps: see `make_schedule`.
+      learning_rate, schedule, adapt_steps, warmup_steps, total_steps: see `make_schedule`.
       weight_decay: factor of the decay, 0 for none.
       clip_norm: largest global norm of the gradient of all trained parameters; None for no clipping.
       groups: pairs of a regular expression and a multiplier of the learning rate. The expression has to match
@@ -77,7 +83,8 @@ def make_optimiser(
     Raises:
       ValueError: if a name is unknown, or (in `init`) if an expression matches no parameter.
     """
-    rate = make_schedule(learning_rate, schedule=schedule, warmup_steps=warmup_steps, total_steps=total_steps)
+    rate = make_schedule(learning_rate, schedule=schedule, adapt_steps=adapt_steps, warmup_steps=warmup_steps,
+                         total_steps=total_steps)
     coupled = optax.add_decayed_weights(weight_decay)
     decoupled = optax.add_decayed_weights(weight_decay, mask=_decayed)
     rules = _choose({

@@ -211,8 +211,9 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh, say: Callable[[str],
     last = config.train.epochs * config.train.steps_per_epoch
     optimiser = optim.make_optimiser(
         config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
-        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=last,
-        clip_norm=config.optim.clip_norm or None, groups={"backbone/.*": config.optim.backbone_rate})
+        schedule=config.optim.schedule, adapt_steps=config.optim.adapt_steps, warmup_steps=config.optim.warmup_steps,
+        total_steps=last, clip_norm=config.optim.clip_norm or None,
+        groups={"backbone/.*": config.optim.backbone_rate})
     method = make_method(config, int(data.view.max()) + 1, mesh if mesh.size > 1 else None, labels)
     dim = variables["params"]["neck"]["scale"].shape[0]
     memory = method.empty(data.group.valid.shape[0], dim)

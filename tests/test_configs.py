@@ -147,7 +147,7 @@ def test_levels_of_the_loss_start_in_turn_and_thresholds_loosen(name):
     for stage in (config.within, config.across):
         assert stage.rho[0] > stage.rho[1] and stage.kappa[0] > stage.kappa[1]
         assert stage.reciprocity <= stage.neighbours
-    assert config.optim.warmup_steps < config.train.epochs * config.train.steps_per_epoch
+    assert config.optim.adapt_steps + config.optim.warmup_steps < config.train.epochs * config.train.steps_per_epoch
 
 
 def test_fields_free_to_change_exist():

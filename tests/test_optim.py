@@ -77,6 +77,13 @@ def test_constant_rate_after_warmup():
     np.testing.assert_allclose([rate(t) for t in range(6)], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
 
 
+def test_no_rate_before_batchnorm_has_adapted():
+    rate = optim.make_schedule(0.4, adapt_steps=2, warmup_steps=2, total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in range(6)], [0, 0, 0.2, 0.4, 0.4, 0.4], rtol=1e-6)
+    rate = optim.make_schedule(0.4, adapt_steps=2, total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in range(4)], [0, 0, 0.4, 0.4], rtol=1e-6)
+
+
 def test_steps_fall_at_40_and_80_percent():
     rate = optim.make_schedule(1.0, schedule="steps", total_steps=10)
     np.testing.assert_allclose([rate(t) for t in range(11)], [1] * 4 + [0.1] * 4 + [0.01] * 3, rtol=1e-6)

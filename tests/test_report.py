@@ -71,14 +71,17 @@ def test_harder_worlds_stand_side_by_side(rendered):
     rows = [row("HiTPro, cameras", 0, 40.0), row("HiTPro, cameras", 1, 50.0), row("cap, open_set", 0, 30.0),
             row("HiTPro, open_set", 0, 35.0)]
     text = rendered(rows, "settings")
-    assert "| HiTPro | 45.0 | not yet run | not yet run | 35.0 |" in text
-    assert "| frozen | 1.0 | not yet run | not yet run | 1.0 |" in text
+    assert "| | cameras, seed 0 / 1 | contaminated | unbalanced | open_set, seed 0 |" in text
+    assert "| HiTPro | 40.0 / 50.0 | not yet run | not yet run | 35.0 |" in text
+    assert "| frozen | 1.0 / 1.0 | not yet run | not yet run | 1.0 |" in text
     assert "seen in one modality alone, HiTPro gives 0.12 a positive" in text
     assert "**Ahead of HiTPro** there: none of those run." in text and "chosen on data seed 0" not in text
     text = rendered([*rows, row(sweeps.STRICTER, 0, 45.0)], "settings")  # a variant of ours is no rival
     assert "chosen on data seed 0, 0.12, at 45.0 mAP" in text and "there: none of those run." in text
     text = rendered([*rows[:3], row("pgm, cameras", 0, 46.0), row("pgm, cameras", 1, 46.0)], "settings")
     assert "**Ahead of HiTPro** there: pgm on cameras (46.0 to 45.0)." in text and "modality alone" not in text
+    text = rendered([*rows, row("pgm, cameras", 1, 46.0)], "settings")  # ahead of the mean, not on its own world
+    assert "| pgm | - / 46.0 |" in text and "there: none of those run." in text
 
 
 @pytest.mark.parametrize("base", [synthetic, vcm])

@@ -119,6 +119,7 @@ def get_config() -> ConfigDict:
     config.adca.aggregation = 0.1  # weight of the own centre
     config.pgm = ConfigDict()
     config.pgm.begin = 0.5
+    config.pgm.momentum = 0.2  # instead of that of `clusters`
     config.pgm.weight = 0.25  # of the cross contrast
     config.cap = cap = ConfigDict()  # the first four instead of those of `clusters`
     cap.k1 = 20
@@ -133,6 +134,7 @@ def get_config() -> ConfigDict:
     sdcl.within = 1.0  # weight of neighbours of the own modality
     sdcl.across = 0.5  # and of the other one
     sdcl.begin = 0.2  # share of training after which the latter begin
+    sdcl.instance_momentum = 0.9  # weight of the old value in the memory of instances
     config.supervised = ConfigDict()  # the upper bound
     config.supervised.temperature = 0.07
     config.supervised.margin = 0.2

@@ -1,6 +1,6 @@
 """Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them.
 
-The first variant of each is the config as it is, but for `components`, which ends there.
+The first variant of each is the config as it is, but for `components`, which ends there, and `adapted`.
 """
 
 from collections.abc import Iterator
@@ -127,6 +127,12 @@ def baselines() -> Variants:
         yield name, {"method.name": name}
 
 
+def adapted() -> Variants:
+    """The methods of `baselines` again, all after 40 steps in which BatchNorm's statistics alone move to the data."""
+    for name, overrides in baselines():
+        yield name, {**overrides, "optim.adapt_steps": 40}
+
+
 def settings() -> Variants:
     """Harder synthetic worlds: HiTPro, the frozen encoder and the baselines on each of them.
 
@@ -152,4 +158,4 @@ def _both(**fields) -> dict:
 
 SWEEPS = {sweep.__name__: sweep for sweep in (
     components, levels, additions, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule,
-    encoder, baselines, settings, seeds)}
+    encoder, baselines, adapted, settings, seeds)}

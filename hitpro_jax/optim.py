@@ -44,7 +44,8 @@ def make_schedule(
         return 0.1 ** sum(jnp.float32(step >= round(fraction * total_steps)) for fraction in (0.4, 0.8))
 
     def cosine(step):
-        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        begin = adapt_steps + warmup_steps
+        progress = (step - begin) / max(total_steps - begin, 1)
         return 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
     decay = _choose({"constant": constant, "steps": steps, "cosine": cosine}, schedule, "schedule")

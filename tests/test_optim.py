@@ -80,6 +80,8 @@ def test_constant_rate_after_warmup():
 def test_no_rate_before_batchnorm_has_adapted():
     rate = optim.make_schedule(0.4, adapt_steps=2, warmup_steps=2, total_steps=10)
     np.testing.assert_allclose([rate(t) for t in range(6)], [0, 0, 0.2, 0.4, 0.4, 0.4], rtol=1e-6)
+    rate = optim.make_schedule(2.0, schedule="cosine", adapt_steps=1, warmup_steps=1, total_steps=10)
+    np.testing.assert_allclose([rate(t) for t in (0, 1, 2, 6, 10)], [0, 2, 2, 1, 0], atol=1e-6)
     rate = optim.make_schedule(0.4, adapt_steps=2, total_steps=10)
     np.testing.assert_allclose([rate(t) for t in range(4)], [0, 0, 0.4, 0.4], rtol=1e-6)
 

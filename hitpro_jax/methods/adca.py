@@ -5,9 +5,10 @@ sample with a cosine of 0.5 or more is a vote for their two clusters; pairs of c
 first, each cluster once; matched centres are aggregated, 0.1 of the visible one and 0.9 of the infrared one.
 
 Differences, besides those of `methods/clusters.py`: both stages share one run of HiTPro's length, the second from
-`adca.begin` on, where the paper trains each for 50 epochs and starts the second from the best evaluation of the first,
-which is picked on the test set; aggregated centres are brought to unit length; ties of votes go to the pair of clusters
-with the most similar two samples. Random channel augmentation is that of the config.
+`adca.begin` on and at the rate that is left there, where the paper trains each for 50 epochs, the second at the full
+rate again and from the best evaluation of the first, which is picked on the test set; aggregated centres are brought to
+unit length; ties of votes go to the pair of clusters with the most similar two samples. Random channel augmentation is
+that of the config.
 """
 
 import numpy as np

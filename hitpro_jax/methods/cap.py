@@ -7,7 +7,7 @@ the proxies of the own cluster in all cameras share the target in equal parts, a
 0.07; proxies are updated with 0.2 as the weight of the old value.
 
 Differences, besides those of `methods/clusters.py`: there is no cross-modal part, as CAP is a method for one modality;
-clusters, cameras and negatives are those of the own modality.
+clusters, cameras and negatives are those of the own modality. Batches are not balanced over proxies.
 """
 
 import numpy as np

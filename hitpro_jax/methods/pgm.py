@@ -4,12 +4,13 @@ Followed: after the first stage (cluster contrast per modality), at every epoch 
 matched by the Hungarian method at cost 1 / exp(cosine of their centres); clusters of the larger side that are left are
 matched again, with all of the smaller side. A clip is also contrasted with the other modality's memory, where its class
 is the matched cluster: weight 0.25, visible clips in one epoch, infrared ones in the next; these clips move the other
-modality's centres too, as every call of the released memory does.
+modality's centres too, as every call of the released memory does. Centres keep 0.2 of their old value.
 
 Differences, besides those of `methods/clusters.py`: both stages share one run of HiTPro's length, the second from
-`pgm.begin` on, where the released code starts it from the best evaluation of the first; leftovers are matched again
-until none is left (the released code stops after one more round), whichever side is the larger one (there: visible
-alone); centres are moved by the mean clip, where the second stage of the released code takes the least similar one.
+`pgm.begin` on and at the rate that is left there, where the released code starts it from the best evaluation of the
+first and at the full rate again; leftovers are matched again until none is left (the released code stops after one
+more round), whichever side is the larger one (there: visible alone); centres are moved by the mean clip, where the
+second stage of the released code takes the least similar one.
 """
 
 import jax
@@ -24,7 +25,7 @@ from hitpro_jax.methods.clusters import ClusterContrast, ClusterMemory, of_clips
 
 
 class PGM(ClusterContrast):
-    """own: begin, weight."""
+    """own: begin, weight, and momentum in place of that of `clusters`."""
 
     def relate(self, memory: ClusterMemory, bank: np.ndarray, group: Group, progress: float):
         if progress < self.own["begin"]:

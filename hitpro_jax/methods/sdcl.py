@@ -4,12 +4,14 @@ Followed: besides the cluster memories, a memory of instances. The neighbours of
 cosine to its own memory exceeds 0.9 of the row's largest; a clip is drawn to them in a softmax over all instances, at
 tau 0.05 and divided by one more than their number. Within the modality (where the sample itself is the largest of its
 row) from the start, with weight 1; in the other modality from 20 % of training on (epoch 10 of 50), with weight 0.5,
-visible clips in one epoch, infrared ones in the next.
+visible clips in one epoch, infrared ones in the next. Instances keep 0.9 of their old value.
 
 Differences, besides those of `methods/clusters.py`: one feature a sample, where the paper keeps two, of shallow and of
 deep transformer layers, and takes the neighbours on which both agree; so there is none of the collaboration between
 them, and no last stage (epoch 30 of 50) that labels visible samples by infrared clusters and turns the neighbours'
-weights down. Both cross-modal directions have the same weight, where the released code gives the visible one a tenth.
+weights down. Clips move their instance as unit features, in the released code as they leave the neck, which counts them
+for more than a tenth. Both cross-modal directions have the same weight, where the released code gives the visible one a
+tenth.
 """
 
 from functools import partial
@@ -27,7 +29,7 @@ from hitpro_jax.methods.clusters import BLOCK, ClusterContrast, ClusterMemory
 
 
 class SDCL(ClusterContrast):
-    """own: begin, share, within, across."""
+    """own: begin, share, within, across, instance_momentum."""
 
     def loss(self, memory: ClusterMemory, encoded, clips, group: Group, progress):
         similarity, target, modality = self.look_up(memory, encoded, clips, group)
@@ -57,7 +59,7 @@ class SDCL(ClusterContrast):
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
         memory = super().update(memory, features, tracklet)
         return memory._replace(prototypes=momentum_update(
-            memory.prototypes, features, tracklet, momentum=self.clusters["momentum"]))
+            memory.prototypes, features, tracklet, momentum=self.own["instance_momentum"]))
 
 
 @partial(jax.jit, static_argnames="count")

@@ -227,7 +227,7 @@ def test_update_equals_naive(name):
         np.testing.assert_allclose(after.centre[c], value, atol=1e-5)
     rows = table(memory.prototypes, range(SIZE))
     if name == "sdcl":
-        rows = naive.moved(rows, list(problem.features), tracklet.tolist(), made.clusters["momentum"])
+        rows = naive.moved(rows, list(problem.features), tracklet.tolist(), made.own["instance_momentum"])
     np.testing.assert_allclose(after.prototypes, np.array([rows[i] for i in range(SIZE)]), atol=1e-5)
     same = memory._replace(centre=None, prototypes=None)
     jax.tree.map(np.testing.assert_array_equal, after._replace(centre=None, prototypes=None), same)

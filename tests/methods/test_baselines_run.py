@@ -218,13 +218,14 @@ def test_image_methods_get_the_mean_of_frame_features_and_say_so():
     assert registry.adapt(config) is None
 
 
-def test_values_of_cap_stand_for_those_of_the_family():
+def test_values_of_a_method_stand_for_those_of_the_family():
     config = base.get_config()
     made = {}
-    for config.method.name in ("adca", "cap"):
+    for config.method.name in ("adca", "cap", "pgm"):
         made[config.method.name] = registry.make_method(config, 2, None).clusters
     assert made["adca"] == config.clusters.to_dict()
     assert made["cap"] == made["adca"] | {"k1": 20, "eps": 0.5, "temperature": 0.07, "momentum": 0.2}
+    assert made["pgm"] == made["adca"] | {"momentum": 0.2}
 
 
 def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):

@@ -8,8 +8,11 @@ experiments/results/<config>/<sweep>.json; `experiments.tables` draws tables and
 """
 
 import contextlib
+import fcntl
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -41,13 +44,13 @@ def workdir_of(variant: str, seed: str) -> Path:
     return Path(ROOT.value) / Path(CONFIG.value).stem / SWEEP.value / folder_of(variant) / f"seed{seed}"
 
 
-def run(variant: str, overrides: dict, seed: str) -> dict:
+def run(variant: str, overrides: dict, seed: str, running: set[subprocess.Popen]) -> dict:
     """Runs one variant to its end, unless it has ended already, and returns its row.
 
-    `minutes` is None where the run had begun before.
+    `minutes` is None where the run had begun before. Its process stands in `running` while it lasts.
 
     Raises:
-      SystemExit: the run failed, was killed, or its workdir belongs to another config.
+      SystemExit: the run failed, was killed or asked to stop, or its workdir belongs to another config.
     """
     workdir = workdir_of(variant, seed)
     begun, start, where = (workdir / "checkpoints").exists(), time.monotonic(), ""
@@ -56,10 +59,32 @@ def run(variant: str, overrides: dict, seed: str) -> dict:
         if JOBS.value > 1:
             workdir.mkdir(parents=True, exist_ok=True)
             console, where = stack.enter_context(open(workdir / "console.txt", "a")), f", see {workdir}/console.txt"
-        code = subprocess.run(command(overrides, seed, workdir), check=False, stdout=console, stderr=console).returncode
-    if code:
-        raise SystemExit(f"{variant}, seed {seed}, ended with code {code}{where}; the same sweep goes on from there")
+        process = subprocess.Popen(command(overrides, seed, workdir), stdout=console, stderr=console)
+        running.add(process)
+        code = process.wait()
+        running.discard(process)
+    if code or not (workdir / "result.json").exists():  # a run that is asked to stop saves its state and ends with 0
+        raise SystemExit(f"{variant}, seed {seed}, ended with code {code} and no result{where}; the same sweep goes on "
+                         "from there")
     return record(variant, seed, workdir, None if begun else round((time.monotonic() - start) / 60.0, 2))
+
+
+def keep(out: Path, row: dict) -> None:
+    """Puts a row in the place of its older one in the file of results, to which other sweeps may be writing too."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        rows = {(r["variant"], r["seed"]): r for r in json.loads(out.read_text())} if out.exists() else {}
+        key = row["variant"], row["seed"]
+        if key in rows and rows[key]["commit"] == row["commit"]:  # told before: a finished run is not timed again
+            row["minutes"] = row["minutes"] or rows[key]["minutes"]
+        rows[key] = row
+        fresh = out.with_suffix(".tmp")
+        fresh.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        fresh.replace(out)
+    finally:
+        os.close(folder)
 
 
 def main(_) -> None:
@@ -72,19 +97,27 @@ def main(_) -> None:
             print(shlex.join(command(overrides, seed, workdir_of(variant, seed))))
         return
     out = Path("experiments/results") / Path(CONFIG.value).stem / f"{SWEEP.value}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = {(r["variant"], r["seed"]): r for r in json.loads(out.read_text())} if out.exists() else {}
-    with ThreadPoolExecutor(JOBS.value) as pool:
-        running = [pool.submit(run, *each) for each in wanted]
+    running, failed = set(), []
+
+    def attempt(*each) -> dict | None:
+        """The row of a run; none where it fails, or where one has failed before."""
         try:
-            for finished in as_completed(running):
-                row = finished.result()
-                key = row["variant"], row["seed"]
-                row["minutes"] = row["minutes"] or rows.get(key, {}).get("minutes")
-                rows[key] = row
-                out.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-        finally:
-            pool.shutdown(cancel_futures=True)  # after a failure those that have begun may end, no more begin
+            return None if failed else run(*each, running)
+        except (SystemExit, OSError, ValueError, KeyError) as error:  # raised below, when the runs beside it have ended
+            failed.append(error)
+
+    def stop(*_) -> None:
+        failed.append(SystemExit("asked to stop (SIGTERM): runs save their state; the same sweep goes on from there"))
+        for process in list(running):
+            process.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    with ThreadPoolExecutor(JOBS.value) as pool:
+        for finished in as_completed([pool.submit(attempt, *each) for each in wanted]):
+            if row := finished.result():
+                keep(out, row)
+    if failed:
+        raise failed[0]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -118,6 +119,72 @@ def test_a_variant_that_is_not_there_is_refused():
 def sweep(*words, check=True):
     return subprocess.run([sys.executable, "-m", "experiments.sweep", *words], check=check, capture_output=True,
                           text=True, cwd=report.README.parent)
+
+
+STUB = """
+import json, pathlib, sys
+folder, fate = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder.joinpath("checkpoints").mkdir(parents=True, exist_ok=True)
+with open(folder / "calls.txt", "a") as calls:
+    calls.write(fate + "\\n")
+if fate == "waits":
+    print("waiting", flush=True)
+    import time
+    time.sleep(60)
+if fate == "ends":
+    metrics = [{"step": step, "eval/i2v/mAP": 20.0} for step in (0, 40)]
+    folder.joinpath("metrics.jsonl").write_text("".join(json.dumps(m) + "\\n" for m in metrics))
+    folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}}')
+    folder.joinpath("result.json").write_text('{"step": 40, "i2v": {"mAP": 30.0}}')
+sys.exit(fate == "fails")
+"""
+SWEEP_STUB = """
+import sys
+from absl import app
+from experiments import sweep
+fates = dict(word.split("=") for word in sys.argv.pop(1).split(","))
+sweep.SWEEPS["frames"] = lambda: iter([(name, {}) for name in fates])
+sweep.command = lambda overrides, seed, workdir: [sys.executable, "-c", STUB, str(workdir), fates[workdir.parent.name]]
+app.run(sweep.main)
+"""
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Begins a sweep whose runs fail, leave (end without a result), end or wait, as the words say."""
+    def begin(fates: str):
+        code = f"STUB = {STUB!r}\n{SWEEP_STUB}"
+        return subprocess.Popen([sys.executable, "-c", code, fates, "--sweep=frames", "--seeds=0", "--jobs=1"],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+                                env=os.environ | {"PYTHONPATH": str(report.README.parent)})
+    return begin
+
+
+def rows_of(folder):
+    path = folder / "experiments/results/synthetic/frames.json"
+    return {row["variant"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+
+
+@pytest.mark.parametrize("fate", ["fails", "leaves"])
+def test_a_sweep_goes_on_where_a_run_ended_without_a_result(begun, tmp_path, fate):
+    process = begun(f"one=ends,two={fate},three=ends")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode and "two, seed 0, ended with code" in said and "no result" in said
+    assert set(rows_of(tmp_path)) == {"one"}  # three had not begun
+    minutes = rows_of(tmp_path)["one"]["minutes"]
+    process = begun("one=ends,two=ends,three=ends")
+    assert process.wait(timeout=60) == 0
+    rows = rows_of(tmp_path)
+    assert set(rows) == {"one", "two", "three"} and rows["one"]["minutes"] == minutes is not None
+    assert rows["two"]["minutes"] is None and rows["three"]["minutes"] is not None  # two had begun before
+
+
+def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
+    process = begun("one=ends,two=waits,three=ends")
+    assert any("waiting" in line for line in process.stdout)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode and "asked to stop" in said and set(rows_of(tmp_path)) == {"one"}
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def get_config() -> ConfigDict:
     sdcl.across = 0.5  # and of the other one
     sdcl.begin = 0.2  # share of training after which the latter begin
     sdcl.instance_momentum = 0.9  # weight of the old value in the memory of instances
-    config.supervised = ConfigDict()  # the upper bound
+    config.supervised = ConfigDict()  # the reference with labels
     config.supervised.temperature = 0.07
     config.supervised.margin = 0.2
     config.supervised.triplet = 1.0  # weight of the triplet term

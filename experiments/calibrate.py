@@ -4,7 +4,7 @@
 
 For each seed of the people, mean of both directions' mAP on unseen identities: pixels (a 16 x 8 thumbnail), a colour
 histogram, the encoder with random weights, the frozen pretrained encoder (with the precision of stage 2 at the first
-refresh), and the same encoder fine-tuned with labels, the upper bound.
+refresh), and the same encoder fine-tuned with labels, the reference.
 """
 
 import json
@@ -28,7 +28,7 @@ from hitpro_jax.writers import Writer
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/synthetic/calibration.json", "where the figures go")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
-SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 14, "epochs of 90 steps of the upper bound; 0: skip")
+SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 14, "epochs of 90 steps with labels; 0: skip")
 
 
 def calibrate(seed: int) -> dict[str, float]:

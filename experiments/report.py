@@ -13,7 +13,7 @@ from experiments import records, sweeps
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
-SWEEPS = {("synthetic", "levels"): "HiTPro, its stages and levels",
+SWEEPS = {("synthetic", "levels"): "HiTPro, its stages and levels, with the defaults of the commits named below",
           ("evidence", "components"): "The ladder of its components, on the worlds of `configs/evidence.py`"}
 COMPARED = {"baselines": "HiTPro and the adapted baselines, on the worlds of `configs/evidence.py`",
             "adapted": "The same, each after 40 steps in which BatchNorm's statistics alone move (`optim.adapt_steps`)"}
@@ -82,10 +82,12 @@ def _comparison(sweep: str) -> list[str]:
     full = {name: np.array([scores[seed] for seed in worlds]) for name, scores in table.items()}
     rivals = full.keys() - {"HiTPro", "frozen", "supervised"}
     best = max(rivals, key=lambda name: full[name].mean())
-    ratios, ahead = full["HiTPro"] / full[best], full["HiTPro"] > np.max([full[name] for name in rivals], axis=0)
+    ratios, lead = full["HiTPro"] / full[best], full["HiTPro"] - np.max([full[name] for name in rivals], axis=0)
+    spread = f" ± {np.std(lead, ddof=1):.1f}" if len(lead) > 1 else ""
     lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best adapted baseline, {best} (mean over "
               f"the data seeds {', '.join(map(str, worlds))}; {min(ratios):.2f} to {max(ratios):.2f}), and is "
-              f"ahead of all of them on {np.sum(ahead)} of {len(ahead)}.")]
+              f"ahead of all of them on {np.sum(lead > 0)} of {len(lead)}, of the best of each by "
+              f"{np.mean(lead):.1f}{spread} points.")]
     low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
     way = (own - low) / (high - low)
     lines += [f"It goes {100 * way:.0f} % of the way from the frozen encoder to supervision."]

@@ -121,7 +121,7 @@ def encoder() -> Variants:
 
 
 def baselines() -> Variants:
-    """HiTPro and the adapted baselines, each with the values of its paper."""
+    """HiTPro and the adapted baselines, each with its values in the config: those of its paper in `configs/base.py`."""
     yield "HiTPro", {}
     for name in METHODS:
         yield name, {"method.name": name}

@@ -130,6 +130,7 @@ class Writer:
             "packages": {name: _version(name) for name in PACKAGES},
             "devices": collections.Counter(device.device_kind for device in jax.devices()),
             "processes": jax.process_count(),
+            "cores": os.cpu_count(),
             "git": _git_commit(),
         })
 

@@ -63,7 +63,7 @@ def test_the_comparison_is_paired_over_worlds(rendered):
     assert "best adapted baseline" not in rendered([*rows, row("adca", 2, 9.0)])  # no world has them all
     text = rendered([*rows, row("adca", 0, 30.0), row("adca", 1, 30.0), row("pgm", 2, 99.0)])
     assert "1.12 times the mAP of the best adapted baseline, cap (mean over the data seeds 0, 1; 1.00 to 1.25)" in text
-    assert "ahead of all of them on 1 of 2." in text and "75 % of the way" in text
+    assert "of them on 1 of 2, of the best of each by 5.0 ± 7.1 points." in text and "75 % of the way" in text
     assert "0.50 of its cross-modality positives are right, and 0.25" in text
     assert "adca on seed 0" in rendered([*rows, row("adca", 0, 99.0)])
 
@@ -134,7 +134,7 @@ if fate == "waits":
 if fate == "ends":
     metrics = [{"step": step, "eval/i2v/mAP": 20.0} for step in (0, 40)]
     folder.joinpath("metrics.jsonl").write_text("".join(json.dumps(m) + "\\n" for m in metrics))
-    folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}}')
+    folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}, "cores": 2}')
     folder.joinpath("result.json").write_text('{"step": 40, "i2v": {"mAP": 30.0}}')
 sys.exit(fate == "fails")
 """
@@ -199,7 +199,7 @@ def workdirs(tmp_path):
         (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in (evals[0], refresh, evals[1])))
         result = {key: {"mAP": score + sign, "rank1": 7.0, "cmc": [0.1]} for key, sign in (("i2v", -1), ("v2i", 1))}
         (folder / "result.json").write_text(json.dumps({"step": 40, **result}))
-        (folder / "env.json").write_text(json.dumps({"git": "abc", "devices": {"cpu": 1}}))
+        (folder / "env.json").write_text(json.dumps({"git": "abc", "devices": {"cpu": 1}, "cores": 2}))
     (tmp_path / "HiTPro" / "seed2").mkdir()
     return tmp_path
 

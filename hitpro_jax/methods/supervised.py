@@ -1,4 +1,4 @@
-"""The upper bound: training with person ids, identity cross-entropy on cosine proxies plus a batch-hard triplet term.
+"""The reference: training with person ids, identity cross-entropy on cosine proxies plus a batch-hard triplet term.
 
 The one method that gets person ids, by an argument of its own (see `train.prepare`). It is the usual supervised recipe
 (Luo et al., CVPRW 2019: softmax and triplet on a BNNeck) in the frame of all other methods: same encoder, clips,

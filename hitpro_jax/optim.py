@@ -48,10 +48,10 @@ def make_schedule(
         progress = (step - begin) / max(total_steps - begin, 1)
         return 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
-    decay = _choose({"constant": constant, "steps": steps, "cosine": cosine}, schedule, "schedule")
     def warm(step):
         return jnp.clip((step + 1 - adapt_steps) / max(warmup_steps, 1), 0, 1)
 
+    decay = _choose({"constant": constant, "steps": steps, "cosine": cosine}, schedule, "schedule")
     return lambda step: learning_rate * warm(step) * decay(step)
 
 

@@ -17,7 +17,7 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
             if name.startswith("align/") and ("precision" in name or name.endswith("_any")) or "purity" in name}
     return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
             "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
-            "commit": environment["git"], "devices": environment["devices"], "cores": environment["cores"]}
+            "commit": environment["git"], "devices": environment["devices"], "cores": environment.get("cores")}
 
 
 def folder_of(variant: str) -> str:

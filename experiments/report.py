@@ -67,7 +67,7 @@ def _provenance(rows: list[dict]) -> str:
         if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    return (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores']} cores); "
+    return (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores'] or 'unknown'} cores); "
             f"commits {', '.join(commits)}.")
 
 

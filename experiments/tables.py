@@ -47,13 +47,14 @@ def draw(runs: dict[str, list[Path]], path: Path) -> None:
 
     figure, panels = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 4), layout="constrained")
     for panel, (title, value) in zip(panels, CURVES.items(), strict=True):
-        for variant, workdirs in runs.items():
+        for place, (variant, workdirs) in enumerate(runs.items()):
             steps, values = curve(workdirs, value)
-            if len(steps) == 0:
+            if not values.any():  # not measured, or a stage that is off
                 continue
             mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else 0.0
-            line, = panel.plot(steps, mean, marker="o", markersize=3, label=f"{variant} ({len(values)})")
-            panel.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
+            colour = f"C{place}"
+            panel.plot(steps, mean, marker="o", markersize=3, color=colour, label=f"{variant} ({len(values)})")
+            panel.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
         panel.set(title=title, xlabel="optimiser step")
         panel.set_ylim(bottom=0.0)
         panel.grid(alpha=0.3)

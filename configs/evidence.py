@@ -31,7 +31,7 @@ commit, which differs in the order of sums, gave 53.0 on seed 0.
   these have moved for 40 steps, 0.56, and 15 rivals of its view are nearer instead of 22. Nothing but statistics
   moving in the first tenth, level 1 then entering with level 2: 55.2, 52.8, 55.0. That is no merit of the method: 40
   steps at rate 0 (optim.adapt_steps=40) give HiTPro 53.2 and 52.1 on seeds 0 and 1, and on seed 0 cap 48.4 for 46.1,
-  pgm 49.1 for 45.1. So it is off for all of them here, and a switch.
+  pgm 49.1 for 45.1. So it is off for all of them here; the sweep `adapted` has it for all.
 * Whether level 1 pays is open. Without it and with nothing trained in the first tenth seed 0 gives 56.7 (56.4 with
   another config.seed) and seed 1 51.1, which compares with 55.2 and 52.8; with level 2 from the start instead 54.4 on
   seed 0; with all true positives 60.2. Level 1 fading to the end: 49.2 on seed 0; in the first fifth alone 50.0; on

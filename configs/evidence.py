@@ -16,6 +16,7 @@ stage (46.1), these with loss.alpha 0.33, loss.intra 1 and loss.temperature 0.07
 relative to their view alone 47.4, with halves of tracklets as the measure of look-alikes 47.0, with a momentum of 0.9
 and stage 1 balanced 46.0, with looser thresholds between the modalities besides 45.2 (0.39 of the tracklets have a
 right positive at the end, for 0.26, and 0.30 of the positives are right, for 0.45), and none of it 46.1.
+
 Studies on seeds 0, 1 and 2, one run each; the defaults give 49.3, 53.2 and 52.7 there. Chance is large: an earlier
 commit, which differs in the order of sums, gave 53.0 on seed 0.
 * What better positives are worth: with every true positive in place of both mined tables seed 0 gives 54.4, in place of

@@ -1,6 +1,6 @@
 """Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them.
 
-The first variant of each is the config as it is, but for `components`, which ends there, and `adapted`.
+The first variant of each is the config as it is, but for `components`, which ends there, `tuning` and `tuned`.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,11 @@ Variants = Iterator[tuple[str, dict]]
 METHODS = ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervised")
 SETTINGS = ("cameras", "contaminated", "unbalanced", "open_set")
 STRICTER = "HiTPro stricter, open_set"
+ADAPTED = {"optim.adapt_steps": 40}  # steps in which BatchNorm's statistics alone move to the data
+TRIALS = {"cluster_contrast": {"clusters.eps": 0.4, "clusters.temperature": 0.07},
+          "adca": {"clusters.eps": 0.4, "adca.begin": 0.2}, "pgm": {"clusters.eps": 0.4, "pgm.begin": 0.2},
+          "cap": {"cap.eps": 0.4, "cap.weight": 1.0}, "sdcl": {"clusters.eps": 0.4, "sdcl.across": 1.0}}
+CHOSEN = {}
 
 
 def components() -> Variants:
@@ -127,10 +132,22 @@ def baselines() -> Variants:
         yield name, {"method.name": name}
 
 
-def adapted() -> Variants:
-    """The methods of `baselines` again, all after 40 steps in which BatchNorm's statistics alone move to the data."""
-    for name, overrides in baselines():
-        yield name, {**overrides, "optim.adapt_steps": 40}
+def tuning() -> Variants:
+    """Five settings of each baseline: as in the config, after BatchNorm has adapted, and that with one field changed."""
+    for name, fields in TRIALS.items():
+        method = {"method.name": name}
+        yield name, method
+        yield f"{name}, adapted", {**method, **ADAPTED}
+        for field, value in {"optim.learning_rate": 7e-4, **fields}.items():
+            yield f"{name}, adapted, {field} {value}", {**method, **ADAPTED, field: value}
+
+
+def tuned() -> Variants:
+    """The methods of `baselines` again, each baseline with the best of its settings in `tuning`."""
+    settings = dict(tuning())
+    yield "HiTPro", ADAPTED
+    for name in METHODS:
+        yield name, settings[f"{name}{CHOSEN[name]}"] if name in CHOSEN else {"method.name": name, **ADAPTED}
 
 
 def settings() -> Variants:
@@ -158,4 +175,4 @@ def _both(**fields) -> dict:
 
 SWEEPS = {sweep.__name__: sweep for sweep in (
     components, levels, additions, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule,
-    encoder, baselines, adapted, settings, seeds)}
+    encoder, baselines, tuning, tuned, settings, seeds)}

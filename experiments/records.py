@@ -1,23 +1,47 @@
 """What the runs of a sweep leave: a row each, and tables of rows."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from configs import base
+
+TOLD = ("precision", "_any", "per_tracklet")
+COURSE = ("align/within/precision", "align/cross/precision", "align/cross/recall_any", "clusters/purity")
+
 
 def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
-    """One row of the results: the first and the last evaluation of a finished run, and what it found."""
+    """One row of the results: the first and the last evaluation of a finished run, and what its refreshes found."""
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((workdir / "result.json").read_text())
     environment = json.loads((workdir / "env.json").read_text())
     directions = [key for key, value in result.items() if isinstance(value, dict)]
-    last = ([m for m in metrics if "align/within/precision" in m] or [{}])[-1]  # frozen: no refresh
-    kept = {name: round(value, 3) for name, value in last.items()
-            if name.startswith("align/") and ("precision" in name or name.endswith("_any")) or "purity" in name}
+    refreshes = [m for m in metrics if "align/within/precision" in m] or [{}]  # frozen: no refresh
+    last = {name: round(value, 3) for name, value in refreshes[-1].items()
+            if name.startswith("align/") and name.endswith(TOLD) or "purity" in name}
+    course = {name: [round(refresh[name], 3) for refresh in refreshes] for name in COURSE if name in last}
     return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
-            "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": kept,
-            "commit": environment["git"], "devices": environment["devices"], "cores": environment.get("cores")}
+            "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": last,
+            "every refresh": course, "config": changed(json.loads((workdir / "config.json").read_text())),
+            "commit": environment["git"], "devices": environment["devices"], "cores": environment.get("cores"),
+            "processor": environment.get("processor")}
+
+
+def changed(config: dict) -> dict:
+    """Fields of a run's config that are not as in `configs/base.py`, by their names on the command line."""
+    usual = dict(_fields(json.loads(base.get_config().to_json_best_effort())))
+    return {name: value for name, value in _fields(config) if name not in usual or usual[name] != value}
+
+
+def _fields(config: dict, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
 def folder_of(variant: str) -> str:
@@ -45,7 +69,8 @@ def markdown(rows: list[dict], variants: list[str]) -> list[str]:
         cells = {"frozen encoder": [starts[seed] for seed in seeds], **cells}
     lines = ["| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
     for name, runs in cells.items():
-        told = [" / ".join(f"{score:.1f}" for score in run) if run else "not yet run" for run in runs]
+        told = ["not yet run" if run is None else " / ".join(f"{score:.1f}" for score in run) or "no labels"
+                for run in runs]
         lines.append(f"| {name} | " + " | ".join(told) + f" | {_spread(runs)} |")
     return lines
 

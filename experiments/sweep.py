@@ -81,7 +81,7 @@ def keep(out: Path, row: dict) -> None:
             row["minutes"] = row["minutes"] or rows[key]["minutes"]
         rows[key] = row
         fresh = out.with_suffix(".tmp")
-        fresh.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows.values())) + "\n]\n")  # a line a run
         fresh.replace(out)
     finally:
         os.close(folder)

@@ -12,18 +12,20 @@ STRICTER = "HiTPro stricter, open_set"
 ADAPTED = {"optim.adapt_steps": 40}  # steps in which BatchNorm's statistics alone move to the data
 TRIALS = {"cluster_contrast": {"clusters.eps": 0.4, "clusters.temperature": 0.07},
           "adca": {"clusters.eps": 0.4, "adca.begin": 0.2}, "pgm": {"clusters.eps": 0.4, "pgm.begin": 0.2},
-          "cap": {"cap.eps": 0.4, "cap.weight": 1.0}, "sdcl": {"clusters.eps": 0.4, "sdcl.across": 1.0}}
-CHOSEN = {}
+          "cap": {"cap.eps": 0.4, "cap.weight": 1.0}, "sdcl": {"clusters.eps": 0.4, "sdcl.across": 0.1}}
+CHOSEN = {name: f"{name}, adapted" for name in TRIALS}
 
 
 def components() -> Variants:
     """The ladder: from contrast within a camera to the whole method, one part of the abstract after another."""
     plain = {f"{stage}.{field}": value for stage in ("within", "across")
              for field, value in (("rule", "fixed"), ("weighting", "uniform"))}
-    rungs = {"+ parts (ICTP)": ["prototypes.parts"], "+ stage 1 and level 2": ["within.enabled"],
+    rungs = {"+ parts (ICTP)": ["prototypes.parts"], "+ look-alikes of a view (ours)": ["loss.ambiguity"],
+             "+ stage 1 and level 2": ["within.enabled"],
              "+ stage 2 and level 3": ["across.enabled"], "+ dynamic thresholds (DTS)": ["within.rule", "across.rule"],
              "+ soft weights (SWA)": ["within.weighting", "across.weighting"]}
-    missing = {"prototypes.parts": 1, "within.enabled": False, "across.enabled": False, **plain}
+    missing = {"prototypes.parts": 1, "loss.ambiguity": "none", "within.enabled": False, "across.enabled": False,
+               **plain}
     yield "level 1", dict(missing)
     for name, fields in rungs.items():
         for field in fields:
@@ -66,8 +68,9 @@ def swa() -> Variants:
 
 
 def parts() -> Variants:
-    """Sub-tracklets of a prototype, and how they are put together."""
+    """Sub-tracklets of a prototype, and how they are put together; one part has no halves to know look-alikes by."""
     yield "HiTPro", {}
+    yield "4 parts, no look-alikes", {"loss.ambiguity": "none"}
     for count in (1, 2, 8):
         yield f"{count} parts", {"prototypes.parts": count}
     yield "consistency", {"prototypes.mode": "consistency"}
@@ -133,7 +136,7 @@ def baselines() -> Variants:
 
 
 def tuning() -> Variants:
-    """Five settings of each baseline: as in the config, after BatchNorm has adapted, and that with one field changed."""
+    """Five settings of each baseline: as in the config, after BatchNorm has adapted, and that with one change."""
     for name, fields in TRIALS.items():
         method = {"method.name": name}
         yield name, method
@@ -143,11 +146,12 @@ def tuning() -> Variants:
 
 
 def tuned() -> Variants:
-    """The methods of `baselines` again, each baseline with the best of its settings in `tuning`."""
+    """The methods of `baselines`, each baseline as it was best in `tuning`; HiTPro also with the baselines' pooling."""
     settings = dict(tuning())
-    yield "HiTPro", ADAPTED
+    yield "HiTPro", dict(ADAPTED)
+    yield "HiTPro, mean of frames", {**ADAPTED, "encoder.aggregator": "mean"}
     for name in METHODS:
-        yield name, settings[f"{name}{CHOSEN[name]}"] if name in CHOSEN else {"method.name": name, **ADAPTED}
+        yield name, settings[CHOSEN[name]] if name in TRIALS else {"method.name": name, **ADAPTED}
 
 
 def settings() -> Variants:

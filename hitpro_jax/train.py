@@ -59,6 +59,8 @@ class Trainer(NamedTuple):
 def train(config: ConfigDict, writer: Writer) -> dict:
     """Trains until the last step, going on from the workdir's newest checkpoint; returns the final result.
 
+    A config of an image method is to have passed `registry.adapt`, as it does on the command line.
+
     Raises:
       ValueError: faulty data, or a checkpoint of another config.
       FloatingPointError: the loss is not finite; the message names the step.

@@ -131,6 +131,7 @@ class Writer:
             "devices": collections.Counter(device.device_kind for device in jax.devices()),
             "processes": jax.process_count(),
             "cores": os.cpu_count(),
+            "processor": _processor(),
             "git": _git_commit(),
         })
 
@@ -312,6 +313,15 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _processor() -> str:
+    """The host's processor; by Linux's own file where there is one, as Python names no more than the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
 
 
 def _git_commit() -> str | None:

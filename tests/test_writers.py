@@ -88,7 +88,7 @@ def test_environment_hides_secrets(writer):
     environment = json.loads((writer.path / "env.json").read_text())
     assert environment["command"][:3] == ["main.py", "--config=configs/vcm.py", "--api_token=***"]
     assert environment["packages"]["jax"] and environment["devices"] == {"cpu": 1}
-    assert {"python", "git", "processes"} <= environment.keys()
+    assert {"python", "git", "processes"} <= environment.keys() and environment["processor"]
 
 
 def test_config_and_result_are_files_of_valid_json(writer):

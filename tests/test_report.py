@@ -49,6 +49,7 @@ def test_a_baseline_ahead_of_hitpro_is_named(rendered):
     rows = [row("HiTPro", 0, 40.0), row("HiTPro", 1, 40.0), row("cap", 0, 41.5), row("pgm", 1, 39.0),
             row("supervised", 0, 60.0)]
     rows[2]["result"]["v2i"]["mAP"] = 39.0  # ahead in one direction alone
+    rows.append(row("HiTPro, mean of frames", 0, 50.0))  # no rival
     text = rendered(rows)
     assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in text
     assert "| cap | 41.5 / 39.0 | not yet run | - |" in text

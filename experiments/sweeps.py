@@ -13,7 +13,13 @@ ADAPTED = {"optim.adapt_steps": 40}  # steps in which BatchNorm's statistics alo
 TRIALS = {"cluster_contrast": {"clusters.eps": 0.4, "clusters.temperature": 0.07},
           "adca": {"clusters.eps": 0.4, "adca.begin": 0.2}, "pgm": {"clusters.eps": 0.4, "pgm.begin": 0.2},
           "cap": {"cap.eps": 0.4, "cap.weight": 1.0}, "sdcl": {"clusters.eps": 0.4, "sdcl.across": 0.1}}
-CHOSEN = {name: f"{name}, adapted" for name in TRIALS}
+CHOSEN = {
+    "cluster_contrast": "cluster_contrast, adapted, clusters.temperature 0.07",
+    "adca": "adca, adapted, optim.learning_rate 0.0007",
+    "pgm": "pgm, adapted, optim.learning_rate 0.0007",
+    "cap": "cap",
+    "sdcl": "sdcl, adapted",
+}  # by experiments/results/evidence/tuning.json
 
 
 def components() -> Variants:

@@ -17,8 +17,9 @@ COMPARED = {"tuned": ("HiTPro and the adapted baselines, each of these with the 
                       "`tuning`, on the worlds of `configs/evidence.py`"),
             "baselines": ("The same with the values of `configs/evidence.py` at the commits named below, BatchNorm not "
                           "adapted")}
-SWEEPS = {("evidence", "tuning"): "What each baseline was given, all of it on data seed 0, the two best on 1 as well",
+SWEEPS = {("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
           ("evidence", "components"): "The ladder of HiTPro's components",
+          ("evidence", "additions"): "What HiTPro's mining has besides the parts of the abstract, each taken away",
           ("synthetic", "levels"): "HiTPro, its stages and levels, with the defaults of the commits named below"}
 
 
@@ -69,9 +70,11 @@ def _provenance(rows: list[dict]) -> str:
     timed = f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included" \
         if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
-    device = ", ".join(f"{n} x {kind}" for kind, n in rows[0]["devices"].items())
-    return (f"{len(rows)} runs, {timed}, beside other work, on {device} ({rows[0]['cores'] or 'unknown'} cores); "
-            f"commits {', '.join(commits)}.")
+    devices = sorted({", ".join(f"{n} x {kind}" for kind, n in row["devices"].items()) for row in rows})
+    cores, processors = (sorted({row.get(name) for row in rows} - {None}) for name in ("cores", "processor"))
+    host = ", ".join([f"{'/'.join(map(str, cores)) or 'unknown'} cores", *processors])
+    return (f"{len(rows)} runs, {timed}, beside other work, on {'; '.join(devices)} ({host}); commits "
+            f"{', '.join(commits)}.")
 
 
 def _comparison(sweep: str) -> list[str]:

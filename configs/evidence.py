@@ -4,8 +4,7 @@
   python -m experiments.sweep --config=configs/evidence.py --sweep=tuned --seeds=11,12,13,14,15 --jobs=2
 
 4 to 8 minutes a run, two at a time on two cores. Chosen on data seeds 0 to 2, reported on 10 to 15 (README); mAP of the
-last step, mean of both directions. Seed 0: frozen 29.1, cap 46.1, pgm 45.1 (both with 15 steps of warm-up), HiTPro
-53.0, supervised 56.8.
+last step, mean of both directions. Seed 0: frozen 29.1, pgm 45.6, cap 47.6, HiTPro 49.3, supervised 56.8.
 
 Half the steps cannot tell methods apart: HiTPro 49.8, pgm 44.8, cap 41.7 on seed 0; on seed 10 frozen 30.2,
 cluster_contrast 36.7, sdcl 37.3, adca 38.8, cap 40.2, pgm 41.1, HiTPro 45.0, and supervised no more than 45.8.

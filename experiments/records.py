@@ -14,7 +14,7 @@ COURSE = ("align/within/precision", "align/cross/precision", "align/cross/recall
 
 
 def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
-    """One row of the results: the first and the last evaluation of a finished run, and what its refreshes found."""
+    """One row of the results: first and last evaluation of a finished run, its refreshes, config and environment."""
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((workdir / "result.json").read_text())
     environment = json.loads((workdir / "env.json").read_text())

@@ -13,8 +13,8 @@ from experiments import records, sweeps
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
-COMPARED = {"tuned": ("HiTPro and the adapted baselines, each of these with the best of its settings in the sweep "
-                      "`tuning`, on the worlds of `configs/evidence.py`"),
+COMPARED = {"tuned": ("HiTPro and the baselines, each of these with the best of its settings in the sweep `tuning`, "
+                      "HiTPro and supervised with `adapt_steps`, on the worlds of `configs/evidence.py`"),
             "baselines": ("The same with the values of `configs/evidence.py` at the commits named below, BatchNorm not "
                           "adapted")}
 SWEEPS = {("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
@@ -71,14 +71,14 @@ def _provenance(rows: list[dict]) -> str:
         if minutes else "none of them timed"
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     devices = sorted({", ".join(f"{n} x {kind}" for kind, n in row["devices"].items()) for row in rows})
-    cores, processors = (sorted({row.get(name) for row in rows} - {None}) for name in ("cores", "processor"))
-    host = ", ".join([f"{'/'.join(map(str, cores)) or 'unknown'} cores", *processors])
+    host = "; ".join(f"{name}: " + ", ".join(sorted({str(row.get(name) or "unrecorded") for row in rows}))
+                     for name in ("cores", "processor"))
     return (f"{len(rows)} runs, {timed}, beside other work, on {'; '.join(devices)} ({host}); commits "
             f"{', '.join(commits)}.")
 
 
 def _comparison(sweep: str) -> list[str]:
-    """HiTPro beside the best adapted baseline and on the way from frozen to supervised, where all methods were run."""
+    """HiTPro beside the best baseline and on the way from frozen to supervised, where all methods were run."""
     rows = _load(f"evidence/{sweep}.json")
     table = {name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
              for name, _ in sweeps.baselines()}
@@ -91,7 +91,7 @@ def _comparison(sweep: str) -> list[str]:
     rival = np.max([full[name] for name in rivals], axis=0)
     ratios, lead = full["HiTPro"] / rival, full["HiTPro"] - rival
     spread = f" ± {np.std(lead, ddof=1):.1f}" if len(lead) > 1 else ""
-    lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best adapted baseline of each world (mean over "
+    lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best baseline of each world (mean over "
               f"the data seeds {', '.join(map(str, worlds))}; {min(ratios):.2f} to {max(ratios):.2f}), is ahead of it "
               f"on {np.sum(lead > 0)} of {len(lead)}, by {np.mean(lead):.1f}{spread} points, and has "
               f"{np.mean(full['HiTPro'] / full[best]):.2f} times that of the best one on average, {best}.")]

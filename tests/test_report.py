@@ -61,11 +61,12 @@ def test_the_comparison_is_paired_over_worlds(rendered):
     means = {"HiTPro": (50.0, 50.0), "cap": (40.0, 50.0), "frozen": (20.0, 20.0), "supervised": (60.0, 60.0),
              **dict.fromkeys(("pgm", "sdcl", "cluster_contrast"), (30.0, 51.5))}
     rows = [row(name, seed, mean) for name, scores in means.items() for seed, mean in enumerate(scores)]
-    assert "best adapted baseline" not in rendered([*rows, row("adca", 2, 9.0)])  # no world has them all
+    assert "best baseline of each" not in rendered([*rows, row("adca", 2, 9.0)])  # no world has them all
+    rows[0]["processor"] = "ABC"
     text = rendered([*rows, row("adca", 0, 30.0), row("adca", 1, 30.0), row("pgm", 2, 99.0)])
-    assert "1.11 times the mAP of the best adapted baseline of each world (mean over the data seeds 0, 1; 0.97" in text
+    assert "1.11 times the mAP of the best baseline of each world (mean over the data seeds 0, 1; 0.97" in text
     assert "on 1 of 2, by 4.2 ± 8.1 points, and has 1.12 times that of the best one on average, cap." in text
-    assert "75 % of the way" in text
+    assert "75 % of the way" in text and "(cores: 2; processor: ABC, unrecorded)" in text
     assert "0.50 of its cross-modality positives are right, and 0.25" in text
     assert "adca on seed 0" in rendered([*rows, row("adca", 0, 99.0)])
 

@@ -237,6 +237,15 @@ def test_tables_and_curves_of_workdirs(workdirs, tmp_path):
     assert len(np.unique(cv2.imread(str(out / "curves.png")))) > 10
 
 
+def test_rows_of_workdirs_hold_every_refresh_and_unlabelled_runs_say_so(workdirs):
+    found = records.record("HiTPro", "0", workdirs / "HiTPro" / "seed0", None)
+    assert found["every refresh"] == {"align/within/precision": [0.7], "align/cross/precision": [0.25]}
+    assert found["last refresh"] == {"align/within/precision": 0.7, "align/cross/precision": 0.25}
+    unlabelled = found | {"result": {"step": 40}}
+    assert records.markdown([unlabelled], ["HiTPro", "1 parts"])[-2:] == ["| HiTPro | no labels | - |",
+                                                                      "| 1 parts | not yet run | - |"]
+
+
 def test_curves_are_of_the_steps_that_all_runs_have(workdirs):
     runs = tables.finished(workdirs)["HiTPro"]
     with open(runs[0] / "metrics.jsonl", "a") as file:

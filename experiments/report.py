@@ -20,6 +20,7 @@ COMPARED = {"tuned": ("HiTPro and the baselines, each of these with the best of 
 SWEEPS = {("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
           ("evidence", "components"): "The ladder of HiTPro's components",
           ("evidence", "additions"): "What HiTPro's mining has besides the parts of the abstract, each taken away",
+          ("evidence", "parts"): "Sub-tracklets in the whole method",
           ("synthetic", "levels"): "HiTPro, its stages and levels, with the defaults of the commits named below"}
 
 

@@ -81,7 +81,7 @@ def test_harder_worlds_stand_side_by_side(rendered):
     assert "seen in one modality alone, HiTPro gives 0.12 a positive" in text
     assert "**Ahead of HiTPro** there: none of those run." in text and "chosen on data seed 0" not in text
     text = rendered([*rows, row(sweeps.STRICTER, 0, 45.0)], "settings")  # a variant of ours is no rival
-    assert "chosen on data seed 0, 0.12, at 45.0 mAP" in text and "there: none of those run." in text
+    assert "chosen on data seed 0, 0.12 and 0.25, at 45.0 mAP" in text and "there: none of those run." in text
     text = rendered([*rows[:3], row("pgm, cameras", 0, 46.0), row("pgm, cameras", 1, 46.0)], "settings")
     assert "**Ahead of HiTPro** there: pgm on cameras (46.0 to 45.0)." in text and "modality alone" not in text
     text = rendered([*rows, row("pgm, cameras", 1, 46.0)], "settings")  # ahead of the mean, not on its own world

@@ -18,10 +18,14 @@ def get_config() -> ConfigDict:
     data.name = "mot"
     data.min_frames = 4
     data.cache = True
-    data.cameras.first = ConfigDict({
-        "video": "examples/own_video/video.mp4", "boxes": "examples/own_video/boxes.txt",
-        "modality": 0,  # 0 visible, 1 infrared
-        "camid": 1})
+    data.cameras.first = ConfigDict(
+        {
+            "video": "examples/own_video/video.mp4",
+            "boxes": "examples/own_video/boxes.txt",
+            "modality": 0,  # 0 visible, 1 infrared
+            "camid": 1,
+        }
+    )
 
     base.use_small_encoder(config)
     config.batch.tracklets_per_modality = 8

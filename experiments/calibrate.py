@@ -19,11 +19,11 @@ from configs import synthetic
 from experiments import supervised
 from hitpro_jax import evaluate, train
 from hitpro_jax.data.records import anonymise
-from hitpro_jax.embedding import make_embed
+from hitpro_jax.encode import make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
-from hitpro_jax.models.pretrained import load_into
+from hitpro_jax.models.pretrained.weights import load_into
 from hitpro_jax.sharding import make_mesh
-from hitpro_jax.writers import Writer
+from hitpro_jax.workdir.writer import Writer
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/synthetic/calibration.json", "where the figures go")
@@ -48,16 +48,33 @@ def calibrate(seed: int) -> dict[str, float]:
     untrained = init_variables(encoder, tuple(config.data.image_size), config.seed)
     frozen = load_into(untrained, config.init.weights)
     visible = supervised.visible_scores(embed, frozen, dataset.gallery, reader, config.eval, mesh)["mAP"]
-    figures = {"pixels": scored(_thumbnail, {}), "histogram": scored(_histogram, {}),
-               "random": scored(embed, untrained), "frozen, visible to visible": round(visible, 2),
-               "frozen": scored(embed, frozen)}
+    figures = {
+        "pixels": scored(_thumbnail, {}),
+        "histogram": scored(_histogram, {}),
+        "random": scored(embed, untrained),
+        "frozen, visible to visible": round(visible, 2),
+        "frozen": scored(embed, frozen),
+    }
     figures |= first_refresh(config, dataset, reader, mesh)
     if SUPERVISED_EPOCHS.value:
         tracklets, pids = anonymise(dataset.train, config.seed)
         labels = np.unique(pids, return_inverse=True)[1]
-        tuned = supervised.fit(encoder, frozen, reader, tracklets, labels, epochs=SUPERVISED_EPOCHS.value, steps=90,
-                               tracklets_per_modality=16, clips_per_tracklet=1, clip_length=2, triplet=0.0,
-                               learning_rate=1e-3, seed=config.seed, augmentation=config.augment.to_dict())
+        tuned = supervised.fit(
+            encoder,
+            frozen,
+            reader,
+            tracklets,
+            labels,
+            epochs=SUPERVISED_EPOCHS.value,
+            steps=90,
+            tracklets_per_modality=16,
+            clips_per_tracklet=1,
+            clip_length=2,
+            triplet=0.0,
+            learning_rate=1e-3,
+            seed=config.seed,
+            augmentation=config.augment.to_dict(),
+        )
         figures["supervised"] = scored(embed, tuned)
     return figures
 

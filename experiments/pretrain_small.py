@@ -17,11 +17,13 @@ from absl import app, flags
 
 from configs import base
 from experiments import supervised
-from hitpro_jax.data import hitsz_vcm, pipeline, synthetic
+from hitpro_jax.data import pipeline
 from hitpro_jax.data.records import anonymise
-from hitpro_jax.embedding import make_embed
-from hitpro_jax.models import pretrained
+from hitpro_jax.data.sets import hitsz_vcm
+from hitpro_jax.data.synthetic import world as synthetic
+from hitpro_jax.encode import make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.models.pretrained import weights as pretrained
 from hitpro_jax.sharding import make_mesh
 
 OUT = flags.DEFINE_string("out", "hitpro_jax/models/weights/resnet_small.safetensors", "where the weights go")
@@ -51,8 +53,16 @@ def recolour(key: jax.Array, frames: jax.Array) -> jax.Array:
 
 
 def main(_) -> None:
-    world = synthetic.World(seed=SEED.value, camera_seed=SEED.value, cameras=12, train_ids=800, test_ids=60,
-                            views_per_modality=(3, 5), stay_frames=(12, 16), infrared=False)
+    world = synthetic.World(
+        seed=SEED.value,
+        camera_seed=SEED.value,
+        cameras=12,
+        train_ids=800,
+        test_ids=60,
+        views_per_modality=(3, 5),
+        stay_frames=(12, 16),
+        infrared=False,
+    )
     root = synthetic.ensure(ROOT.value, world, jobs=2)
     data = hitsz_vcm.load(root)
     tracklets, pids = anonymise(data.train, seed=0)
@@ -62,13 +72,27 @@ def main(_) -> None:
     reader = pipeline.FrameReader(str(root), world.image_size, cache=True)
     start = time.time()
     variables = supervised.fit(
-        encoder, variables, reader, tracklets, labels, epochs=EPOCHS.value, steps=100, tracklets_per_modality=32,
-        clips_per_tracklet=1, clip_length=1, learning_rate=3e-3, triplet=0.0, seed=SEED.value,
-        recolour=recolour, warmup=100)
+        encoder,
+        variables,
+        reader,
+        tracklets,
+        labels,
+        epochs=EPOCHS.value,
+        steps=100,
+        tracklets_per_modality=32,
+        clips_per_tracklet=1,
+        clip_length=1,
+        learning_rate=3e-3,
+        triplet=0.0,
+        seed=SEED.value,
+        recolour=recolour,
+        warmup=100,
+    )
     minutes = (time.time() - start) / 60.0
     mesh = make_mesh()
     scores = supervised.visible_scores(
-        make_embed(encoder, mesh), variables, (*data.query, *data.gallery), reader, base.get_config().eval, mesh)
+        make_embed(encoder, mesh), variables, (*data.query, *data.gallery), reader, base.get_config().eval, mesh
+    )
     print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
     command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"

@@ -20,14 +20,27 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
     environment = json.loads((workdir / "env.json").read_text())
     directions = [key for key, value in result.items() if isinstance(value, dict)]
     refreshes = [m for m in metrics if "align/within/precision" in m] or [{}]  # frozen: no refresh
-    last = {name: round(value, 3) for name, value in refreshes[-1].items()
-            if name.startswith("align/") and name.endswith(TOLD) or "purity" in name}
+    last = {
+        name: round(value, 3)
+        for name, value in refreshes[-1].items()
+        if name.startswith("align/") and name.endswith(TOLD) or "purity" in name
+    }
     course = {name: [round(refresh[name], 3) for refresh in refreshes] for name in COURSE if name in last}
-    return {"variant": variant, "seed": int(seed), "result": result, "step": result["step"], "minutes": minutes,
-            "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions}, "last refresh": last,
-            "every refresh": course, "config": changed(json.loads((workdir / "config.json").read_text())),
-            "commit": environment["git"], "devices": environment["devices"], "cores": environment.get("cores"),
-            "processor": environment.get("processor")}
+    return {
+        "variant": variant,
+        "seed": int(seed),
+        "result": result,
+        "step": result["step"],
+        "minutes": minutes,
+        "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions},
+        "last refresh": last,
+        "every refresh": course,
+        "config": changed(json.loads((workdir / "config.json").read_text())),
+        "commit": environment["git"],
+        "devices": environment["devices"],
+        "cores": environment.get("cores"),
+        "processor": environment.get("processor"),
+    }
 
 
 def changed(config: dict) -> dict:
@@ -62,15 +75,17 @@ def markdown(rows: list[dict], variants: list[str]) -> list[str]:
     """
     found = {(row["variant"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
-    cells = {name: [scores(found[name, seed]) if (name, seed) in found else None for seed in seeds]
-             for name in variants}
+    cells = {
+        name: [scores(found[name, seed]) if (name, seed) in found else None for seed in seeds] for name in variants
+    }
     if "frozen" not in variants:
         starts = {row["seed"]: tuple(row["frozen"].values()) for row in rows}
         cells = {"frozen encoder": [starts[seed] for seed in seeds], **cells}
     lines = ["| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
     for name, runs in cells.items():
-        told = ["not yet run" if run is None else " / ".join(f"{score:.1f}" for score in run) or "no labels"
-                for run in runs]
+        told = [
+            "not yet run" if run is None else " / ".join(f"{score:.1f}" for score in run) or "no labels" for run in runs
+        ]
         lines.append(f"| {name} | " + " | ".join(told) + f" | {_spread(runs)} |")
     return lines
 
@@ -84,7 +99,19 @@ def _spread(runs: list[tuple | None]) -> str:
 
 def flat(row: dict) -> dict:
     """One line of the CSV."""
-    figures = {f"{way} {name}": value for way, result in row["result"].items() if isinstance(result, dict)
-               for name, value in result.items() if np.isscalar(value)}
-    return {"variant": row["variant"], "seed": row["seed"], "mean mAP": round(float(np.mean(scores(row))), 3),
-            **figures, **row["last refresh"], "step": row["step"], "commit": row["commit"]}
+    figures = {
+        f"{way} {name}": value
+        for way, result in row["result"].items()
+        if isinstance(result, dict)
+        for name, value in result.items()
+        if np.isscalar(value)
+    }
+    return {
+        "variant": row["variant"],
+        "seed": row["seed"],
+        "mean mAP": round(float(np.mean(scores(row))), 3),
+        **figures,
+        **row["last refresh"],
+        "step": row["step"],
+        "commit": row["commit"],
+    }

@@ -1,6 +1,6 @@
 """Writes the figures of experiments/results into the README, between its two marks.
 
-  python -m experiments.report            # rewrite README.md
+python -m experiments.report            # rewrite README.md
 """
 
 import json
@@ -13,15 +13,22 @@ from experiments import records, sweeps
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
-COMPARED = {"tuned": ("HiTPro and the baselines, each of these with the best of its settings in the sweep `tuning`, "
-                      "HiTPro and supervised with `adapt_steps`, on the worlds of `configs/evidence.py`"),
-            "baselines": ("The same with the values of `configs/evidence.py` at the commits named below, BatchNorm not "
-                          "adapted")}
-SWEEPS = {("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
-          ("evidence", "components"): "The ladder of HiTPro's components",
-          ("evidence", "additions"): "What HiTPro's mining has besides the parts of the abstract, each taken away",
-          ("evidence", "parts"): "Sub-tracklets in the whole method",
-          ("synthetic", "levels"): "HiTPro, its stages and levels, with the defaults of the commits named below"}
+COMPARED = {
+    "tuned": (
+        "HiTPro and the baselines, each of these with the best of its settings in the sweep `tuning`, "
+        "HiTPro and supervised with `adapt_steps`, on the worlds of `configs/evidence.py`"
+    ),
+    "baselines": (
+        "The same with the values of `configs/evidence.py` at the commits named below, BatchNorm not adapted"
+    ),
+}
+SWEEPS = {
+    ("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
+    ("evidence", "components"): "The ladder of HiTPro's components",
+    ("evidence", "additions"): "What HiTPro's mining has besides the parts of the abstract, each taken away",
+    ("evidence", "parts"): "Sub-tracklets in the whole method",
+    ("synthetic", "levels"): "HiTPro, its stages and levels, with the defaults of the commits named below",
+}
 
 
 def render() -> str:
@@ -43,9 +50,15 @@ def _calibration() -> list[str]:
     if not table:
         return ["Calibration of the synthetic world: not yet run (`python -m experiments.calibrate`)."]
     names = list(next(iter(table.values())))
-    lines = [("The synthetic world, mean of both directions' mAP in % on unseen people "
-              "(`python -m experiments.calibrate`); precision is that of the positives at the first refresh:"), "",
-             "| data seed | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        (
+            "The synthetic world, mean of both directions' mAP in % on unseen people "
+            "(`python -m experiments.calibrate`); precision is that of the positives at the first refresh:"
+        ),
+        "",
+        "| data seed | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     rows = {**table, "mean": {name: np.mean([row[name] for row in table.values()]) for name in names}}
     for seed, row in rows.items():
         cells = (f"{row[n]:.2f}" if "precision" in n else f"{row[n]:.1f}" for n in names)
@@ -58,31 +71,44 @@ def _sweep(config: str, sweep: str, title: str) -> list[str]:
     command = f"python -m experiments.sweep --config=configs/{config}.py --sweep={sweep}"
     if not rows:
         return [f"{title}: not yet run (`{command}`)."]
-    lines = [(f"{title}, mAP in % (infrared to visible / visible to infrared) at the last step, "
-              f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
-              f"(`{command}`):"), "",
-             *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()])]
+    lines = [
+        (
+            f"{title}, mAP in % (infrared to visible / visible to infrared) at the last step, "
+            f"no best epoch picked; mean and standard deviation over seeds are of both directions' mean "
+            f"(`{command}`):"
+        ),
+        "",
+        *records.markdown(rows, [name for name, _ in sweeps.SWEEPS[sweep]()]),
+    ]
     return [*lines, "", _provenance(rows)]
 
 
 def _provenance(rows: list[dict]) -> str:
     """How many runs, how long, on what, of which commits."""
     minutes = [row["minutes"] for row in rows if row["minutes"]]
-    timed = f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included" \
-        if minutes else "none of them timed"
+    timed = (
+        f"{len(minutes)} of them timed: {min(minutes):.1f} to {max(minutes):.1f} minutes each, start-up included"
+        if minutes
+        else "none of them timed"
+    )
     commits = sorted({(row["commit"] or "unknown")[:7] for row in rows})
     devices = sorted({", ".join(f"{n} x {kind}" for kind, n in row["devices"].items()) for row in rows})
-    host = "; ".join(f"{name}: " + ", ".join(sorted({str(row.get(name) or "unrecorded") for row in rows}))
-                     for name in ("cores", "processor"))
-    return (f"{len(rows)} runs, {timed}, beside other work, on {'; '.join(devices)} ({host}); commits "
-            f"{', '.join(commits)}.")
+    host = "; ".join(
+        f"{name}: " + ", ".join(sorted({str(row.get(name) or "unrecorded") for row in rows}))
+        for name in ("cores", "processor")
+    )
+    return (
+        f"{len(rows)} runs, {timed}, beside other work, on {'; '.join(devices)} ({host}); commits {', '.join(commits)}."
+    )
 
 
 def _comparison(sweep: str) -> list[str]:
     """HiTPro beside the best baseline and on the way from frozen to supervised, where all methods were run."""
     rows = _load(f"evidence/{sweep}.json")
-    table = {name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
-             for name, _ in sweeps.baselines()}
+    table = {
+        name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
+        for name, _ in sweeps.baselines()
+    }
     worlds = sorted(set.intersection(*(set(scores) for scores in table.values())))
     if not worlds:
         return []
@@ -92,16 +118,25 @@ def _comparison(sweep: str) -> list[str]:
     rival = np.max([full[name] for name in rivals], axis=0)
     ratios, lead = full["HiTPro"] / rival, full["HiTPro"] - rival
     spread = f" ± {np.std(lead, ddof=1):.1f}" if len(lead) > 1 else ""
-    lines = [(f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best baseline of each world (mean over "
-              f"the data seeds {', '.join(map(str, worlds))}; {min(ratios):.2f} to {max(ratios):.2f}), is ahead of it "
-              f"on {np.sum(lead > 0)} of {len(lead)}, by {np.mean(lead):.1f}{spread} points, and has "
-              f"{np.mean(full['HiTPro'] / full[best]):.2f} times that of the best one on average, {best}.")]
+    lines = [
+        (
+            f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best baseline of each world (mean over "
+            f"the data seeds {', '.join(map(str, worlds))}; {min(ratios):.2f} to {max(ratios):.2f}), is ahead of it "
+            f"on {np.sum(lead > 0)} of {len(lead)}, by {np.mean(lead):.1f}{spread} points, and has "
+            f"{np.mean(full['HiTPro'] / full[best]):.2f} times that of the best one on average, {best}."
+        )
+    ]
     low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
     way = (own - low) / (high - low)
     lines += [f"It goes {100 * way:.0f} % of the way from the frozen encoder to supervision."]
     ours = [row for row in rows if row["variant"] == "HiTPro" and row["seed"] in worlds]
-    return [*lines, (f"At its last refresh {_found(ours, 'precision'):.2f} of its cross-modality positives are right, "
-                     f"and {_found(ours, 'recall_any'):.2f} of the tracklets that have one to find have a right one.")]
+    return [
+        *lines,
+        (
+            f"At its last refresh {_found(ours, 'precision'):.2f} of its cross-modality positives are right, "
+            f"and {_found(ours, 'recall_any'):.2f} of the tracklets that have one to find have a right one."
+        ),
+    ]
 
 
 def _ahead(sweep: str) -> list[str]:
@@ -109,10 +144,15 @@ def _ahead(sweep: str) -> list[str]:
     rows = _load(f"evidence/{sweep}.json")
     ours = {row["seed"]: records.scores(row) for row in rows if row["variant"] == "HiTPro"}
     rivals = set(sweeps.METHODS) - {"supervised"}
-    ahead = [f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
-             for row in rows if row["variant"] in rivals and row["seed"] in ours
-             for way, theirs, own in zip(("infrared to visible", "visible to infrared"), records.scores(row),
-                                         ours[row["seed"]], strict=True) if theirs > own]
+    ahead = [
+        f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
+        for row in rows
+        if row["variant"] in rivals and row["seed"] in ours
+        for way, theirs, own in zip(
+            ("infrared to visible", "visible to infrared"), records.scores(row), ours[row["seed"]], strict=True
+        )
+        if theirs > own
+    ]
     told = "; ".join(ahead) or "none of the unsupervised methods run so far"
     return [f"**Ahead of HiTPro**: {told}."] if rows else []
 
@@ -129,16 +169,30 @@ def _settings() -> list[str]:
         name, preset = row["variant"].split(", ")
         scores[name, preset][row["seed"]] = np.mean(records.scores(row))
         scores["frozen", preset][row["seed"]] = np.mean(list(row["frozen"].values()))  # any run's first evaluation
-    lines = [f"Harder worlds, mean of both directions' mAP in % (`{command}`):", "", *_settings_table(scores), "",
-             _provenance(every), _ahead_on_settings(scores)]
+    lines = [
+        f"Harder worlds, mean of both directions' mAP in % (`{command}`):",
+        "",
+        *_settings_table(scores),
+        "",
+        _provenance(every),
+        _ahead_on_settings(scores),
+    ]
     if plain := [row for row in rows if row["variant"] == "HiTPro, open_set"]:
-        lines += [("Of the tracklets of `open_set` whose person is seen in one modality alone, HiTPro gives "
-                   f"{_found(plain, 'false_any'):.2f} a positive of the other one at its last refresh, and "
-                   f"{_found(plain, 'recall_any'):.2f} of those that have one to find a right one.")]
+        lines += [
+            (
+                "Of the tracklets of `open_set` whose person is seen in one modality alone, HiTPro gives "
+                f"{_found(plain, 'false_any'):.2f} a positive of the other one at its last refresh, and "
+                f"{_found(plain, 'recall_any'):.2f} of those that have one to find a right one."
+            )
+        ]
     if stricter := [row for row in every if row["variant"] == sweeps.STRICTER]:
         score = np.mean([records.scores(row) for row in stricter])
-        lines += [(f"With `across.kappa=(0.5, 0.5)`, chosen on data seed 0, {_found(stricter, 'false_any'):.2f} and "
-                   f"{_found(stricter, 'recall_any'):.2f}, at {score:.1f} mAP.")]
+        lines += [
+            (
+                f"With `across.kappa=(0.5, 0.5)`, chosen on data seed 0, {_found(stricter, 'false_any'):.2f} and "
+                f"{_found(stricter, 'recall_any'):.2f}, at {score:.1f} mAP."
+            )
+        ]
     return lines
 
 
@@ -153,8 +207,9 @@ def _settings_table(scores: dict[tuple[str, str], dict[int, float]]) -> list[str
         told = (f"{found[seed]:.1f}" if seed in found else "-" for seed in seeds[preset])
         return " / ".join(told) if found else "not yet run"
 
-    return lines + [f"| {name} | " + " | ".join(cell(name, preset) for preset in seeds) + " |"
-                    for name, _ in sweeps.baselines()]
+    return lines + [
+        f"| {name} | " + " | ".join(cell(name, preset) for preset in seeds) + " |" for name, _ in sweeps.baselines()
+    ]
 
 
 def _ahead_on_settings(scores: dict[tuple[str, str], dict[int, float]]) -> str:

@@ -26,11 +26,11 @@ import jax
 import jax.numpy as jnp
 
 from configs import vcm
-from hitpro_jax.embedding import make_embed
-from hitpro_jax.kernels import candidates, ivf
+from hitpro_jax.encode import make_embed
+from hitpro_jax.kernels.search import candidates, ivf
 from hitpro_jax.models.encoder import init_variables, make_encoder
-from hitpro_jax.models.resnet import INTERLEAVED
 from hitpro_jax.sharding import make_mesh
+from hitpro_jax.types import INTERLEAVED
 
 OUT = Path(__file__).parent / "results"
 SIZES, DEVICES = (10**4, 10**5, 10**6, 10**8), tuple(2**k for k in range(11))
@@ -106,9 +106,19 @@ def memory_bytes(n: float, p: int, shape: Shape, search: str = "exact") -> float
 
 
 def rows(rates: Rates, shape: Shape) -> list[tuple]:
-    return [(n, p, embedding_seconds(n, p, rates, shape), exact_seconds(n, p, rates, shape),
-             ivf_seconds(n, p, rates, shape), memory_bytes(n, p, shape) / GIB, memory_bytes(n, p, shape, "ivf") / GIB)
-            for n in SIZES for p in DEVICES]
+    return [
+        (
+            n,
+            p,
+            embedding_seconds(n, p, rates, shape),
+            exact_seconds(n, p, rates, shape),
+            ivf_seconds(n, p, rates, shape),
+            memory_bytes(n, p, shape) / GIB,
+            memory_bytes(n, p, shape, "ivf") / GIB,
+        )
+        for n in SIZES
+        for p in DEVICES
+    ]
 
 
 def crossing(first, second, rates: Rates, shape: Shape, p: int) -> float:
@@ -122,14 +132,28 @@ def crossing(first, second, rates: Rates, shape: Shape, p: int) -> float:
 
 
 def markdown(tables: dict[str, Rates], shape: Shape) -> str:
-    lines = ["<!-- written by experiments/scale.py -->", "# A refresh on paper", "",
-             (f"D = {shape.width}, {shape.parts} clips a tracklet, {shape.views} views, float32. Seconds to embed, to "
-             "mine exactly and by inverted lists; GiB of each device while mining.")]
+    lines = [
+        "<!-- written by experiments/scale.py -->",
+        "# A refresh on paper",
+        "",
+        (
+            f"D = {shape.width}, {shape.parts} clips a tracklet, {shape.views} views, float32. Seconds to embed, to "
+            "mine exactly and by inverted lists; GiB of each device while mining."
+        ),
+    ]
     for title, rates in tables.items():
-        lines += ["", f"## {title}", "",
-                  (f"{rates.flops:.3g} FLOP/s, {rates.picks:.3g} picks/s, {rates.link:.3g} bytes/s, "
-                  f"{rates.clips:.3g} clips/s a device."), "",
-                  "| tracklets | devices | embed | exact | ivf | exact GiB | ivf GiB |", "|---" * 7 + "|"]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            (
+                f"{rates.flops:.3g} FLOP/s, {rates.picks:.3g} picks/s, {rates.link:.3g} bytes/s, "
+                f"{rates.clips:.3g} clips/s a device."
+            ),
+            "",
+            "| tracklets | devices | embed | exact | ivf | exact GiB | ivf GiB |",
+            "|---" * 7 + "|",
+        ]
         for n, p, *values in rows(rates, shape):
             if p in TOLD:
                 cells = [*(duration(v) for v in values[:3]), *(f"{v:.3g}" for v in values[3:])]
@@ -143,8 +167,10 @@ def conclusions(rates: Rates, shape: Shape) -> list[str]:
     for p in (1, 64, 1024):
         embed = crossing(exact_seconds, embedding_seconds, rates, shape, p)
         lists = crossing(exact_seconds, ivf_seconds, rates, shape, p)
-        lines.append(f"- {p} device{'s' * (p > 1)}: exact mining takes longer than inverted lists from "
-                     f"{lists:.1e} tracklets on, and longer than embedding from {embed:.1e} on: there it stops paying.")
+        lines.append(
+            f"- {p} device{'s' * (p > 1)}: exact mining takes longer than inverted lists from "
+            f"{lists:.1e} tracklets on, and longer than embedding from {embed:.1e} on: there it stops paying."
+        )
     return lines
 
 

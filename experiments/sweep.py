@@ -36,8 +36,14 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "only print the commands")
 
 def command(overrides: dict, seed: str, workdir: Path) -> list[str]:
     fields = {SEED_FIELD.value: seed, **overrides}
-    return [sys.executable, "-m", "hitpro_jax.main", f"--config={CONFIG.value}", f"--workdir={workdir}",
-            *(f"--config.{name}={value}" for name, value in fields.items())]
+    return [
+        sys.executable,
+        "-m",
+        "hitpro_jax.main",
+        f"--config={CONFIG.value}",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+    ]
 
 
 def workdir_of(variant: str, seed: str) -> Path:
@@ -64,8 +70,9 @@ def run(variant: str, overrides: dict, seed: str, running: set[subprocess.Popen]
         code = process.wait()
         running.discard(process)
     if code or not (workdir / "result.json").exists():  # a run that is asked to stop saves its state and ends with 0
-        raise SystemExit(f"{variant}, seed {seed}, ended with code {code} and no result{where}; the same sweep goes on "
-                         "from there")
+        raise SystemExit(
+            f"{variant}, seed {seed}, ended with code {code} and no result{where}; the same sweep goes on from there"
+        )
     return record(variant, seed, workdir, None if begun else round((time.monotonic() - start) / 60.0, 2))
 
 
@@ -88,8 +95,12 @@ def keep(out: Path, row: dict) -> None:
 
 
 def main(_) -> None:
-    wanted = [(variant, overrides, seed) for seed in SEEDS.value for variant, overrides in SWEEPS[SWEEP.value]()
-              if not ONLY.value or variant in ONLY.value]
+    wanted = [
+        (variant, overrides, seed)
+        for seed in SEEDS.value
+        for variant, overrides in SWEEPS[SWEEP.value]()
+        if not ONLY.value or variant in ONLY.value
+    ]
     if unknown := set(ONLY.value) - {variant for variant, _ in SWEEPS[SWEEP.value]()}:
         raise app.UsageError(f"--only: sweep {SWEEP.value} has no variant {', '.join(sorted(unknown))}")
     if DRY_RUN.value:

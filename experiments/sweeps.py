@@ -10,9 +10,13 @@ METHODS = ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervis
 SETTINGS = ("cameras", "contaminated", "unbalanced", "open_set")
 STRICTER = "HiTPro stricter, open_set"
 ADAPTED = {"optim.adapt_steps": 40}  # steps in which no weight moves, but BatchNorm's statistics and the memory do
-TRIALS = {"cluster_contrast": {"clusters.eps": 0.4, "clusters.temperature": 0.07},
-          "adca": {"clusters.eps": 0.4, "adca.begin": 0.2}, "pgm": {"clusters.eps": 0.4, "pgm.begin": 0.2},
-          "cap": {"cap.eps": 0.4, "cap.weight": 1.0}, "sdcl": {"clusters.eps": 0.4, "sdcl.across": 0.1}}
+TRIALS = {
+    "cluster_contrast": {"clusters.eps": 0.4, "clusters.temperature": 0.07},
+    "adca": {"clusters.eps": 0.4, "adca.begin": 0.2},
+    "pgm": {"clusters.eps": 0.4, "pgm.begin": 0.2},
+    "cap": {"cap.eps": 0.4, "cap.weight": 1.0},
+    "sdcl": {"clusters.eps": 0.4, "sdcl.across": 0.1},
+}
 CHOSEN = {
     "cluster_contrast": "cluster_contrast, adapted, clusters.temperature 0.07",
     "adca": "adca, adapted, optim.learning_rate 0.0007",
@@ -24,14 +28,26 @@ CHOSEN = {
 
 def components() -> Variants:
     """The ladder: from contrast within a camera to the whole method, one part of the abstract after another."""
-    plain = {f"{stage}.{field}": value for stage in ("within", "across")
-             for field, value in (("rule", "fixed"), ("weighting", "uniform"))}
-    rungs = {"+ parts (ICTP)": ["prototypes.parts"], "+ look-alikes of a view (ours)": ["loss.ambiguity"],
-             "+ stage 1 and level 2": ["within.enabled"],
-             "+ stage 2 and level 3": ["across.enabled"], "+ dynamic thresholds (DTS)": ["within.rule", "across.rule"],
-             "+ soft weights (SWA)": ["within.weighting", "across.weighting"]}
-    missing = {"prototypes.parts": 1, "loss.ambiguity": "none", "within.enabled": False, "across.enabled": False,
-               **plain}
+    plain = {
+        f"{stage}.{field}": value
+        for stage in ("within", "across")
+        for field, value in (("rule", "fixed"), ("weighting", "uniform"))
+    }
+    rungs = {
+        "+ parts (ICTP)": ["prototypes.parts"],
+        "+ look-alikes of a view (ours)": ["loss.ambiguity"],
+        "+ stage 1 and level 2": ["within.enabled"],
+        "+ stage 2 and level 3": ["across.enabled"],
+        "+ dynamic thresholds (DTS)": ["within.rule", "across.rule"],
+        "+ soft weights (SWA)": ["within.weighting", "across.weighting"],
+    }
+    missing = {
+        "prototypes.parts": 1,
+        "loss.ambiguity": "none",
+        "within.enabled": False,
+        "across.enabled": False,
+        **plain,
+    }
     yield "level 1", dict(missing)
     for name, fields in rungs.items():
         for field in fields:
@@ -112,8 +128,13 @@ def neighbours() -> Variants:
 
 def loss_weights() -> Variants:
     yield "HiTPro", {}
-    for level, values in (("intra", (0.0, 0.25, 1.25)), ("within", (0.0, 0.25, 2.0)), ("across", (0.0, 0.25, 2.0)),
-                          ("alpha", (0.25, 0.75)), ("frame", (0.25, 1.0))):
+    for level, values in (
+        ("intra", (0.0, 0.25, 1.25)),
+        ("within", (0.0, 0.25, 2.0)),
+        ("across", (0.0, 0.25, 2.0)),
+        ("alpha", (0.25, 0.75)),
+        ("frame", (0.25, 1.0)),
+    ):
         for value in values:
             yield f"{level} {value}", {f"loss.{level}": value}
 
@@ -186,6 +207,26 @@ def _both(**fields) -> dict:
     return {f"{stage}.{name}": value for stage in ("within", "across") for name, value in fields.items()}
 
 
-SWEEPS = {sweep.__name__: sweep for sweep in (
-    components, levels, additions, dts, swa, parts, frames, temperature, momentum, neighbours, loss_weights, schedule,
-    encoder, baselines, tuning, tuned, settings, seeds)}
+SWEEPS = {
+    sweep.__name__: sweep
+    for sweep in (
+        components,
+        levels,
+        additions,
+        dts,
+        swa,
+        parts,
+        frames,
+        temperature,
+        momentum,
+        neighbours,
+        loss_weights,
+        schedule,
+        encoder,
+        baselines,
+        tuning,
+        tuned,
+        settings,
+        seeds,
+    )
+}

@@ -19,9 +19,11 @@ from experiments.sweeps import SWEEPS
 
 WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/")
 OUT = flags.DEFINE_string("out", None, "folder to write into; default: --workdirs itself")
-CURVES = {"mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
-          "precision of cross-modality positives": lambda line: line.get("align/cross/precision"),
-          "tracklets with a true cross-modality positive": lambda line: line.get("align/cross/recall_any")}
+CURVES = {
+    "mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
+    "precision of cross-modality positives": lambda line: line.get("align/cross/precision"),
+    "tracklets with a true cross-modality positive": lambda line: line.get("align/cross/recall_any"),
+}
 
 
 def _mean(line: dict, begin: str, end: str) -> float | None:
@@ -42,6 +44,7 @@ def curve(workdirs: list[Path], value: Callable[[dict], float | None]) -> tuple[
 def draw(runs: dict[str, list[Path]], path: Path) -> None:
     """A panel a figure, a line a variant: the mean over seeds within a band of one standard deviation."""
     import matplotlib  # here, as tables are made without it
+
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -68,10 +71,14 @@ def finished(root: Path) -> dict[str, list[Path]]:
     """Workdirs of the finished runs of each variant, in the order in which the sweeps name the variants."""
     names = {folder_of(name): name for sweep in SWEEPS.values() for name, _ in sweep()}
     order = {name: place for place, name in enumerate(names)}
-    folders = sorted((path for path in root.glob("*") if path.is_dir()),
-                     key=lambda path: (order.get(path.name, len(order)), path.name))
-    runs = {names.get(folder.name, folder.name): [path.parent for path in sorted(folder.glob("seed*/result.json"))]
-            for folder in folders}
+    folders = sorted(
+        (path for path in root.glob("*") if path.is_dir()),
+        key=lambda path: (order.get(path.name, len(order)), path.name),
+    )
+    runs = {
+        names.get(folder.name, folder.name): [path.parent for path in sorted(folder.glob("seed*/result.json"))]
+        for folder in folders
+    }
     return {variant: workdirs for variant, workdirs in runs.items() if workdirs}
 
 
@@ -81,8 +88,11 @@ def main(_) -> None:
     runs = finished(root)
     if not runs:
         raise app.UsageError(f"{root} has no finished run: it should hold <variant>/seed<number>/result.json")
-    rows = [record(variant, workdir.name.removeprefix("seed"), workdir, None)
-            for variant, workdirs in runs.items() for workdir in workdirs]
+    rows = [
+        record(variant, workdir.name.removeprefix("seed"), workdir, None)
+        for variant, workdirs in runs.items()
+        for workdir in workdirs
+    ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join(markdown(rows, list(runs))) + "\n")
     lines = [flat(row) for row in rows]

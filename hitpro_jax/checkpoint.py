@@ -26,6 +26,7 @@ def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
       state: pytree of arrays or `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
       sharding: one sharding, or a pytree prefix of `state` with shardings as leaves.
     """
+
     def place(where: Sharding, part: chex.ArrayTree):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), part)
 
@@ -46,7 +47,8 @@ def config_differences(saved: Mapping, current: Mapping, ignore: Sequence[str] =
     old, new = _fields(_plain(saved)), _fields(_plain(current))
     differing = (name for name in sorted(old | new) if old.get(name, "nothing") != new.get(name, "nothing"))
     return [
-        f"{name}: saved {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}" for name in differing
+        f"{name}: saved {old.get(name, 'nothing')}, now {new.get(name, 'nothing')}"
+        for name in differing
         if not any(f"{name}.".startswith(f"{skipped}.") for skipped in ignore)
     ]
 
@@ -68,16 +70,31 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: str | Path, *, config: Mapping | None = None, ignore: Sequence[str] = (), keep: int = 2,
-        read_only: bool = False, say: Callable[[str], None] = print,
+        self,
+        directory: str | Path,
+        *,
+        config: Mapping | None = None,
+        ignore: Sequence[str] = (),
+        keep: int = 2,
+        read_only: bool = False,
+        say: Callable[[str], None] = print,
     ):
         logging.set_verbosity(logging.FATAL)  # Orbax tells of every step it takes; what matters reaches `say`
         self._directory, self._config, self._ignore, self._say = Path(directory).absolute(), config, ignore, say
         self._damaged = set()  # steps
-        self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.LatestN(keep),
-            cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only,
-        )) if self._directory.exists() or not read_only else None
+        self._manager = (
+            ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=preservation_policy.LatestN(keep),
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
+                    create=not read_only,
+                ),
+            )
+            if self._directory.exists() or not read_only
+            else None
+        )
 
     def __enter__(self):
         return self
@@ -126,16 +143,24 @@ class Checkpointer:
         for stale in self.steps():
             if stale >= step or stale in self._damaged:
                 self._manager.delete(stale)
-        record = json.dumps({
-            "config": self._config, "meta": dict(meta or {}), "leaves": {k: _describe(x) for k, x in leaves.items()},
-            "crc32": {name: _crc32(x) for name, x in leaves.items()},
-        })
+        record = json.dumps(
+            {
+                "config": self._config,
+                "meta": dict(meta or {}),
+                "leaves": {k: _describe(x) for k, x in leaves.items()},
+                "crc32": {name: _crc32(x) for name, x in leaves.items()},
+            }
+        )
         full = {name: x for name, x in leaves.items() if x.size}  # Orbax takes no empty array
         with self._writing():
-            self._manager.save(step, force=True, args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
-                record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
-            ))
+            self._manager.save(
+                step,
+                force=True,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
+                    record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
+                ),
+            )
 
     def restore_latest(
         self, abstract_state: chex.ArrayTree, *, partial: bool = False
@@ -166,8 +191,10 @@ class Checkpointer:
             self._damaged.add(step)
             self._say(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
         if steps:
-            raise ValueError(f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
-                             "remove the folder to start anew, or choose another workdir")
+            raise ValueError(
+                f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
+                "remove the folder to start anew, or choose another workdir"
+            )
         return None
 
     @contextlib.contextmanager
@@ -179,8 +206,10 @@ class Checkpointer:
             raise
         except Exception as error:
             reason = getattr(error, "strerror", None) or _reason(error).split(": ")[-1]
-            raise OSError(f"cannot write a checkpoint to {self._directory} ({reason}): make room there; the same "
-                          "command goes on from the checkpoint before") from error
+            raise OSError(
+                f"cannot write a checkpoint to {self._directory} ({reason}): make room there; the same "
+                "command goes on from the checkpoint before"
+            ) from error
 
     def _read_record(self, step: int) -> dict:
         stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
@@ -192,24 +221,32 @@ class Checkpointer:
         where = self._directory / str(step)
         known = self._config is not None and record["config"] is not None
         if known and (differing := config_differences(record["config"], self._config, self._ignore)):
-            raise ValueError(f"checkpoint {where} was saved with another config ({'; '.join(differing)}): "
-                             "restore these fields, or choose another workdir")
+            raise ValueError(
+                f"checkpoint {where} was saved with another config ({'; '.join(differing)}): "
+                "restore these fields, or choose another workdir"
+            )
         wanted = {name: _describe(x) for name, x in _leaves(abstract_state).items()}
         saved = {name: kind for name, kind in record["leaves"].items() if name in wanted or not partial}
         if differing := config_differences(saved, wanted):
-            raise ValueError(f"checkpoint {where} holds other arrays than this run's state "
-                             f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
-                             "use the model and optimiser it was saved with, on a number of devices that "
-                             "docs/pods.md allows")
+            raise ValueError(
+                f"checkpoint {where} holds other arrays than this run's state "
+                f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
+                "use the model and optimiser it was saved with, on a number of devices that "
+                "docs/pods.md allows"
+            )
 
     def _read_state(self, step: int, abstract_state: chex.ArrayTree) -> chex.ArrayTree:
         wanted = _leaves(abstract_state)
         full = {name: x for name, x in wanted.items() if x.size}
-        reading = ocp.args.PyTreeRestore(full, restore_args=jax.tree.map(
-            lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), full), partial_restore=True)
+        reading = ocp.args.PyTreeRestore(
+            full,
+            restore_args=jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), full),
+            partial_restore=True,
+        )
         arrays = self._manager.restore(step, args=ocp.args.Composite(state=reading))["state"]
-        empty = {name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
-                 for name, x in wanted.items() if not x.size}
+        empty = {
+            name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding) for name, x in wanted.items() if not x.size
+        }
         return jax.tree.unflatten(jax.tree.structure(abstract_state), [(arrays | empty)[name] for name in wanted])
 
 

@@ -7,8 +7,15 @@ N tracklets, K positives, V views.
 import numpy as np
 
 
-def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.ndarray,
-             pids: np.ndarray | None, ban_same_camera: bool = False) -> dict[str, float]:
+def describe(
+    memory,
+    before,
+    modality: np.ndarray,
+    camera: np.ndarray,
+    view: np.ndarray,
+    pids: np.ndarray | None,
+    ban_same_camera: bool = False,
+) -> dict[str, float]:
     """Slash-named figures of one refresh.
 
     Args:
@@ -21,8 +28,10 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
     """
     size = len(modality)
     bank = memory.prototypes[:size]
-    figures = {"bank/reliability": float(memory.reliability[:size].mean()),
-               **view_similarities(bank, modality, camera, view)}
+    figures = {
+        "bank/reliability": float(memory.reliability[:size].mean()),
+        **view_similarities(bank, modality, camera, view),
+    }
     if before is not None:
         figures["bank/drift"] = float(1.0 - (bank * before.prototypes[:size]).sum(1).mean())
     for stage, prefix in _PREFIX.items():
@@ -38,8 +47,9 @@ def describe(memory, before, modality: np.ndarray, camera: np.ndarray, view: np.
     if pids is not None:
         figures["align/cross/twin_share"] = twin_share(memory.across.index[:size], camera, pids)
         rivals = candidates("same_view", modality, camera, pids)
-        figures |= {f"align/same_view/{name}": value
-                    for name, value in quality(memory.same_view[:size], pids, rivals).items()}
+        figures |= {
+            f"align/same_view/{name}": value for name, value in quality(memory.same_view[:size], pids, rivals).items()
+        }
     if hasattr(memory, "label"):
         figures |= {f"clusters/{name}": value for name, value in clusters(memory.label[:size], pids).items()}
     return figures
@@ -73,8 +83,11 @@ def positives(index: np.ndarray) -> dict[str, float]:
     """
     there = index >= 0
     back = (index[index] == np.arange(len(index))[:, None, None]).any(-1) & there
-    return {"per_tracklet": float(there.sum(1).mean()), "share_none": float((~there.any(1)).mean()),
-            "reciprocal": _ratio(back.sum(), there.sum())}
+    return {
+        "per_tracklet": float(there.sum(1).mean()),
+        "share_none": float((~there.any(1)).mean()),
+        "reciprocal": _ratio(back.sum(), there.sum()),
+    }
 
 
 def overlap(index: np.ndarray, before: np.ndarray) -> float:
@@ -83,9 +96,11 @@ def overlap(index: np.ndarray, before: np.ndarray) -> float:
     return _ratio(common, (index >= 0).sum() + (before >= 0).sum() - common)
 
 
-def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray,
-               ban_same_camera: bool = False) -> np.ndarray:
+def candidates(
+    stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray, ban_same_camera: bool = False
+) -> np.ndarray:
     """How many true positives each tracklet could have, int [N]: same person, and a legal candidate of the stage."""
+
     def same(*columns):
         _, inverse, counts = np.unique(np.stack(columns, 1), axis=0, return_inverse=True, return_counts=True)
         return counts[inverse.ravel()]
@@ -102,7 +117,8 @@ def candidates(stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.nd
 def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray | None) -> dict[str, float]:
     """Precision of the entries of a table [N, K], their recall, the share of tracklets with at least one true positive
     among those that have one to find, and that of tracklets with a (false) one among those that have none to find.
-    0 where there is nothing to count."""
+    0 where there is nothing to count.
+    """
     there = index >= 0
     true = there & (pids[index] == pids[:, None])
     found = {"precision": _ratio(true.sum(), there.sum())}
@@ -151,6 +167,7 @@ def view_similarities(bank: np.ndarray, modality: np.ndarray, camera: np.ndarray
 
 def summary(figures: dict[str, float]) -> str:
     """One line for the terminal."""
+
     def stage(name):
         prefix = _PREFIX[name]
         text = f"{figures[f'{prefix}/per_tracklet']:.1f} a tracklet"
@@ -158,8 +175,9 @@ def summary(figures: dict[str, float]) -> str:
             text += f", precision {figures[f'{prefix}/precision']:.2f}, found {figures[f'{prefix}/recall_any']:.2f}"
         return text
 
-    return f"positives within: {stage('within')}; across: {stage('across')}; " \
-           f"reliability {figures['bank/reliability']:.2f}"
+    return (
+        f"positives within: {stage('within')}; across: {stage('across')}; reliability {figures['bank/reliability']:.2f}"
+    )
 
 
 def _ratio(part, whole) -> float:

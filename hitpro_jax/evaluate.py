@@ -11,17 +11,18 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
-from hitpro_jax.data import folder, hitsz_vcm, packed, pipeline, records, sampling
-from hitpro_jax.data.datasets import open_dataset
+from hitpro_jax.data import packed, pipeline, records, sampling
+from hitpro_jax.data.opening import open_dataset
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
+from hitpro_jax.data.sets import folder, hitsz_vcm
 from hitpro_jax.distributed import first_process_first
-from hitpro_jax.embedding import CountingUnreadable, Embed, embed_all, make_embed
+from hitpro_jax.encode import CountingUnreadable, Embed, embed_all, make_embed
 from hitpro_jax.models.encoder import init_variables, make_encoder
-from hitpro_jax.scoring import score
+from hitpro_jax.scoring.scores import score
 from hitpro_jax.sharding import gather_rows, make_mesh, pad_rows, replicated
 from hitpro_jax.types import TrainState
-from hitpro_jax.writers import Writer
+from hitpro_jax.workdir.writer import Writer
 
 __all__ = ["evaluate", "evaluate_checkpoint", "headline", "log", "open_data", "result_of", "score"]
 HEADLINE = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
@@ -34,14 +35,17 @@ def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Datase
     """
     with first_process_first():  # what it draws or crops is there for the others
         dataset, protocol = open_dataset(config.data.to_dict())
-    dataset = records.verify_files(dataset, min_frames=config.data.min_frames,
-                                   allow_missing=config.data.allow_missing, progress=_checking)
+    dataset = records.verify_files(
+        dataset, min_frames=config.data.min_frames, allow_missing=config.data.allow_missing, progress=_checking
+    )
     for line in records.report(dataset):
         say(line)
     for split in records.SPLITS if protocol.directions else ("train",):
         if not getattr(dataset, split):
-            raise ValueError(f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
-                             "data.min_frames and data.allow_missing")
+            raise ValueError(
+                f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
+                "data.min_frames and data.allow_missing"
+            )
     if dataset.name == folder.NAME:  # one's own lists need not be made for every pairing
         told = {key: protocol.matches(dataset, pair) for key, pair in protocol.directions.items()}
         for key in (key for key, there in told.items() if not there):
@@ -49,8 +53,10 @@ def checked_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Datase
         protocol = replace(protocol, directions={key: protocol.directions[key] for key in told if told[key]})
     for key, pair in protocol.directions.items():
         if not all(len(protocol.rows(dataset, selection)) for selection in pair):
-            raise ValueError(f"protocol {protocol.name} finds no query or no gallery row for {key} in {dataset.root}: "
-                             "complete its lists, or choose another data.protocol")
+            raise ValueError(
+                f"protocol {protocol.name} finds no query or no gallery row for {key} in {dataset.root}: "
+                "complete its lists, or choose another data.protocol"
+            )
     frames, size = config.eval.frames, tuple(config.data.image_size)
     if note := protocol.departure(frames, size):
         say(note)
@@ -75,66 +81,113 @@ def open_data(config: ConfigDict, say: Callable[[str], None]) -> tuple[Dataset, 
         say("note: the data set has no labelled query and gallery, so nothing is scored; going on without")
     if data.packed_quality and not data.packed:
         raise ValueError("data.packed_quality is set but data.packed is not: name the folder of the packed cache")
-    frames = packed.open_frames(data.packed, dataset, tuple(data.image_size), data.packed_quality,
-                                _checking) if data.packed else None
-    return dataset, protocol, pipeline.FrameReader(
-        dataset.root, tuple(data.image_size), cache=data.cache, allow_missing=data.allow_missing, packed=frames)
+    frames = (
+        packed.open_frames(data.packed, dataset, tuple(data.image_size), data.packed_quality, _checking)
+        if data.packed
+        else None
+    )
+    return (
+        dataset,
+        protocol,
+        pipeline.FrameReader(
+            dataset.root, tuple(data.image_size), cache=data.cache, allow_missing=data.allow_missing, packed=frames
+        ),
+    )
 
 
 def _checking(folders: Iterable, total: int) -> Iterable:
     return tqdm(folders, total=total, desc="checking files", mininterval=2.0, leave=False)
 
 
-def evaluate(embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol, reader: pipeline.FrameReader,
-             options: ConfigDict, mesh: Mesh, num_workers: int = 0) -> tuple[Protocol, dict[str, dict]]:
+def evaluate(
+    embed: Embed,
+    variables: dict,
+    dataset: Dataset,
+    protocol: Protocol,
+    reader: pipeline.FrameReader,
+    options: ConfigDict,
+    mesh: Mesh,
+    num_workers: int = 0,
+) -> tuple[Protocol, dict[str, dict]]:
     """Scores of every direction of the protocol, as `score` gives them, by the direction's key; none, no scores.
 
     The protocol before them is the given one, with the frames that could not be read as a change of its rows.
     """
     splits, unreadable = {}, 0
     for split in ("query", "gallery") if protocol.directions else ():
-        *splits[split], lost = embed_split(embed, variables, getattr(dataset, split), reader, options, mesh,
-                                           protocol.choose_frames, num_workers)
+        *splits[split], lost = embed_split(
+            embed, variables, getattr(dataset, split), reader, options, mesh, protocol.choose_frames, num_workers
+        )
         unreadable += lost
     scores = {}
     for key, pair in protocol.directions.items():
         (q, q_pid, q_cam), (g, g_pid, g_cam) = (
-            [column[protocol.rows(dataset, chosen)] for column in splits[chosen.split]] for chosen in pair)
+            [column[protocol.rows(dataset, chosen)] for column in splits[chosen.split]] for chosen in pair
+        )
         scores[key] = score(q, g, q_pid, g_pid, q_cam, g_cam, camera_rule=protocol.camera_rule)
     changes = [protocol.rows_changed] * bool(protocol.rows_changed)
     changes += [f"{unreadable} frames unreadable"] * bool(unreadable)
     return replace(protocol, rows_changed=", ".join(changes)), scores
 
 
-def evaluate_aloud(writer: Writer, embed: Embed, variables: dict, dataset: Dataset, protocol: Protocol,
-                   reader: pipeline.FrameReader, config: ConfigDict, mesh: Mesh) -> tuple[Protocol, dict[str, dict]]:
+def evaluate_aloud(
+    writer: Writer,
+    embed: Embed,
+    variables: dict,
+    dataset: Dataset,
+    protocol: Protocol,
+    reader: pipeline.FrameReader,
+    config: ConfigDict,
+    mesh: Mesh,
+) -> tuple[Protocol, dict[str, dict]]:
     """`evaluate`, while whoever waits is told how far it is."""
     with writer.waiting("embedding query and gallery") as wait:
         counted = wait.counting(embed, len(dataset.query) + len(dataset.gallery))
         return evaluate(counted, variables, dataset, protocol, reader, config.eval, mesh, config.data.num_workers)
 
 
-def embed_split(embed: Embed, variables: dict, tracklets: tuple[Record, ...], reader: pipeline.FrameReader,
-                options: ConfigDict, mesh: Mesh, choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
-                num_workers: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def embed_split(
+    embed: Embed,
+    variables: dict,
+    tracklets: tuple[Record, ...],
+    reader: pipeline.FrameReader,
+    options: ConfigDict,
+    mesh: Mesh,
+    choose_frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
+    num_workers: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Features [N, D], person ids [N] and camera ids [N] of a split, and how many frames could not be read.
 
     Raises:
       ValueError: a tracklet has no frame that could be read: it has no feature, and must not be ranked.
     """
-    batches = CountingUnreadable(pipeline.test_clips(
-        reader, tracklets, clip_length=options.frames, batch_size=pad_rows(options.batch_size, mesh),
-        frames=choose_frames, process_index=jax.process_index(), process_count=jax.process_count(),
-        num_workers=num_workers))
+    batches = CountingUnreadable(
+        pipeline.test_clips(
+            reader,
+            tracklets,
+            clip_length=options.frames,
+            batch_size=pad_rows(options.batch_size, mesh),
+            frames=choose_frames,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=num_workers,
+        )
+    )
     features, seen = embed_all(embed, variables, batches, len(tracklets), 1, mesh)
     if jax.process_count() > 1:
-        features, seen = (gather_rows(each)[:len(tracklets)] for each in (features, seen))
+        features, seen = (gather_rows(each)[: len(tracklets)] for each in (features, seen))
     if not seen.all():
         first = tracklets[int(np.argmin(seen))].frames[0]
-        raise ValueError(f"{(~seen).sum()} of {len(seen)} query or gallery tracklets have no frame that can be read, "
-                         f"the first begins with {reader.root}/{first}: restore its files, or remove it from its list")
-    return (features[:, 0], np.array([t.pid for t in tracklets]), np.array([t.camid for t in tracklets]),
-            batches.total())
+        raise ValueError(
+            f"{(~seen).sum()} of {len(seen)} query or gallery tracklets have no frame that can be read, "
+            f"the first begins with {reader.root}/{first}: restore its files, or remove it from its list"
+        )
+    return (
+        features[:, 0],
+        np.array([t.pid for t in tracklets]),
+        np.array([t.camid for t in tracklets]),
+        batches.total(),
+    )
 
 
 def headline(scores: dict[str, dict]) -> dict[str, dict[str, float]]:
@@ -153,10 +206,13 @@ def log(writer: Writer, step: int, protocol: Protocol, scores: dict[str, dict]) 
     if not scores:
         return
     figures = headline(scores)
-    writer.metrics(step, {f"eval/{key}/{name}": value for key, values in figures.items()
-                          for name, value in values.items()})
-    text = "; ".join(f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f} ({scores[key]['valid'].sum()} queries)"
-                     for key, v in figures.items())
+    writer.metrics(
+        step, {f"eval/{key}/{name}": value for key, values in figures.items() for name, value in values.items()}
+    )
+    text = "; ".join(
+        f"{key} rank-1 {v['rank1']:.1f} mAP {v['mAP']:.1f} ({scores[key]['valid'].sum()} queries)"
+        for key, v in figures.items()
+    )
     writer.say(f"step {step}, {protocol.name} ({protocol.setting}): {text}")
 
 
@@ -184,10 +240,13 @@ def evaluate_checkpoint(config: ConfigDict, writer: Writer) -> dict:
         raise ValueError(f"no checkpoint in {writer.path}: give the --workdir of a run, or train one first")
     state, meta, step = restored
     if differing := config_differences(meta["encoder"], encoder_of(config)):
-        raise ValueError(f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
-                         "give the config it was trained with")
-    protocol, scores = evaluate_aloud(writer, make_embed(encoder, mesh), state.variables, dataset, protocol, reader,
-                                      config, mesh)
+        raise ValueError(
+            f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
+            "give the config it was trained with"
+        )
+    protocol, scores = evaluate_aloud(
+        writer, make_embed(encoder, mesh), state.variables, dataset, protocol, reader, config, mesh
+    )
     result = result_of(protocol, step, scores)
     if jax.process_index() == 0:
         (writer.path / "eval").mkdir(exist_ok=True)

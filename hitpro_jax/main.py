@@ -1,7 +1,7 @@
 """Command line of hitpro_jax.
 
-  python -m hitpro_jax.main --config=configs/vcm.py --config.data.root=/path/to/HITSZ-VCM
-  python -m hitpro_jax.main --config=configs/synthetic.py --workdir=runs/demo --mode=eval
+python -m hitpro_jax.main --config=configs/vcm.py --config.data.root=/path/to/HITSZ-VCM
+python -m hitpro_jax.main --config=configs/synthetic.py --workdir=runs/demo --mode=eval
 """
 
 import json
@@ -13,14 +13,29 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fields with --config.name=value")
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; the same folder continues the same run "
-                              "(default: one below runs/ that belongs to the config)")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "pack", "check"], "train, score the newest checkpoint, "
-                         "make the packed cache data.packed, or tell what a run would cost on each device")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where neither Slurm nor a TPU pod "
-                                  "tells the processes of each other; with --processes and --process")
-TOPOLOGY = flags.DEFINE_string("topology", None, "with --mode=check: compile for a TPU slice that is not here, such as "
-                               "v5e-64, instead of running anything")
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "folder of the run; the same folder continues the same run (default: one below runs/ that belongs to the config)",
+)
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "eval", "pack", "check"],
+    "train, score the newest checkpoint, "
+    "make the packed cache data.packed, or tell what a run would cost on each device",
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of process 0, where neither Slurm nor a TPU pod "
+    "tells the processes of each other; with --processes and --process",
+)
+TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    None,
+    "with --mode=check: compile for a TPU slice that is not here, such as v5e-64, instead of running anything",
+)
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "number of this process from 0, with --coordinator", lower_bound=0)
 
@@ -29,9 +44,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown words on the command line: {' '.join(argv[1:])}")
     # imported here, so that the worker processes that draw or read images do not start JAX
-    from hitpro_jax import check, distributed, evaluate, pack, topology, train
+    from hitpro_jax import distributed, evaluate, train
+    from hitpro_jax.commands import check, pack
+    from hitpro_jax.commands import compile_ahead as topology
     from hitpro_jax.methods.registry import adapt
-    from hitpro_jax.writers import Writer
+    from hitpro_jax.workdir.writer import Writer
 
     if TOPOLOGY.value and MODE.value != "check":
         raise app.UsageError("--topology runs nothing: give --mode=check with it")
@@ -86,7 +103,7 @@ def default_workdir(config: ConfigDict) -> Path:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's parsing of the command line, but one sentence for a config or a field of it that is not there."""
+    """Absl's parsing of the command line, but one sentence for a config or a field of it that is not there."""
     try:
         words = app.parse_flags_with_usage(argv)
         CONFIG.value.method  # noqa: B018 - a file that cannot be read is told only when a field is asked for
@@ -94,8 +111,10 @@ def parse(argv: list[str]) -> list[str]:
         what = error.args[0]
         while isinstance(what, Exception):  # ml_collections wraps one in the other
             what = what.args[0]
-        sys.exit(f"error: the config has no such field ({' '.join(str(what).split())}): configs/base.py has them all, "
-                 "with their meaning")
+        sys.exit(
+            f"error: the config has no such field ({' '.join(str(what).split())}): configs/base.py has them all, "
+            "with their meaning"
+        )
     except OSError as error:
         sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")
     return words

@@ -37,6 +37,7 @@ def make_schedule(
     Raises:
       ValueError: if the schedule is unknown.
     """
+
     def constant(step):
         return jnp.ones_like(step, jnp.float32)
 
@@ -56,8 +57,15 @@ def make_schedule(
 
 
 def make_optimiser(
-    name: str = "adam", *, learning_rate: float, weight_decay: float = 0.0, schedule: str = "constant",
-    adapt_steps: int = 0, warmup_steps: int = 0, total_steps: int, clip_norm: float | None = None,
+    name: str = "adam",
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
+    adapt_steps: int = 0,
+    warmup_steps: int = 0,
+    total_steps: int,
+    clip_norm: float | None = None,
     groups: Mapping[str, float] | Iterable[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """Optimiser with warm-up, decay of the rate, gradient clipping and parameter groups.
@@ -84,15 +92,20 @@ def make_optimiser(
     Raises:
       ValueError: if a name is unknown, or (in `init`) if an expression matches no parameter.
     """
-    rate = make_schedule(learning_rate, schedule=schedule, adapt_steps=adapt_steps, warmup_steps=warmup_steps,
-                         total_steps=total_steps)
+    rate = make_schedule(
+        learning_rate, schedule=schedule, adapt_steps=adapt_steps, warmup_steps=warmup_steps, total_steps=total_steps
+    )
     coupled = optax.add_decayed_weights(weight_decay)
     decoupled = optax.add_decayed_weights(weight_decay, mask=_decayed)
-    rules = _choose({
-        "adam": (coupled, optax.scale_by_adam()),
-        "adamw": (optax.scale_by_adam(), decoupled),
-        "sgd": (coupled, optax.trace(decay=0.9)),
-    }, name, "optimiser")
+    rules = _choose(
+        {
+            "adam": (coupled, optax.scale_by_adam()),
+            "adamw": (optax.scale_by_adam(), decoupled),
+            "sgd": (coupled, optax.trace(decay=0.9)),
+        },
+        name,
+        "optimiser",
+    )
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     groups = dict(groups)
     trained = optax.chain(clip, *rules, _scale_by_group(groups), optax.scale_by_learning_rate(rate))
@@ -124,8 +137,9 @@ def _multipliers(params: chex.ArrayTree, groups: Mapping[str, float]) -> chex.Ar
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in groups:
         if not any(re.fullmatch(pattern, name) for name in names):
-            raise ValueError(f"the parameter group {pattern!r} matches no parameter: "
-                             f"paths look like {', '.join(names[:3])}")
+            raise ValueError(
+                f"the parameter group {pattern!r} matches no parameter: paths look like {', '.join(names[:3])}"
+            )
     return jax.tree_util.tree_map_with_path(lambda path, _: _multiplier(_name(path), groups), params)
 
 

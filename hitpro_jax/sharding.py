@@ -46,9 +46,10 @@ def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.A
     Returns:
       pytree of `NamedSharding`s.
     """
+
     def place(array) -> NamedSharding:
         axes = [axis for axis, size in enumerate(array.shape) if size % mesh.size == 0]
-        if not cut or array.size < 2 ** 16 or not axes:
+        if not cut or array.size < 2**16 or not axes:
             return replicated(mesh)
         axis = max(axes, key=lambda axis: array.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
@@ -58,6 +59,7 @@ def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.A
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
     """The whole arrays of `tree` in host memory, on every process."""
+
     def whole(array: jax.Array) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
             return np.asarray(array)
@@ -73,8 +75,9 @@ def gather_rows(mine: np.ndarray) -> np.ndarray:
 
     `PASSED` rows of each pass at a time, so that no device ever holds a whole bank.
     """
-    passed = [multihost_utils.process_allgather(mine[start:start + PASSED])
-              for start in range(0, len(mine) or 1, PASSED)]
+    passed = [
+        multihost_utils.process_allgather(mine[start : start + PASSED]) for start in range(0, len(mine) or 1, PASSED)
+    ]
     return np.concatenate(np.concatenate(passed, axis=1))
 
 
@@ -109,6 +112,8 @@ def to_global(batch: chex.ArrayTree, mesh: Mesh) -> chex.ArrayTree:
     devices = mesh.local_mesh.size
     for array in jax.tree.leaves(batch):
         if len(array) % devices:
-            raise ValueError(f"a batch of {len(array)} clips a process cannot be cut over its {devices} devices: "
-                             f"make the batch size a multiple of {mesh.size}")
+            raise ValueError(
+                f"a batch of {len(array)} clips a process cannot be cut over its {devices} devices: "
+                f"make the batch size a multiple of {mesh.size}"
+            )
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)

@@ -16,21 +16,29 @@ from ml_collections import ConfigDict
 from hitpro_jax import diagnostics, evaluate, optim
 from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, sampling
-from hitpro_jax.data.records import RGB, Dataset, Tracklet, anonymise, views
+from hitpro_jax.data.records import Dataset, Tracklet, anonymise, views
 from hitpro_jax.distributed import Preempted, Preemption
-from hitpro_jax.embedding import CountingUnreadable, embed_all, layout_of
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax.encode import CountingUnreadable, embed_all, layout_of
 from hitpro_jax.methods.registry import make_method
 from hitpro_jax.models.encoder import init_variables, make_encoder
-from hitpro_jax.models.pretrained import load_into
+from hitpro_jax.models.pretrained.weights import load_into
 from hitpro_jax.sharding import fetch, make_mesh, pad_rows, row_sharding, to_global
 from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
-from hitpro_jax.types import TrainState
-from hitpro_jax.writers import Writer
+from hitpro_jax.types import RGB, TrackletInfo, TrainState
+from hitpro_jax.workdir.writer import Writer
 
 # Fields in which a run may differ from the checkpoint that it continues: they change no number, but for rounding.
-FREE = ("data.root", "data.cache", "data.packed", "data.num_workers", "data.jobs", "mesh.cut_parameters",
-        "train.log_every", "train.save_every", "train.save_steps")
+FREE = (
+    "data.root",
+    "data.cache",
+    "data.packed",
+    "data.num_workers",
+    "data.jobs",
+    "mesh.cut_parameters",
+    "train.log_every",
+    "train.save_every",
+    "train.save_steps",
+)
 BANK_BLOCK = 256  # rows
 
 
@@ -41,7 +49,7 @@ class Unlabelled(NamedTuple):
     modality: np.ndarray  # [N]
     camera: np.ndarray  # [N]
     view: np.ndarray  # [N] dense
-    group: Group  # the same on the devices, [P], padded and cut by rows
+    info: TrackletInfo  # the same on the devices, [P], padded and cut by rows
 
 
 class Trainer(NamedTuple):
@@ -79,8 +87,11 @@ def train(config: ConfigDict, writer: Writer) -> dict:
 
     per_epoch, last = config.train.steps_per_epoch, last_step(config)
     record = json.loads(config.to_json_best_effort())
-    with (writer.exclusive(), Preemption() as preemption,
-          Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer):
+    with (
+        writer.exclusive(),
+        Preemption() as preemption,
+        Checkpointer(writer.path / "checkpoints", config=record, ignore=FREE, say=writer.say) as checkpointer,
+    ):
         meta = {"encoder": evaluate.encoder_of(config), "data": fingerprint(data.tracklets)}
         state, step = restore(checkpointer, state, trainer, meta)
         if step < last:  # a finished run keeps the word of what trained it
@@ -108,8 +119,9 @@ def train(config: ConfigDict, writer: Writer) -> dict:
     return evaluate.result_of(applied, last, found)
 
 
-def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, mesh: Mesh,
-            writer: Writer) -> tuple[Trainer, TrainState, np.ndarray]:
+def prepare(
+    config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, mesh: Mesh, writer: Writer
+) -> tuple[Trainer, TrainState, np.ndarray]:
     """What the loop works with, the state at step 0 on the host, and the person ids that the trainer never sees.
 
     Choice: only here do ids go to a method, and only to `supervised`, which `make_method` sees to.
@@ -118,7 +130,7 @@ def prepare(config: ConfigDict, dataset: Dataset, reader: pipeline.FrameReader, 
     data = unlabelled(tracklets, mesh)
     for line in missing_levels(data) if config.method.name == "hitpro" else ():
         writer.say(line)
-    labels = identities(pids, len(data.group.valid)) if config.method.name == "supervised" else None
+    labels = identities(pids, len(data.info.valid)) if config.method.name == "supervised" else None
     steps, state, where = build(config, data, mesh, writer.say, labels)
     return Trainer(config, data, reader, steps, where, mesh, writer), state, pids
 
@@ -135,8 +147,10 @@ def identities(pids: np.ndarray, rows: int) -> np.ndarray:
       ValueError: a tracklet has no id.
     """
     if (pids < 0).any():
-        raise ValueError(f"method supervised needs a person id for every training tracklet, and {(pids < 0).sum()} "
-                         "have none: label them, or choose another method.name")
+        raise ValueError(
+            f"method supervised needs a person id for every training tracklet, and {(pids < 0).sum()} "
+            "have none: label them, or choose another method.name"
+        )
     labels = np.unique(pids, return_inverse=True)[1].astype(np.int32)
     return np.pad(labels, (0, rows - len(labels)), constant_values=-1)
 
@@ -146,9 +160,18 @@ def refuse_zeros(config: ConfigDict) -> None:
     size = config.data.image_size
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"data.image_size is {tuple(size)}: give height and width, such as (288,144)")
-    for name in ("train.epochs", "train.steps_per_epoch", "batch.tracklets_per_modality", "batch.clips_per_tracklet",
-                 "batch.clip_length", "prototypes.parts", "prototypes.clip_length", "prototypes.batch_size",
-                 "eval.frames", "eval.batch_size"):
+    for name in (
+        "train.epochs",
+        "train.steps_per_epoch",
+        "batch.tracklets_per_modality",
+        "batch.clips_per_tracklet",
+        "batch.clip_length",
+        "prototypes.parts",
+        "prototypes.clip_length",
+        "prototypes.batch_size",
+        "eval.frames",
+        "eval.batch_size",
+    ):
         section, field = name.split(".")
         if config[section][field] < 1:
             raise ValueError(f"{name} is {config[section][field]}: give at least 1")
@@ -177,8 +200,8 @@ def unlabelled(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> Unlabelled:
     camera = np.array([t.camid for t in tracklets], np.int32)
     view, _ = views(tracklets)
     padded = [np.pad(column, (0, size - len(column))) for column in (modality, camera, view)]
-    group = Group(*padded, valid=np.arange(size) < len(tracklets))
-    return Unlabelled(tracklets, modality, camera, view, jax.device_put(group, row_sharding(mesh)))
+    info = TrackletInfo(*padded, valid=np.arange(size) < len(tracklets))
+    return Unlabelled(tracklets, modality, camera, view, jax.device_put(info, row_sharding(mesh)))
 
 
 def bank_size(tracklets: int, mesh: Mesh) -> int:
@@ -198,8 +221,13 @@ def missing_levels(data: Unlabelled) -> list[str]:
     return lines
 
 
-def build(config: ConfigDict, data: Unlabelled, mesh: Mesh, say: Callable[[str], None] = print,
-          labels: np.ndarray | None = None) -> tuple[Steps, TrainState, TrainState]:
+def build(
+    config: ConfigDict,
+    data: Unlabelled,
+    mesh: Mesh,
+    say: Callable[[str], None] = print,
+    labels: np.ndarray | None = None,
+) -> tuple[Steps, TrainState, TrainState]:
     """Encoder, optimiser, method and their compiled steps; the state at step 0, on the host, and its shardings.
 
     Says where the weights come from. labels: identities, see `make_method`.
@@ -212,15 +240,26 @@ def build(config: ConfigDict, data: Unlabelled, mesh: Mesh, say: Callable[[str],
         say(f"note: {config.encoder.backbone} starts from random weights; people use pretrained ones: set init.weights")
     last = config.train.epochs * config.train.steps_per_epoch
     optimiser = optim.make_optimiser(
-        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
-        schedule=config.optim.schedule, adapt_steps=config.optim.adapt_steps, warmup_steps=config.optim.warmup_steps,
-        total_steps=last, clip_norm=config.optim.clip_norm or None,
-        groups={"backbone/.*": config.optim.backbone_rate})
+        config.optim.name,
+        learning_rate=config.optim.learning_rate,
+        weight_decay=config.optim.weight_decay,
+        schedule=config.optim.schedule,
+        adapt_steps=config.optim.adapt_steps,
+        warmup_steps=config.optim.warmup_steps,
+        total_steps=last,
+        clip_norm=config.optim.clip_norm or None,
+        groups={"backbone/.*": config.optim.backbone_rate},
+    )
     method = make_method(config, int(data.view.max()) + 1, mesh if mesh.size > 1 else None, labels)
     dim = variables["params"]["neck"]["scale"].shape[0]
-    memory = method.empty(data.group.valid.shape[0], dim)
-    start = partial(initial_state, variables, optimiser, memory,
-                    method.parameters(dim, config.seed) if hasattr(method, "parameters") else None)
+    memory = method.empty(data.info.valid.shape[0], dim)
+    start = partial(
+        initial_state,
+        variables,
+        optimiser,
+        memory,
+        method.parameters(dim, config.seed) if hasattr(method, "parameters") else None,
+    )
     where = state_sharding(jax.eval_shape(start), method, mesh, cut_parameters=config.mesh.cut_parameters)
     return make_steps(encoder, optimiser, method, last, mesh, where), start(), where
 
@@ -238,8 +277,10 @@ def restore(checkpointer: Checkpointer, state: TrainState, trainer: Trainer, met
     """
     restored = checkpointer.restore_latest(abstract(state, trainer.where))
     if restored and restored[1]["data"] != meta["data"]:
-        raise ValueError(f"the checkpoint in {trainer.writer.path} was trained on other tracklets than those of "
-                         f"{trainer.reader.root}: restore the data, or choose another workdir")
+        raise ValueError(
+            f"the checkpoint in {trainer.writer.path} was trained on other tracklets than those of "
+            f"{trainer.reader.root}: restore the data, or choose another workdir"
+        )
     step = restored[2] if restored else -1
     trainer.writer.rewind(step)
     if not restored:
@@ -252,10 +293,16 @@ def part_batches(trainer: Trainer) -> Iterator[pipeline.Batch]:
     """This process's clips of a refresh, `prototypes.batch_size` of all at once, rounded up to suit the devices."""
     options = trainer.config.prototypes
     return pipeline.part_clips(
-        trainer.reader, trainer.data.tracklets, parts=options.parts, clip_length=options.clip_length,
-        batch_size=pad_rows(options.batch_size, trainer.mesh), rows=len(trainer.data.group.valid),
-        process_index=jax.process_index(), process_count=jax.process_count(),
-        num_workers=trainer.config.data.num_workers)
+        trainer.reader,
+        trainer.data.tracklets,
+        parts=options.parts,
+        clip_length=options.clip_length,
+        batch_size=pad_rows(options.batch_size, trainer.mesh),
+        rows=len(trainer.data.info.valid),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_workers=trainer.config.data.num_workers,
+    )
 
 
 def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainState:
@@ -263,12 +310,13 @@ def refresh(trainer: Trainer, state: TrainState, observe, step: int) -> TrainSta
     options, batches = trainer.config.prototypes, CountingUnreadable(part_batches(trainer))
     with trainer.writer.waiting("embedding all tracklets and mining") as wait:
         embed = wait.counting(trainer.steps.embed, len(trainer.data.tracklets) * options.parts)
-        parts, mask = embed_all(embed, state.variables, batches, len(trainer.data.group.valid), options.parts,
-                                trainer.mesh)
+        parts, mask = embed_all(
+            embed, state.variables, batches, len(trainer.data.info.valid), options.parts, trainer.mesh
+        )
         if unreadable := batches.total():
             trainer.writer.say(f"left out: {unreadable} frames that cannot be read")
         before = fetch(state.memory) if step > 0 else None
-        state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.group)
+        state = trainer.steps.refresh(state, *to_global((parts, mask), trainer.mesh), trainer.data.info)
         figures = observe(fetch(state.memory), before)
     trainer.writer.metrics(step, figures)
     trainer.writer.say(f"epoch {step // trainer.config.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
@@ -284,8 +332,9 @@ class Observer(NamedTuple):
 
     def __call__(self, memory: Any, before: Any) -> dict[str, float]:
         data = self.data
-        return diagnostics.describe(memory, before, data.modality, data.camera, data.view, self.pids,
-                                    ban_same_camera=self.ban_same_camera)
+        return diagnostics.describe(
+            memory, before, data.modality, data.camera, data.view, self.pids, ban_same_camera=self.ban_same_camera
+        )
 
 
 def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, preemption: Preemption) -> TrainState:
@@ -297,7 +346,7 @@ def contrast(trainer: Trainer, state: TrainState, step: int, save: Callable, pre
         clips = to_global({"frames": batch["frames"], "mask": batch["mask"], "tracklet": tracklet}, trainer.mesh)
         what, after = ("compiling the training step", 3.0) if step == start else (f"step {step + 1}", 10.0)
         with trainer.writer.waiting(what, after):
-            state, metrics = trainer.steps.train(state, clips, trainer.data.group, layout_of(batch["modality"]))
+            state, metrics = trainer.steps.train(state, clips, trainer.data.info, layout_of(batch["modality"]))
             if pending:
                 log_step(trainer, *pending)
         step += 1
@@ -322,24 +371,43 @@ def epoch_batches(trainer: Trainer, state: TrainState, step: int):
     within, across = fetch((state.memory.within, state.memory.across))
     label = fetch(getattr(state.memory, "label", None))
     plan = sampling.plan_epoch(
-        config.seed, epoch, data.view, data.modality, steps=config.train.steps_per_epoch,
+        config.seed,
+        epoch,
+        data.view,
+        data.modality,
+        steps=config.train.steps_per_epoch,
         tracklets_per_modality=config.batch.tracklets_per_modality,
-        clips_per_tracklet=config.batch.clips_per_tracklet, partner_share=config.batch.partner_share,
-        within_index=within.index[:size], within_weight=within.weight[:size],
-        cross_index=across.index[:size], cross_weight=across.weight[:size],
-        eligible=None if label is None else label[:size] >= 0)
+        clips_per_tracklet=config.batch.clips_per_tracklet,
+        partner_share=config.batch.partner_share,
+        within_index=within.index[:size],
+        within_weight=within.weight[:size],
+        cross_index=across.index[:size],
+        cross_weight=across.weight[:size],
+        eligible=None if label is None else label[:size] >= 0,
+    )
     return pipeline.train_batches(
-        trainer.reader, data.tracklets, plan, clip_length=config.batch.clip_length, seed=config.seed, epoch=epoch,
-        start_step=within_epoch, augmentation=config.augment.to_dict(), process_index=jax.process_index(),
-        process_count=jax.process_count(), num_workers=config.data.num_workers)
+        trainer.reader,
+        data.tracklets,
+        plan,
+        clip_length=config.batch.clip_length,
+        seed=config.seed,
+        epoch=epoch,
+        start_step=within_epoch,
+        augmentation=config.augment.to_dict(),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_workers=config.data.num_workers,
+    )
 
 
 def log_step(trainer: Trainer, step: int, metrics: dict[str, jax.Array]) -> None:
     """Progress line and metrics of one finished step; stops the run when its loss is not finite."""
     options, loss = trainer.config.train, float(metrics["loss"])
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss of step {step} is {loss}: lower optim.learning_rate or set "
-                                 "optim.clip_norm, then start again in another workdir")
+        raise FloatingPointError(
+            f"the loss of step {step} is {loss}: lower optim.learning_rate or set "
+            "optim.clip_norm, then start again in another workdir"
+        )
     if due(step, options.log_every):
         trainer.writer.metrics(step, {f"train/{name}": value for name, value in jax.device_get(metrics).items()})
     clips = trainer.config.batch.tracklets_per_modality * trainer.config.batch.clips_per_tracklet * 2

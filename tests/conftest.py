@@ -13,9 +13,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 from absl import flags
 
-from hitpro_jax.data import synthetic
+from hitpro_jax.data.synthetic import world as synthetic
 
-collect_ignore = ["goldens/make_model_goldens.py", "soak.py"]  # scripts, not tests
+collect_ignore = ["goldens/make_model_goldens.py", "end_to_end/soak.py"]  # scripts, not tests
 
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only app.run parses
 

@@ -12,16 +12,32 @@ from pathlib import Path
 
 from configs import synthetic
 from hitpro_jax.data import sampling
-from hitpro_jax.data.datasets import open_dataset
+from hitpro_jax.data.opening import open_dataset
 
 REPO = Path(__file__).parent.parent
 STEPS, EPOCHS = 4, 2
 OVERRIDES = {
-    "data.preset": "tiny", "data.jobs": 1, "init.weights": "", "encoder.aggregator": "attention",
-    "batch.tracklets_per_modality": 2, "batch.clip_length": 2, "prototypes.parts": 2, "prototypes.clip_length": 2,
-    "prototypes.batch_size": 8, "eval.frames": 2, "eval.batch_size": 8, "train.epochs": EPOCHS,
-    "train.steps_per_epoch": STEPS, "train.eval_every": 1, "train.save_steps": 2, "train.log_every": 1,
-    "loss.within_begin": 0.0, "loss.across_begin": 0.0, "optim.warmup_steps": 1, "loss.frame": 0.5}
+    "data.preset": "tiny",
+    "data.jobs": 1,
+    "init.weights": "",
+    "encoder.aggregator": "attention",
+    "batch.tracklets_per_modality": 2,
+    "batch.clip_length": 2,
+    "prototypes.parts": 2,
+    "prototypes.clip_length": 2,
+    "prototypes.batch_size": 8,
+    "eval.frames": 2,
+    "eval.batch_size": 8,
+    "train.epochs": EPOCHS,
+    "train.steps_per_epoch": STEPS,
+    "train.eval_every": 1,
+    "train.save_steps": 2,
+    "train.log_every": 1,
+    "loss.within_begin": 0.0,
+    "loss.across_begin": 0.0,
+    "optim.warmup_steps": 1,
+    "loss.frame": 0.5,
+}
 
 
 class Run:
@@ -36,8 +52,15 @@ class Run:
 
     def __init__(self, world: str, workdir: Path, *words: str, processes: int = 1, devices: int = 1, **overrides):
         fields = {**OVERRIDES, "data.root": world, **overrides}
-        command = [sys.executable, "-m", "hitpro_jax.main", f"--config={REPO / 'configs' / 'synthetic.py'}",
-                   f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items()), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "hitpro_jax.main",
+            f"--config={REPO / 'configs' / 'synthetic.py'}",
+            f"--workdir={workdir}",
+            *(f"--config.{name}={value}" for name, value in fields.items()),
+            *words,
+        ]
         joining = [[]]
         if processes > 1:
             place = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"]
@@ -46,8 +69,13 @@ class Run:
         self._logs = [workdir.with_name(f"{workdir.name}.{number}.txt") for number in range(processes)]
         for flags, path in zip(joining, self._logs, strict=True):
             with open(path, "w", encoding="utf-8") as log:
-                process = subprocess.Popen([*command, *flags], cwd=REPO, stdout=log, stderr=log,
-                                           env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)})
+                process = subprocess.Popen(
+                    [*command, *flags],
+                    cwd=REPO,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+                )
             self.processes.append(self._stack.enter_context(process))  # waits for it, once it is killed
             self._stack.callback(process.kill)
 
@@ -95,11 +123,14 @@ def torn(world: str, root: Path, scored: dict[str, dict[int, int]]) -> str:
 
 def logged(step: int):
     """The moment at which the metrics of an optimiser step are there; step 0: those of the first refresh."""
+
     def reached(workdir: Path) -> bool:
         metrics = workdir / "metrics.jsonl"
         name = "train/" if step else "align/"
         return metrics.exists() and any(
-            line.startswith(f'{{"step": {step},') and name in line for line in metrics.read_text().splitlines())
+            line.startswith(f'{{"step": {step},') and name in line for line in metrics.read_text().splitlines()
+        )
+
     return reached
 
 

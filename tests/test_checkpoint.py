@@ -24,9 +24,13 @@ def state_of(step: int) -> dict:
     rng = np.random.default_rng(step)
     params = {"kernel": jnp.asarray(rng.normal(size=(64, 32)), jnp.float32), "bias": jnp.ones(3, jnp.bfloat16)}
     return {
-        "params": params, "opt": optax.adam(0.1).init(params), "step": jnp.int32(step), "ema": None,
+        "params": params,
+        "opt": optax.adam(0.1).init(params),
+        "step": jnp.int32(step),
+        "ema": None,
         "bank": (jnp.asarray(rng.normal(size=(40, 50)), jnp.float32), jnp.array([True, False])),
-        "ignore": jnp.zeros((40, 0), jnp.int32), "threshold": jnp.array([jnp.nan, 0.5]),
+        "ignore": jnp.zeros((40, 0), jnp.int32),
+        "threshold": jnp.array([jnp.nan, 0.5]),
     }
 
 
@@ -95,8 +99,9 @@ def test_donating_the_state_after_save_does_not_touch_the_checkpoint(tmp_path):
     assert_same(restore(tmp_path)[0], state_of(1))
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, truncate, lambda path: path.write_bytes(b"")],
-                         ids=["flipped byte", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, truncate, lambda path: path.write_bytes(b"")], ids=["flipped byte", "truncated", "empty"]
+)
 def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
     save(tmp_path, 1, 2)
     damage(data_file(tmp_path, 2))
@@ -104,7 +109,9 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
     state, meta, step = restore(tmp_path, say=said.append)
     assert (meta["epoch"], step) == (1, 1)
     assert_same(state, state_of(1))
-    assert len(said) == 1 and f"checkpoint {tmp_path}/2 is damaged" in said[0] and "\n" not in said[0]
+    assert len(said) == 1
+    assert f"checkpoint {tmp_path}/2 is damaged" in said[0]
+    assert "\n" not in said[0]
 
 
 def test_a_damaged_checkpoint_counts_as_none_of_those_kept(tmp_path):
@@ -178,8 +185,11 @@ def test_foreign_config_is_refused_with_the_fields_that_differ(tmp_path):
     harmless = CONFIG | {"log_every": 1, "data": {"workers": 0}}
     assert restore(tmp_path, config=harmless, ignore=("log_every", "data"))[2] == 1
     foreign = harmless | {"optim": {"learning_rate": 0.2, "groups": ()}, "sizes": (96, 48)}
-    with pytest.raises(ValueError, match=r"another config \(optim.learning_rate: saved 0.1, now 0.2; sizes: saved "
-                                         r"\[288, 144\], now \[96, 48\]\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"another config \(optim.learning_rate: saved 0.1, now 0.2; sizes: saved "
+        r"\[288, 144\], now \[96, 48\]\)",
+    ):
         restore(tmp_path, config=foreign, ignore=("log_every", "data.workers"))
 
 
@@ -194,8 +204,10 @@ def test_another_model_is_refused_by_leaf_not_taken_for_damage(tmp_path):
     save(tmp_path, 1)
     other = target()
     other["params"]["kernel"] = jax.ShapeDtypeStruct((64, 16), jnp.float32)
-    with checkpoint.Checkpointer(tmp_path) as checkpoints, pytest.raises(
-            ValueError, match=r"\['params'\]\['kernel'\]: saved float32\[64, 32\], now float32\[64, 16\]"):
+    with (
+        checkpoint.Checkpointer(tmp_path) as checkpoints,
+        pytest.raises(ValueError, match=r"\['params'\]\['kernel'\]: saved float32\[64, 32\], now float32\[64, 16\]"),
+    ):
         checkpoints.restore_latest(other)
 
 
@@ -247,9 +259,13 @@ app.run(main)
 
 def elsewhere(*words, devices: int) -> subprocess.Popen:
     """A process of its own that saves and restores, or only restores, on so many devices."""
-    return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *map(str, words)], text=True,
-                            env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE, *map(str, words)],
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -314,14 +330,16 @@ def test_killed_in_mid_save_the_finished_one_counts(tmp_path):
     run = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path])
     deadline = time.monotonic() + 120
     while not ((tmp_path / "1").exists() and any(tmp_path.glob("*.orbax-checkpoint-tmp"))):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert run.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.001)
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert any(tmp_path.glob("*.orbax-checkpoint-tmp")), "killed too late to be in mid-save"
     with checkpoint.Checkpointer(tmp_path) as checkpoints:
-        wanted = checkpoint.abstract({"x": jnp.zeros((4000, 5000), jnp.int32)}, jax.sharding.SingleDeviceSharding(
-            jax.devices()[0]))
+        wanted = checkpoint.abstract(
+            {"x": jnp.zeros((4000, 5000), jnp.int32)}, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        )
         state, _, step = checkpoints.restore_latest(wanted)
         np.testing.assert_array_equal(state["x"], np.full((4000, 5000), step))
         checkpoints.save(step + 1, state)
@@ -334,7 +352,8 @@ from pathlib import Path
 import jax, numpy as np
 port, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
-from hitpro_jax import checkpoint, sharding, writers
+from hitpro_jax import checkpoint, sharding
+from hitpro_jax.workdir import writer as writers
 
 mesh = sharding.make_mesh()
 rows = np.arange(30_000, dtype=np.float32).reshape(6, 5000)
@@ -363,16 +382,17 @@ with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer
 @pytest.mark.slow
 def test_two_processes_agree_and_one_restores_what_they_saved(tmp_path):
     port = str(free_port())
-    runs = [subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, port, str(process), tmp_path])
-            for process in range(2)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, port, str(process), tmp_path]) for process in range(2)
+    ]
     try:
         assert [run.wait(timeout=900) for run in runs] == [0, 0]
     finally:
         for run in runs:
             run.kill()
-    assert (tmp_path / "run0/metrics.jsonl").exists() and not (tmp_path / "run1").exists()
+    assert (tmp_path / "run0/metrics.jsonl").exists()
+    assert not (tmp_path / "run1").exists()
     wanted = {"bank": np.arange(30_000, dtype=np.float32).reshape(6, 5000), "params": np.ones(4, np.float32)}
     with checkpoint.Checkpointer(tmp_path / "checkpoints", say=lambda _: None) as checkpoints:
-        state, _, _ = checkpoints.restore_latest(
-            checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
+        state, _, _ = checkpoints.restore_latest(checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
     assert_same(state, wanted)

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from configs import base
 from hitpro_jax import main, optim, train
 from hitpro_jax.data import protocols
-from hitpro_jax.kernels.mining import Group
 from hitpro_jax.methods import registry
-from hitpro_jax.models.encoder import Encoded, make_encoder
+from hitpro_jax.models.encoder import make_encoder
+from hitpro_jax.types import Encoded, TrackletInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
@@ -60,8 +60,13 @@ def trace(config: ConfigDict) -> None:
     """
     make_encoder(**config.encoder)
     optim.make_optimiser(
-        config.optim.name, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay,
-        schedule=config.optim.schedule, warmup_steps=config.optim.warmup_steps, total_steps=100)
+        config.optim.name,
+        learning_rate=config.optim.learning_rate,
+        weight_decay=config.optim.weight_decay,
+        schedule=config.optim.schedule,
+        warmup_steps=config.optim.warmup_steps,
+        total_steps=100,
+    )
     size, width, shape = 40, 6, jax.ShapeDtypeStruct
     labels = np.zeros(size, np.int32) if config.method.name == "supervised" else None
     method = registry.make_method(config, num_views=4, mesh=None, labels=labels)
@@ -71,15 +76,22 @@ def trace(config: ConfigDict) -> None:
     clips = {"tracklet": shape((4,), jnp.int32), "mask": shape((4, 2), bool)}
     encoded = Encoded(shape((4, width), jnp.float32), shape((4, 2, width), jnp.float32))
 
-    def epoch(parts, mask, group, encoded, clips, progress):
+    def epoch(parts, mask, info, encoded, clips, progress):
         memory = method.empty(size, width)
         if not getattr(method, "on_host", False):
-            memory = method.refresh(memory, parts, mask, group, progress)
-        loss, _ = method.loss(memory, encoded, clips, group, progress)
+            memory = method.refresh(memory, parts, mask, info, progress)
+        loss, _ = method.loss(memory, encoded, clips, info, progress)
         return loss, method.update(memory, encoded.tracklet, clips["tracklet"])
 
-    jax.eval_shape(epoch, shape((size, 3, width), jnp.float32), shape((size, 3), bool), Group(ids, ids, ids, yes),
-                   encoded, clips, shape((), jnp.float32))
+    jax.eval_shape(
+        epoch,
+        shape((size, 3, width), jnp.float32),
+        shape((size, 3), bool),
+        TrackletInfo(ids, ids, ids, yes),
+        encoded,
+        clips,
+        shape((), jnp.float32),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,8 +103,9 @@ def documented() -> list[tuple[str, str]]:
     """(field, value) of every `a | b | c` in a comment of base.py, the stage's for both stages."""
     names = re.search(r"# (.+)\n    method\.name = ", (ROOT / "configs" / "base.py").read_text())[1]
     found = [("method.name", name) for name in names.split(" | ")]
-    for section, field, words in re.findall(r"^    (\w+)\.(\w+) = .*?# .*?(\w+(?: \| \w+)+)",
-                                            (ROOT / "configs" / "base.py").read_text(), re.MULTILINE):
+    for section, field, words in re.findall(
+        r"^    (\w+)\.(\w+) = .*?# .*?(\w+(?: \| \w+)+)", (ROOT / "configs" / "base.py").read_text(), re.MULTILINE
+    ):
         for place in {"stage": ("within", "across")}.get(section, (section,)):
             found += [(f"{place}.{field}", word) for word in words.split(" | ")]
     found += [("within.camera_bias", word) for word in ("none", "mean", "zscore")]
@@ -101,21 +114,27 @@ def documented() -> list[tuple[str, str]]:
 
 def test_the_documented_switches_are_found():
     counted = {field: sum(f == field for f, _ in documented()) for field, _ in documented()}
-    assert counted["across.rule"] == 4 and counted["within.weighting"] == 5 and counted["loss.ambiguity"] == 3
-    assert counted["encoder.aggregator"] == 3 and counted["optim.schedule"] == 3 and len(counted) >= 15
+    assert counted["across.rule"] == 4
+    assert counted["within.weighting"] == 5
+    assert counted["loss.ambiguity"] == 3
+    assert counted["encoder.aggregator"] == 3
+    assert counted["optim.schedule"] == 3
+    assert len(counted) >= 15
     assert [name for field, name in documented() if field == "method.name"] == sorted(registry.NAMES)
 
 
-@pytest.mark.parametrize("field, value", [pair for pair in documented() if not pair[0].startswith("data.")],
-                         ids=str)
+@pytest.mark.parametrize(
+    ("field", "value"), [pair for pair in documented() if not pair[0].startswith("data.")], ids=str
+)
 def test_every_documented_switch_is_accepted(field, value):
     config = load("synthetic")
     config.update_from_flattened_dict({field: value})
     trace(config)
 
 
-@pytest.mark.parametrize("field", sorted(
-    {field for field, _ in documented() if not field.startswith("data.")} - {"encoder.dtype"}))
+@pytest.mark.parametrize(
+    "field", sorted({field for field, _ in documented() if not field.startswith("data.")} - {"encoder.dtype"})
+)
 def test_an_unknown_switch_is_refused(field):
     config = load("synthetic")
     config.update_from_flattened_dict({field: "nonsense"})
@@ -124,8 +143,13 @@ def test_an_unknown_switch_is_refused(field):
 
 
 def test_on_and_off_switches_are_accepted():
-    for field in ("within.enabled", "across.enabled", "within.use_reliability", "across.cycle",
-                  "across.ban_same_camera"):
+    for field in (
+        "within.enabled",
+        "across.enabled",
+        "within.use_reliability",
+        "across.cycle",
+        "across.ban_same_camera",
+    ):
         config = load("synthetic")
         config.update_from_flattened_dict({field: not fields(config)[field]})
         trace(config)
@@ -145,7 +169,8 @@ def test_levels_of_the_loss_start_in_turn_and_thresholds_loosen(name):
     config = load(name)
     assert 0 <= config.loss.within_begin < config.loss.across_begin < 1
     for stage in (config.within, config.across):
-        assert stage.rho[0] > stage.rho[1] and stage.kappa[0] > stage.kappa[1]
+        assert stage.rho[0] > stage.rho[1]
+        assert stage.kappa[0] > stage.kappa[1]
         assert stage.reciprocity <= stage.neighbours
     assert config.optim.adapt_steps + config.optim.warmup_steps < config.train.epochs * config.train.steps_per_epoch
 
@@ -160,7 +185,9 @@ def test_buptcampus_config_sets_what_its_protocol_prescribes(protocol, command_l
     config = command_line(f"--config={ROOT}/configs/buptcampus.py:{protocol.name}")
     assert protocols.choose(config.data.name, config.data.protocol) is protocol
     assert protocol.departure(config.eval.frames, tuple(config.data.image_size)) is None
-    assert config.across.ban_same_camera and config.data.min_frames == 1 and not config.data.auxiliary
+    assert config.across.ban_same_camera
+    assert config.data.min_frames == 1
+    assert not config.data.auxiliary
     assert main.default_workdir(config).name.startswith("buptcampus-")
 
 
@@ -172,6 +199,7 @@ def test_buptcampus_config_without_a_word_is_full_and_an_unknown_word_is_left_to
 @pytest.fixture
 def command_line(monkeypatch):
     """Parses a command line as `main` does, and forgets it."""
+
     def parse(*words: str) -> ConfigDict:
         monkeypatch.setattr(sys, "argv", ["main", *words])  # where ml_collections looks for fields
         main.parse(sys.argv)
@@ -182,11 +210,19 @@ def command_line(monkeypatch):
 
 
 def test_fields_are_set_from_the_command_line(command_line):
-    config = command_line(f"--config={ROOT}/configs/synthetic.py", "--config.within.rule=fixed", "--config.seed=3",
-                          "--config.within.rho=0.7,0.6", "--config.across.enabled=false", "--workdir=somewhere")
+    config = command_line(
+        f"--config={ROOT}/configs/synthetic.py",
+        "--config.within.rule=fixed",
+        "--config.seed=3",
+        "--config.within.rho=0.7,0.6",
+        "--config.across.enabled=false",
+        "--workdir=somewhere",
+    )
     found = config.within.rule, config.seed, config.within.rho, config.across.enabled
     assert found == ("fixed", 3, (0.7, 0.6), False)
-    assert config.across.rule == "both" and main.WORKDIR.value == "somewhere" and main.MODE.value == "train"
+    assert config.across.rule == "both"
+    assert main.WORKDIR.value == "somewhere"
+    assert main.MODE.value == "train"
 
 
 def test_an_unknown_field_is_an_error(command_line):
@@ -195,11 +231,20 @@ def test_an_unknown_field_is_an_error(command_line):
 
 
 def test_a_config_that_is_not_there_is_an_error():
-    run = subprocess.run([sys.executable, "-m", "hitpro_jax.main", "--config=nope.py"], capture_output=True, text=True,
-                         cwd=ROOT, check=False)
-    assert run.returncode == 1 and run.stdout == ""
-    assert re.fullmatch(r"error: --config cannot be read \(.*No such file or directory: 'nope.py'\): give a file of "
-                        r"configs/\n", run.stderr)
+    run = subprocess.run(
+        [sys.executable, "-m", "hitpro_jax.main", "--config=nope.py"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert re.fullmatch(
+        r"error: --config cannot be read \(.*No such file or directory: 'nope.py'\): give a file of "
+        r"configs/\n",
+        run.stderr,
+    )
 
 
 def test_an_image_size_is_two_numbers():
@@ -212,7 +257,8 @@ def test_an_image_size_is_two_numbers():
 def test_each_config_has_a_workdir_of_its_own(command_line):
     config = command_line(f"--config={ROOT}/configs/synthetic.py")
     own = main.default_workdir(config)
-    assert own == main.default_workdir(load("synthetic")) and re.fullmatch("runs/synthetic-[0-9a-f]{8}", str(own))
+    assert own == main.default_workdir(load("synthetic"))
+    assert re.fullmatch("runs/synthetic-[0-9a-f]{8}", str(own))
     config.data.num_workers, config.train.log_every = 4, 1  # no number changes with them
     assert main.default_workdir(config) == own
     for field, value in (("root", "elsewhere"), ("seed", 1)):

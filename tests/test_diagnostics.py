@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hitpro_jax import diagnostics
-from hitpro_jax.kernels.positives import Positives
 from hitpro_jax.methods.hitpro import Memory
+from hitpro_jax.types import Positives
 from tests.reference.worlds import world
 
 SIZE, PADDING, PEOPLE = 20, 3, 5
@@ -64,8 +64,12 @@ def test_figures_of_a_stage_equal_naive(known, stage):
     figures = diagnostics.describe(now, before, modality, camera, view, pids)
     pairs, old = listed(getattr(now, stage).index), listed(getattr(before, stage).index)
     true = [(i, j) for i, j in pairs if pids[i] == pids[j]]
-    possible = [(i, j) for i in range(SIZE) for j in range(SIZE)
-                if i != j and pids[i] == pids[j] and legal(stage, modality, camera, i, j)]
+    possible = [
+        (i, j)
+        for i in range(SIZE)
+        for j in range(SIZE)
+        if i != j and pids[i] == pids[j] and legal(stage, modality, camera, i, j)
+    ]
     seekers = {i for i, _ in possible}
     expected = {
         "per_tracklet": len(pairs) / SIZE,
@@ -77,7 +81,9 @@ def test_figures_of_a_stage_equal_naive(known, stage):
         "recall_any": len({i for i, _ in true} & seekers) / len(seekers),
         "false_any": len({i for i, _ in pairs} - seekers) / max(1, SIZE - len(seekers)),
     }
-    assert 0 < expected["precision"] < 1 and 0 < expected["recall_any"] < 1 and expected["reciprocal"] > 0
+    assert 0 < expected["precision"] < 1
+    assert 0 < expected["recall_any"] < 1
+    assert expected["reciprocal"] > 0
     for name, value in expected.items():
         assert figures[f"{PREFIX[stage]}/{name}"] == pytest.approx(value), name
     directions = ("rgb", "ir") if stage == "within" else ("rgb_to_ir", "ir_to_rgb")
@@ -133,7 +139,8 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
     judged = ("precision", "recall", "false_any", "twin_share")
     assert plain == {k: v for k, v in labelled.items() if not any(word in k for word in judged)}
     assert len(plain) == len(labelled) - 13
-    assert "precision" in diagnostics.summary(labelled) and "precision" not in diagnostics.summary(plain)
+    assert "precision" in diagnostics.summary(labelled)
+    assert "precision" not in diagnostics.summary(plain)
 
 
 def test_the_first_refresh_has_nothing_to_compare_with(known):
@@ -144,7 +151,8 @@ def test_the_first_refresh_has_nothing_to_compare_with(known):
 
 def test_the_same_memory_twice_is_stable(known):
     figures = diagnostics.describe(memory(1), memory(1), *known)
-    assert figures["align/within/stability"] == 1 and figures["bank/drift"] == pytest.approx(0, abs=1e-6)
+    assert figures["align/within/stability"] == 1
+    assert figures["bank/drift"] == pytest.approx(0, abs=1e-6)
 
 
 def test_nothing_mined_gives_zeros(known):
@@ -153,8 +161,19 @@ def test_nothing_mined_gives_zeros(known):
     now = now._replace(within=nothing, across=nothing, same_view=np.full_like(now.same_view, -1))
     figures = diagnostics.describe(now, now, *known)
     for stage in ("within", "across"):
-        values = {name: figures[f"{PREFIX[stage]}/{name}"] for name in (
-            "per_tracklet", "share_none", "reciprocal", "stability", "precision", "recall", "recall_any", "false_any")}
+        values = {
+            name: figures[f"{PREFIX[stage]}/{name}"]
+            for name in (
+                "per_tracklet",
+                "share_none",
+                "reciprocal",
+                "stability",
+                "precision",
+                "recall",
+                "recall_any",
+                "false_any",
+            )
+        }
         assert values == dict.fromkeys(values, 0.0) | {"share_none": 1.0}
 
 

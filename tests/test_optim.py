@@ -113,14 +113,17 @@ def test_groups_scale_the_rate_and_the_first_match_wins():
         trained(optim.make_optimiser(learning_rate=0.01, total_steps=5, groups=g), steps=1) for g in ((), groups)
     )
     ratio = jax.tree.map(lambda g, q, p: (g - p) / (q - p), grouped, plain, PARAMS)
-    for value, wanted in [(ratio["backbone"]["stem_rgb"]["kernel"], 0.1), (ratio["temporal"]["kernel"], 3),
-                          (ratio["neck"]["scale"], 1), (ratio["neck"]["bias"], 0)]:
+    for value, wanted in [
+        (ratio["backbone"]["stem_rgb"]["kernel"], 0.1),
+        (ratio["temporal"]["kernel"], 3),
+        (ratio["neck"]["scale"], 1),
+        (ratio["neck"]["bias"], 0),
+    ]:
         np.testing.assert_allclose(value, wanted, rtol=1e-3)
 
 
 def test_frozen_parameters_have_no_state_and_do_not_count_in_the_clipped_norm():
-    optimiser = optim.make_optimiser(
-        "sgd", learning_rate=1.0, total_steps=1, clip_norm=1.0, groups={"frozen": 0.0})
+    optimiser = optim.make_optimiser("sgd", learning_rate=1.0, total_steps=1, clip_norm=1.0, groups={"frozen": 0.0})
     params = {"frozen": jnp.ones(7), "w": jnp.zeros(2)}
     state = optimiser.init(params)
     assert not any(leaf.shape == (7,) for leaf in jax.tree.leaves(state))
@@ -132,8 +135,9 @@ def test_frozen_parameters_have_no_state_and_do_not_count_in_the_clipped_norm():
 
 def test_no_clipping_by_default():
     optimiser = optim.make_optimiser("sgd", learning_rate=1.0, total_steps=1)
-    updates, _ = optimiser.update({"w": jnp.array([3.0, 4.0])}, optimiser.init({"w": jnp.zeros(2)}),
-                                  {"w": jnp.zeros(2)})
+    updates, _ = optimiser.update(
+        {"w": jnp.array([3.0, 4.0])}, optimiser.init({"w": jnp.zeros(2)}), {"w": jnp.zeros(2)}
+    )
     np.testing.assert_allclose(updates["w"], [-3, -4])
 
 

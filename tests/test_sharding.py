@@ -16,7 +16,8 @@ def test_one_device_holds_the_batch_unchanged():
     moved = sharding.to_global(batch, mesh)
     assert mesh.axis_names == ("data",)
     for name, array in batch.items():
-        assert moved[name].dtype == array.dtype and moved[name].sharding == sharding.row_sharding(mesh)
+        assert moved[name].dtype == array.dtype
+        assert moved[name].sharding == sharding.row_sharding(mesh)
         np.testing.assert_array_equal(moved[name], array)
 
 
@@ -55,8 +56,13 @@ print("done")
 
 
 def test_four_devices():
-    run = subprocess.run([sys.executable, "-c", FOUR_DEVICES], env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
-                         capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", FOUR_DEVICES],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.stdout == "done\n", run.stderr
 
 

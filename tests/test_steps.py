@@ -14,13 +14,14 @@ import optax
 import pytest
 
 from configs import base
-from hitpro_jax import embedding, steps
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax import encode as embedding
+from hitpro_jax import steps
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.sharding import fetch, make_mesh, row_sharding, to_global
+from hitpro_jax.types import INTERLEAVED, TrackletInfo
 
 SIZE, PARTS, CLIPS, FRAMES, PIXELS, DIM, TOTAL = 12, 2, 8, 2, (8, 6), 8, 10
 # stems alone: quick to compile
@@ -29,27 +30,44 @@ TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, Fal
 
 def method(mesh=None) -> HiTPro:
     config = base.get_config()
-    small = {"reciprocity": 4, "positives": 3, "ambiguous": 2, "neighbours": 6, "block": 4, "rho": (0.5, 0.5),
-             "kappa": (-1.0, -2.0), "camera_bias": "none"}
+    small = {
+        "reciprocity": 4,
+        "positives": 3,
+        "ambiguous": 2,
+        "neighbours": 6,
+        "block": 4,
+        "rho": (0.5, 0.5),
+        "kappa": (-1.0, -2.0),
+        "camera_bias": "none",
+    }
     within = config.within.to_dict() | small
     across = config.across.to_dict() | {k: v for k, v in small.items() if k != "camera_bias"} | {"debias": "none"}
-    loss = config.loss.to_dict() | {"within_begin": 0.0, "across_begin": 0.0, "ramp": 0.0, "frame": 0.3,
-                                    "hard_negatives": 4, "temperature": 0.5}
+    loss = config.loss.to_dict() | {
+        "within_begin": 0.0,
+        "across_begin": 0.0,
+        "ramp": 0.0,
+        "frame": 0.3,
+        "hard_negatives": 4,
+        "temperature": 0.5,
+    }
     return HiTPro(config.prototypes.to_dict(), within, across, loss, num_views=4, mesh=mesh)
 
 
-def group() -> Group:
+def info() -> TrackletInfo:
     """Two cameras a modality, and two rows of padding."""
     place = np.arange(SIZE, dtype=np.int32)
-    return Group(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
+    return TrackletInfo(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:
     """Clips of both modalities in turn; the first two of each are of one tracklet."""
     rng = np.random.default_rng(seed)
     tracklet = np.array([0, 1, 0, 1, 2, 3, 4, 5], np.int32)
-    return {"frames": rng.integers(0, 256, (CLIPS, FRAMES, *PIXELS, 3), np.uint8), "tracklet": tracklet,
-            "mask": (np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1)))}
+    return {
+        "frames": rng.integers(0, 256, (CLIPS, FRAMES, *PIXELS, 3), np.uint8),
+        "tracklet": tracklet,
+        "mask": (np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1))),
+    }
 
 
 def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +75,7 @@ def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     people = np.abs(rng.normal(size=(3, DIM)))[np.arange(SIZE) // 4]
     features = people[:, None] + 0.3 * rng.normal(size=(SIZE, PARTS, DIM))
-    return features.astype(np.float32), np.repeat(group().valid[:, None], PARTS, 1)
+    return features.astype(np.float32), np.repeat(info().valid[:, None], PARTS, 1)
 
 
 @cache
@@ -75,7 +93,7 @@ def initial():
 def start():
     """The mesh, the steps, the state at step 0 and the group on all devices."""
     mesh, tools, where = compiled()
-    return mesh, tools, jax.device_put(initial(), where), jax.device_put(group(), row_sharding(mesh))
+    return mesh, tools, jax.device_put(initial(), where), jax.device_put(info(), row_sharding(mesh))
 
 
 def run() -> dict[str, np.ndarray]:
@@ -84,10 +102,10 @@ def run() -> dict[str, np.ndarray]:
     state = tools.refresh(state, *parts(0), rows)
     out = {"positives": np.array(state.memory.within.weight)}
     for step in range(3):
-        state, metrics = tools.train(state, to_global(batch(step), mesh), rows, resnet.INTERLEAVED)
+        state, metrics = tools.train(state, to_global(batch(step), mesh), rows, INTERLEAVED)
         out |= {f"step {step} {name}": np.array(value) for name, value in metrics.items()}
     clips = to_global(batch(9), mesh)
-    out["features"] = np.array(tools.embed(state.variables, clips["frames"], clips["mask"], resnet.INTERLEAVED))
+    out["features"] = np.array(tools.embed(state.variables, clips["frames"], clips["mask"], INTERLEAVED))
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         out[jax.tree_util.keystr(path)] = np.array(leaf)
     return out
@@ -99,10 +117,17 @@ def one_device():
 
 
 def test_four_devices_equal_one(one_device, tmp_path):
-    script = ("import sys, jax, numpy; from tests.test_steps import run; assert jax.device_count() == 4;"
-              "numpy.savez(sys.argv[1], **run())")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "four.npz")], capture_output=True, text=True,
-                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
+    script = (
+        "import sys, jax, numpy; from tests.test_steps import run; assert jax.device_count() == 4;"
+        "numpy.savez(sys.argv[1], **run())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "four.npz")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "four.npz") as four:
         assert set(four.files) == one_device.keys()
@@ -112,12 +137,12 @@ def test_four_devices_equal_one(one_device, tmp_path):
 
 COLLECTIVES = """
 import json
-from tests.test_steps import CLIPS, SIZE, batch, parts, resnet, start, to_global
-from hitpro_jax.check import collectives
+from tests.test_steps import CLIPS, INTERLEAVED, SIZE, batch, parts, start, to_global
+from hitpro_jax.commands.check import collectives
 
 mesh, tools, state, rows = start()
 assert mesh.size == 4
-train = tools.train.lower(state, to_global(batch(0), mesh), rows, resnet.INTERLEAVED).compile().as_text()
+train = tools.train.lower(state, to_global(batch(0), mesh), rows, INTERLEAVED).compile().as_text()
 refresh = tools.refresh.lower(state, *to_global(parts(0), mesh), rows).compile().as_text()
 print(json.dumps([collectives(train), collectives(refresh), train]))
 """
@@ -125,19 +150,26 @@ print(json.dumps([collectives(train), collectives(refresh), train]))
 
 def test_the_bank_is_never_gathered():
     """Clips come to the bank: their features are gathered, its rows are not; mining passes parts round a ring."""
-    done = subprocess.run([sys.executable, "-c", COLLECTIVES], capture_output=True, text=True,
-                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTIVES],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     train, refresh, text = json.loads(done.stdout.splitlines()[-1])
     assert set(train) == {"all-gather", "all-reduce", "reduce-scatter"}
     gathered = re.findall(r"= \w+\[(\d+)[^ ]* all-gather\(", text)
     # features of clips and frames, ids and mask of the batch, and twice the hardest negatives; all by clips
-    assert gathered == [str(CLIPS)] * 6 and train["all-gather"] == 6
+    assert gathered == [str(CLIPS)] * 6
+    assert train["all-gather"] == 6
     assert set(refresh) == {"collective-permute", "all-reduce"}
 
 
 def test_a_step_has_all_three_levels_and_learns(one_device):
-    assert one_device["positives"].any() and not one_device["positives"][-2:].any()
+    assert one_device["positives"].any()
+    assert not one_device["positives"][-2:].any()
     for step in range(3):
         found = {name.removeprefix(f"step {step} ") for name in one_device if name.startswith(f"step {step} ")}
         assert found == {"loss", "grad_norm", "intra", "within", "across", "frame", "weight_within", "weight_across"}
@@ -156,18 +188,24 @@ def test_what_a_step_changes():
 
     def naive(params):
         variables = {"params": params, "batch_stats": before.batch_stats}
-        encoded, updates = TINY.apply(variables, clips["frames"], clips["mask"], resnet.INTERLEAVED, True,
-                                      mutable=["batch_stats"])
-        loss, _ = method().loss(jax.tree.map(jnp.asarray, before.memory), encoded,
-                                jax.tree.map(jnp.asarray, clips), rows, before.step / TOTAL)
+        encoded, updates = TINY.apply(
+            variables, clips["frames"], clips["mask"], INTERLEAVED, True, mutable=["batch_stats"]
+        )
+        loss, _ = method().loss(
+            jax.tree.map(jnp.asarray, before.memory),
+            encoded,
+            jax.tree.map(jnp.asarray, clips),
+            rows,
+            before.step / TOTAL,
+        )
         return loss, (encoded.tracklet, updates["batch_stats"])
 
     (loss, (features, statistics)), slope = jax.jit(jax.value_and_grad(naive, has_aux=True))(before.params)
-    state, metrics = tools.train(state, to_global(clips, mesh), rows, resnet.INTERLEAVED)
+    state, metrics = tools.train(state, to_global(clips, mesh), rows, INTERLEAVED)
     after = jax.tree.map(np.array, state)
     close = partial(np.testing.assert_allclose, atol=1e-5)
     close(metrics["loss"], loss)
-    close(metrics["grad_norm"], np.sqrt(sum(float((leaf ** 2).sum()) for leaf in jax.tree.leaves(slope))), rtol=1e-4)
+    close(metrics["grad_norm"], np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(slope))), rtol=1e-4)
     jax.tree.map(lambda new, old, g: close(new, old - 0.02 * g), after.params, before.params, slope)
     jax.tree.map(close, after.batch_stats, statistics)
     moved = np.abs(after.memory.prototypes - before.memory.prototypes).max(1) > 1e-4
@@ -177,8 +215,9 @@ def test_what_a_step_changes():
     for row, clip in zip((2, 0), mean, strict=True):
         new = 0.9 * before.memory.prototypes[row] + 0.1 * clip
         close(after.memory.prototypes[row], new / np.linalg.norm(new))
-    jax.tree.map(np.testing.assert_array_equal, after.memory._replace(prototypes=None),
-                 before.memory._replace(prototypes=None))
+    jax.tree.map(
+        np.testing.assert_array_equal, after.memory._replace(prototypes=None), before.memory._replace(prototypes=None)
+    )
 
 
 def test_the_memory_counts_for_progress():
@@ -209,7 +248,7 @@ def test_nothing_compiles_again_between_epochs():
     def epoch(state, seed):
         state = tools.refresh(state, *parts(seed), rows)
         for step in range(2):
-            state, _ = tools.train(state, to_global(batch(seed + step), mesh), rows, resnet.INTERLEAVED)
+            state, _ = tools.train(state, to_global(batch(seed + step), mesh), rows, INTERLEAVED)
         return state
 
     state = epoch(state, 0)  # the first call may differ in where its arguments lie
@@ -230,15 +269,25 @@ def test_rows_land_where_their_clips_say():
 
     def clips(values, modality, tracklet, part):
         frames = np.broadcast_to(np.array(values, np.uint8)[:, None, None, None, None], (len(values), 1, 2, 2, 3))
-        return {"frames": frames, "mask": np.ones((len(values), 1), bool), "modality": np.array(modality),
-                "tracklet": np.array(tracklet), "part": np.array(part)}
+        return {
+            "frames": frames,
+            "mask": np.ones((len(values), 1), bool),
+            "modality": np.array(modality),
+            "tracklet": np.array(tracklet),
+            "part": np.array(part),
+        }
 
-    batches = [clips([1, 2], [0, 0], [2, 0], [1, 0]), clips([3, 9], [1, 1], [1, -1], [1, 0]),
-               clips([4, 5], [0, 1], [0, 2], [1, 0])]
+    batches = [
+        clips([1, 2], [0, 0], [2, 0], [1, 0]),
+        clips([3, 9], [1, 1], [1, -1], [1, 0]),
+        clips([4, 5], [0, 1], [0, 2], [1, 0]),
+    ]
     features, mask = embedding.embed_all(embed, {}, batches, 4, 2, mesh)
-    assert features[..., 0].tolist() == [[2, 4], [0, 3], [5, 1], [0, 0]] and features.shape == (4, 2, 2)
+    assert features[..., 0].tolist() == [[2, 4], [0, 3], [5, 1], [0, 0]]
+    assert features.shape == (4, 2, 2)
     assert mask.tolist() == [[True, True], [False, True], [True, True], [False, False]]
-    assert features.dtype == np.float32 and seen == ["rgb", "ir", "interleaved"]
+    assert features.dtype == np.float32
+    assert seen == ["rgb", "ir", "interleaved"]
 
 
 @pytest.mark.parametrize("modality", [[1, 0], [0, 1, 1, 0], [0, 1, 0], [0, 0, 1, 1]])

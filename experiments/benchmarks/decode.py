@@ -40,6 +40,7 @@ CROPS = {"256 x 128": (256, 128), "1080p crop, 540 x 220": (540, 220)}
 
 def ways() -> dict[str, Callable[[str], np.ndarray]]:
     """Name to path -> uint8 [288, 144, 3]; those whose package is missing are left out."""
+
     def opencv(path):
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         return cv2.cvtColor(cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
@@ -47,12 +48,15 @@ def ways() -> dict[str, Callable[[str], np.ndarray]]:
     found = {"FrameReader": lambda path: images.read(path, SIZE), "OpenCV": opencv}
     try:
         from PIL import Image
+
         found["Pillow"] = lambda path: np.asarray(
-            Image.open(io.BytesIO(_bytes(path))).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR))
+            Image.open(io.BytesIO(_bytes(path))).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        )
     except ImportError:
         pass
     found["simplejpeg"] = lambda path: cv2.resize(
-        simplejpeg.decode_jpeg(_bytes(path)), SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+        simplejpeg.decode_jpeg(_bytes(path)), SIZE[::-1], interpolation=cv2.INTER_LINEAR
+    )
     return found
 
 
@@ -63,8 +67,9 @@ def _bytes(path: str) -> bytes:
 
 def crop(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Smooth shapes with some grain: a JPEG of quality 90 of it is as large as one of a person."""
-    coarse = cv2.resize(rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8), (width, height),
-                        interpolation=cv2.INTER_CUBIC)
+    coarse = cv2.resize(
+        rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
+    )
     return np.clip(coarse + rng.normal(0, 6, coarse.shape), 0, 255).astype(np.uint8)
 
 
@@ -95,9 +100,11 @@ def main() -> None:
             own = medians.pop("FrameReader")
             rival = max(medians, key=medians.get)
             share = statistics.median(a / b for a, b in zip(speeds["FrameReader"], speeds[rival], strict=True))
-            print(f"{title}, {size:.0f} kB: images/s FrameReader {own:.0f}, "
-                  + ", ".join(f"{name} {value:.0f}" for name, value in medians.items())
-                  + f"; FrameReader / {rival} {share:.2f}")
+            print(
+                f"{title}, {size:.0f} kB: images/s FrameReader {own:.0f}, "
+                + ", ".join(f"{name} {value:.0f}" for name, value in medians.items())
+                + f"; FrameReader / {rival} {share:.2f}"
+            )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def speed(reader: pipeline.FrameReader, dataset: Dataset, batch: int, steps: int
     plan = np.random.default_rng(0).integers(TRACKLETS // 2, size=(steps + 1, batch)) * 2 + np.arange(batch) % 2
     start, busy = time.perf_counter(), time.process_time()
     batches = pipeline.train_batches(
-        reader, dataset.train, plan, clip_length=LENGTH, seed=0, epoch=0, num_workers=workers)
+        reader, dataset.train, plan, clip_length=LENGTH, seed=0, epoch=0, num_workers=workers
+    )
     next(batches)
     first = time.perf_counter()
     for _ in batches:
@@ -73,12 +74,16 @@ def main() -> None:
             reader = pipeline.FrameReader(dataset.root, SIZE, packed=frames)
             for workers in (0, 2):
                 clips, per_core, wait = speed(reader, dataset, options.batch, options.steps, workers)
-                told = (f"{name}, num_workers={workers}: {clips:.0f} clips/s on {cores} cores, "
-                        f"first batch after {wait:.1f} s")
+                told = (
+                    f"{name}, num_workers={workers}: {clips:.0f} clips/s on {cores} cores, "
+                    f"first batch after {wait:.1f} s"
+                )
                 if not workers:
                     needed = options.steps_per_second * options.batch / per_core
-                    told += (f"; {per_core:.0f} clips a core and second: {needed:.0f} cores for "
-                             f"{options.steps_per_second:g} steps/s of {options.batch} clips")
+                    told += (
+                        f"; {per_core:.0f} clips a core and second: {needed:.0f} cores for "
+                        f"{options.steps_per_second:g} steps/s of {options.batch} clips"
+                    )
                 print(told)
 
 

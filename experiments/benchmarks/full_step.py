@@ -31,16 +31,16 @@ import numpy as np
 from absl import app, flags
 
 from configs import vcm
-from hitpro_jax import check
-from hitpro_jax.models.resnet import INTERLEAVED
+from hitpro_jax.commands import check
 from hitpro_jax.sharding import make_mesh
+from hitpro_jax.types import INTERLEAVED
 
 BACKBONE = flags.DEFINE_string("backbone", "resnet50", "a name of encoder.backbone")
 DTYPE = flags.DEFINE_string("dtype", None, "of the arithmetic (default: the config's)")
 REMAT = flags.DEFINE_bool("remat", False, "recompute activations in the backward pass")
 PRODUCT = flags.DEFINE_bool("as_product", False, "convolutions as matrix products")
 EXECUTE = flags.DEFINE_bool("execute", False, "run the step once, too")
-BANK, GIB = 11_264, 2 ** 30  # tracklets, bytes
+BANK, GIB = 11_264, 2**30  # tracklets, bytes
 
 
 def build():
@@ -49,14 +49,20 @@ def build():
     config.encoder.backbone, config.encoder.remat = BACKBONE.value, REMAT.value
     config.encoder.as_product = PRODUCT.value
     config.encoder.dtype = DTYPE.value or config.encoder.dtype
-    steps, state, _, clips, group = check.stand_ins(config, BANK, make_mesh())
+    steps, state, _, clips, info = check.stand_ins(config, BANK, make_mesh())
     count, length, height, width, _ = clips["frames"].shape
-    print(f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {count} clips x "
-          f"{length} frames of {height} x {width} = {count * length} frames", flush=True)
+    print(
+        f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {count} clips x "
+        f"{length} frames of {height} x {width} = {count * length} frames",
+        flush=True,
+    )
     rng, place = np.random.default_rng(0), np.arange(count, dtype=np.int32)
-    batch = {"frames": rng.integers(0, 256, clips["frames"].shape, np.uint8),
-             "mask": np.ones(clips["mask"].shape, bool), "tracklet": place // 2 * 2 + place % 2}
-    return steps, (state, batch, group)
+    batch = {
+        "frames": rng.integers(0, 256, clips["frames"].shape, np.uint8),
+        "mask": np.ones(clips["mask"].shape, bool),
+        "tracklet": place // 2 * 2 + place % 2,
+    }
+    return steps, (state, batch, info)
 
 
 def main(_) -> None:
@@ -66,15 +72,18 @@ def main(_) -> None:
     compiled = steps.train.lower(*shapes, INTERLEAVED).compile()
     seconds, account = time.monotonic() - start, compiled.memory_analysis()
     whole = account.temp_size_in_bytes + account.argument_size_in_bytes + account.output_size_in_bytes
-    print(f"compiled in {seconds:.0f} s; temporaries {account.temp_size_in_bytes / GIB:.2f} GiB, arguments "
-          f"{account.argument_size_in_bytes / GIB:.2f} GiB, outputs {account.output_size_in_bytes / GIB:.2f} GiB "
-          f"({account.alias_size_in_bytes / GIB:.2f} GiB of them in the arguments' place): at most "
-          f"{(whole - account.alias_size_in_bytes) / GIB:.2f} GiB", flush=True)
+    print(
+        f"compiled in {seconds:.0f} s; temporaries {account.temp_size_in_bytes / GIB:.2f} GiB, arguments "
+        f"{account.argument_size_in_bytes / GIB:.2f} GiB, outputs {account.output_size_in_bytes / GIB:.2f} GiB "
+        f"({account.alias_size_in_bytes / GIB:.2f} GiB of them in the arguments' place): at most "
+        f"{(whole - account.alias_size_in_bytes) / GIB:.2f} GiB",
+        flush=True,
+    )
     if EXECUTE.value:
         start = time.monotonic()
         _, metrics = compiled(*arguments)
         loss = float(metrics["loss"])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"one step: loss {loss:.4f}, {time.monotonic() - start:.0f} s, peak of the process {peak:.1f} GiB")
 
 

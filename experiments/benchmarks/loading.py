@@ -17,7 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from hitpro_jax.data import hitsz_vcm, records
+from hitpro_jax.data import records
+from hitpro_jax.data.sets import hitsz_vcm
 
 TRAIN_ROWS, TEST_ROWS, QUERIES = 11_061, 10_802, 5_159
 NAMES = 232_496
@@ -50,8 +51,10 @@ def main() -> None:
         with open(os.path.join(root, "info", "query_IDX.txt"), "w") as file:
             file.write(" ".join(str(2 * i + 1) for i in range(QUERIES)))
         times = [_timed(lambda: hitsz_vcm.load(root, check_counts=False)) for _ in range(options.repeats)]
-        print(f"index files, {NAMES:,} + 230,763 names, {TRAIN_ROWS:,} + {TEST_ROWS:,} rows: "
-              f"median {np.median(times):.2f} s, worst {max(times):.2f} s")
+        print(
+            f"index files, {NAMES:,} + 230,763 names, {TRAIN_ROWS:,} + {TEST_ROWS:,} rows: "
+            f"median {np.median(times):.2f} s, worst {max(times):.2f} s"
+        )
         for folder in {os.path.dirname(path) for path in paths}:
             os.makedirs(os.path.join(root, folder))
         for path in paths:

@@ -47,10 +47,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
-from hitpro_jax.data.synthetic import PRESETS, ROW_FRAMES
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax.data.synthetic.world import PRESETS, ROW_FRAMES
 from hitpro_jax.methods.hitpro import HiTPro, Memory
 from hitpro_jax.methods.registry import make_method
+from hitpro_jax.types import TrackletInfo
 
 MIN_FRAMES, BLOCK, GIB = 12, 512, 2**30
 PERSON, PERSON_IN_MODALITY, STAY, TRACKLET, VIEW, MODALITY = 0.23, 0.21, 0.36, 0.085, 0.07, 0.03  # variances
@@ -61,7 +61,7 @@ class World(NamedTuple):
     """A bank with its owners."""
 
     prototypes: np.ndarray  # [N, D] float32 unit rows
-    group: Group
+    info: TrackletInfo
     person: np.ndarray  # [N]
 
 
@@ -91,10 +91,16 @@ def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
         return (rng.standard_normal((ids.max() + 1, width), np.float32) * (deviation * variance**0.5))[ids]
 
     view = modality * preset.cameras + camera
-    features = (part(person, PERSON) + part(2 * person + modality, PERSON_IN_MODALITY) + part(stay, STAY)
-                + part(np.arange(tracklets), TRACKLET) + part(view, VIEW) + part(modality, MODALITY))
+    features = (
+        part(person, PERSON)
+        + part(2 * person + modality, PERSON_IN_MODALITY)
+        + part(stay, STAY)
+        + part(np.arange(tracklets), TRACKLET)
+        + part(view, VIEW)
+        + part(modality, MODALITY)
+    )
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    return World(features, Group(*map(jnp.asarray, (modality, camera, view, np.ones(tracklets, bool)))), person)
+    return World(features, TrackletInfo(*map(jnp.asarray, (modality, camera, view, np.ones(tracklets, bool)))), person)
 
 
 def method(search: str, probes: int = 0, cells: int = 0) -> HiTPro:
@@ -105,6 +111,7 @@ def method(search: str, probes: int = 0, cells: int = 0) -> HiTPro:
 
 def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
     """The `count` largest similarities of each row and where they are."""
+
     def row(row):
         return jax.lax.top_k(jnp.matmul(row, bank.T, precision=jax.lax.Precision.HIGHEST), count)
 
@@ -114,9 +121,9 @@ def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
 def refresh(search: str, probes: int = 0, cells: int = 0) -> Callable:
     way = method(search, probes, cells)
 
-    def mine(bank: jax.Array, group: Group) -> Memory:
+    def mine(bank: jax.Array, info: TrackletInfo) -> Memory:
         memory = way.empty(*bank.shape)
-        return way.refresh(memory, bank[:, None], group.valid[:, None], group, 0.5)
+        return way.refresh(memory, bank[:, None], info.valid[:, None], info, 0.5)
 
     return mine
 
@@ -148,11 +155,13 @@ def main() -> None:
     options = parser.parse_args()
     world = draw_bank(options.tracklets, options.width)
     bank = jnp.asarray(world.prototypes)
-    print(f"{len(bank)} tracklets of {world.person.max() + 1} people, bank {bank.size * 4 / GIB:.2f} GiB, "
-          f"jax {jax.__version__}, {jax.devices()[0].device_kind}", flush=True)
-    ways = {"bare": (bare, (bank,)), "exact": (refresh("exact"), (bank, world.group))}
-    ways |= {f"ivf {probes}": (refresh("ivf", probes, options.cells), (bank, world.group))
-             for probes in options.probes}
+    print(
+        f"{len(bank)} tracklets of {world.person.max() + 1} people, bank {bank.size * 4 / GIB:.2f} GiB, "
+        f"jax {jax.__version__}, {jax.devices()[0].device_kind}",
+        flush=True,
+    )
+    ways = {"bare": (bare, (bank,)), "exact": (refresh("exact"), (bank, world.info))}
+    ways |= {f"ivf {probes}": (refresh("ivf", probes, options.cells), (bank, world.info)) for probes in options.probes}
     ways = {name: way for name, way in ways.items() if name.split()[0] in options.ways}
     programs = {name: (compiled(function, *arguments), arguments) for name, (function, arguments) in ways.items()}
     seconds, results = {name: [] for name in ways}, {}
@@ -162,16 +171,20 @@ def main() -> None:
             results[name] = jax.block_until_ready(program(*arguments))
             seconds[name].append((time.monotonic() - before[0], time.process_time() - before[1]))
             wall, cpu = seconds[name][-1]
-            print(f"  {name}: {wall:.1f} s, processor {cpu:.1f} s, peak of the process so far "
-                  f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+            print(
+                f"  {name}: {wall:.1f} s, processor {cpu:.1f} s, peak of the process so far "
+                f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB",
+                flush=True,
+            )
     report(world, seconds, {name: p.memory_analysis() for name, (p, _) in programs.items()}, results)
 
 
 def report(world: World, seconds: dict, memory: dict, results: dict) -> None:
     median = {name: np.median(times, axis=0) for name, times in seconds.items()}
     for name, (wall, cpu) in median.items():
-        line = (f"{name}: {wall:.1f} s, processor {cpu:.1f} s, "
-                f"temporaries {memory[name].temp_size_in_bytes / GIB:.2f} GiB")
+        line = (
+            f"{name}: {wall:.1f} s, processor {cpu:.1f} s, temporaries {memory[name].temp_size_in_bytes / GIB:.2f} GiB"
+        )
         for other in ("bare", "exact"):
             if other in median and other != name:
                 line += f"; of {other}: {wall / median[other][0]:.2f} (processor {cpu / median[other][1]:.2f})"

@@ -72,7 +72,10 @@ def image_names(folder: str) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries
-                    if entry.name.lower().endswith(images.SUFFIXES) and not entry.name.startswith(".")]
+            return [
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(images.SUFFIXES) and not entry.name.startswith(".")
+            ]
     except OSError as error:
         raise ValueError(f"folder {folder} cannot be read ({error.strerror}): check its path and permissions") from None

@@ -23,7 +23,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from hitpro_jax.data import images
-from hitpro_jax.data.drafts import workers
+from hitpro_jax.data.atomic import workers
 from hitpro_jax.data.records import SPLITS, Dataset, FrameError, stamps
 
 VERSION = 1
@@ -168,8 +168,9 @@ def make(
 
 def _paths(dataset: Dataset) -> list[str]:
     """Every listed frame once; frames that follow each other in a tracklet stay neighbours."""
-    return list(dict.fromkeys(
-        frame for split in SPLITS for record in getattr(dataset, split) for frame in record.frames))
+    return list(
+        dict.fromkeys(frame for split in SPLITS for record in getattr(dataset, split) for frame in record.frames)
+    )
 
 
 def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None, str | None]:
@@ -212,23 +213,25 @@ def _require_ours(folder: str) -> None:
     if os.path.isfile(folder):
         raise _no_folder(folder)
     if os.path.ismount(folder):
-        raise ValueError(f"data.packed: {folder} is a mount point, whose place no other folder can take: name a folder "
-                         "below it")
+        raise ValueError(
+            f"data.packed: {folder} is a mount point, whose place no other folder can take: name a folder below it"
+        )
     for name in sorted(os.listdir(folder)) if os.path.exists(folder) else ():
         path = os.path.join(folder, name)
         known = _FILES.fullmatch(name) and os.path.isfile(path)
         if not known or name == "manifest.json" and not _is_manifest(path):
-            raise ValueError(f"data.packed: {folder} holds other files than a packed cache, first {path}: "
-                             "name another folder")
+            raise ValueError(
+                f"data.packed: {folder} holds other files than a packed cache, first {path}: name another folder"
+            )
 
 
 def _is_manifest(path: str) -> bool:
     with open(path, "rb") as file:
         text = file.read()
     try:
-        return _KEYS <= set(json.loads(text))
+        return set(json.loads(text)) >= _KEYS
     except (ValueError, TypeError):  # torn or none of ours
-        return _BEGINNING.startswith(text[:len(_BEGINNING)])
+        return _BEGINNING.startswith(text[: len(_BEGINNING)])
 
 
 def _damage(frames: PackedFrames, progress: Progress) -> str | None:
@@ -247,13 +250,15 @@ def _require_space(folder: str, needed: int) -> None:
     os.makedirs(parent, exist_ok=True)
     free = shutil.disk_usage(parent).free
     if needed > free:
-        raise OSError(f"data.packed: {folder} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free: "
-                      "name another folder, or set data.packed_quality=90 for JPEG")
+        raise OSError(
+            f"data.packed: {folder} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free: "
+            "name another folder, or set data.packed_quality=90 for JPEG"
+        )
 
 
 def _write_shards(task: Callable, paths: Sequence[str], jobs: int, progress: Progress) -> set[str]:
     """Writes all shards and returns the frames that do not decode."""
-    shards = [paths[first:first + SHARD] for first in range(0, len(paths), SHARD)]
+    shards = [paths[first : first + SHARD] for first in range(0, len(paths), SHARD)]
     jobs = min(jobs or os.cpu_count() or 1, len(shards))
     if jobs == 1:
         return set().union(*progress(map(task, range(len(shards)), shards), len(shards)))
@@ -275,8 +280,11 @@ def _write_shard(draft, root, image_size, quality, allow_missing, number: int, p
                 frame = images.read(os.path.join(root, path), image_size)
             except images.Unreadable as fault:
                 if not allow_missing:
-                    raise FrameError(f"frame {os.path.join(root, path)} {fault}: restore it, or set "
-                                     "data.allow_missing to leave such frames out", [path]) from None
+                    raise FrameError(
+                        f"frame {os.path.join(root, path)} {fault}: restore it, or set "
+                        "data.allow_missing to leave such frames out",
+                        [path],
+                    ) from None
                 absent.add(path)
                 continue
             writer.write(_encode(frame, quality))
@@ -304,8 +312,12 @@ def _write_index(draft, paths, absent, now, image_size, quality) -> None:
         file.write(index)
     shards = sorted(name for name in os.listdir(draft) if name.endswith(".array_record"))
     manifest = {
-        "version": VERSION, "image_size": list(image_size), "quality": quality, "frames": place,
+        "version": VERSION,
+        "image_size": list(image_size),
+        "quality": quality,
+        "frames": place,
         "crc32": zlib.crc32(index),
-        "shards": [[name, os.path.getsize(os.path.join(draft, name))] for name in shards]}
+        "shards": [[name, os.path.getsize(os.path.join(draft, name))] for name in shards],
+    }
     with open(os.path.join(draft, "manifest.json"), "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)

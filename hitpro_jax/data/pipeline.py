@@ -21,7 +21,8 @@ from absl import flags, logging
 
 from hitpro_jax.data import images, sampling, transforms
 from hitpro_jax.data.packed import PackedFrames
-from hitpro_jax.data.records import IR, RGB, FrameError, Tracklet
+from hitpro_jax.data.records import FrameError, Tracklet
+from hitpro_jax.types import IR, RGB
 
 Batch = dict[str, np.ndarray]
 
@@ -240,8 +241,7 @@ class _OrderedClip:
         modality, number, part, chosen = self.rows[int(place)]
         if number < 0:
             frames = np.zeros((len(chosen), *self.reader.image_size, 3), np.uint8)
-            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1,
-                        unreadable=0)
+            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1, unreadable=0)
         paths = self.tracklets[number].frames
         frames, mask = self.reader.clip([paths[i] for i in chosen])
         unreadable = len({paths[i] for i in chosen[~mask]})
@@ -313,9 +313,7 @@ def _batches(
     # The buffer counts whole batches: Grain's default of 500 would fill the memory.
     batches = clips.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
-        if (
-            not flags.FLAGS.is_parsed()
-        ):  # Grain's workers read absl flags, which a script may never have parsed.
+        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, which a script may never have parsed.
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     return iter(batches)

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hitpro_jax.data import mot, sampling
-from hitpro_jax.data.records import IR, RGB, Dataset
+from hitpro_jax.data import sampling
+from hitpro_jax.data.records import Dataset
+from hitpro_jax.data.sets import mot
+from hitpro_jax.types import IR, RGB
 
 
 class Selection(NamedTuple):
@@ -47,15 +49,15 @@ class Protocol:
         modality = np.array([record.modality for record in getattr(dataset, selection.split)], int)
         kept = np.full(len(modality), selection.modality is None) | (modality == selection.modality)
         rgb = np.flatnonzero(modality == RGB)
-        kept[rgb[len(rgb) // self.rgb_multiple * self.rgb_multiple:]] = False
+        kept[rgb[len(rgb) // self.rgb_multiple * self.rgb_multiple :]] = False
         return np.flatnonzero(kept)
 
     def matches(self, dataset: Dataset, pair: tuple[Selection, Selection]) -> bool:
-        """Whether any query of a direction has its person in the gallery, in another camera where the rule asks for it.
-        """
+        """Whether any query of a direction has its person in the gallery, in another camera where the rule asks for it."""
         query, gallery = (
             {(r.pid, r.camid) for r in map(getattr(dataset, chosen.split).__getitem__, self.rows(dataset, chosen))}
-            for chosen in pair)
+            for chosen in pair
+        )
         cameras: dict[int, set[int]] = {}
         for pid, camid in gallery:
             cameras.setdefault(pid, set()).add(camid)
@@ -112,12 +114,22 @@ OWN = Protocol("folder", True, {"all": (_QUERY, _GALLERY)})
 MARS = Protocol("mars", True, {"all": (_QUERY, _GALLERY)})
 SYSU_MM01 = Protocol("sysu_mm01", "place", {"i2v": (_QUERY, _GALLERY)})
 REGDB = Protocol("regdb", False, HITSZ_VCM.directions)
-LLCM = {"ir": Protocol("llcm", True, {"i2v": (_QUERY, _GALLERY)}),
-        "rgb": Protocol("llcm", True, {"v2i": (_QUERY, _GALLERY)})}
+LLCM = {
+    "ir": Protocol("llcm", True, {"i2v": (_QUERY, _GALLERY)}),
+    "rgb": Protocol("llcm", True, {"v2i": (_QUERY, _GALLERY)}),
+}
 
-PROTOCOLS = {"hitsz_vcm": (HITSZ_VCM,), "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET), "synthetic": (SYNTHETIC,),
-             "mot": (HALVES,), "folder": (OWN,), "mars": (MARS,), "sysu_mm01": (SYSU_MM01,), "regdb": (REGDB,),
-             "llcm": (LLCM["ir"],)}
+PROTOCOLS = {
+    "hitsz_vcm": (HITSZ_VCM,),
+    "buptcampus": (FULL, FULL_NO_CAMERA, AUXNET),
+    "synthetic": (SYNTHETIC,),
+    "mot": (HALVES,),
+    "folder": (OWN,),
+    "mars": (MARS,),
+    "sysu_mm01": (SYSU_MM01,),
+    "regdb": (REGDB,),
+    "llcm": (LLCM["ir"],),
+}
 """Of each data set, by its name in `data.name`."""
 
 
@@ -139,7 +151,8 @@ def choose(dataset: str, name: str) -> Protocol:
 
 def of_folder(dataset: Dataset) -> Protocol:
     """Own tracklets: HITSZ-VCM's two directions where the query is infrared and the gallery visible, every pairing of
-    modalities that has rows where a list holds both, else one direction; none where nothing is labelled."""
+    modalities that has rows where a list holds both, else one direction; none where nothing is labelled.
+    """
     query, gallery = ({record.modality for record in split} for split in (dataset.query, dataset.gallery))
     if not query | gallery:
         return NOTHING
@@ -147,6 +160,9 @@ def of_folder(dataset: Dataset) -> Protocol:
         return replace(OWN, directions=HITSZ_VCM.directions)
     if len(query) == len(gallery) == 1:
         return OWN
-    there = {key: pair for key, pair in _PAIRINGS.items()
-             if all(pick.modality in (None, *kinds) for pick, kinds in zip(pair, (query, gallery), strict=True))}
+    there = {
+        key: pair
+        for key, pair in _PAIRINGS.items()
+        if all(pick.modality in (None, *kinds) for pick, kinds in zip(pair, (query, gallery), strict=True))
+    }
     return replace(OWN, directions=there)

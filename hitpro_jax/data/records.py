@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-RGB, IR = 0, 1
+from hitpro_jax.types import IR
+
 SPLITS = ("train", "query", "gallery")
 
 
@@ -140,9 +141,7 @@ def verify_files(
       FrameError: frames are missing or empty and allow_missing is False; `paths` lists them all.
     """
     present = stamps(dataset, workers=workers, progress=progress)
-    missing = {
-        split: [frame for frame in _frames(dataset, split) if frame not in present] for split in SPLITS
-    }
+    missing = {split: [frame for frame in _frames(dataset, split) if frame not in present] for split in SPLITS}
     if not any(missing.values()):
         return dataset
     if not allow_missing:
@@ -193,9 +192,7 @@ def _files(root, folder):
 
 
 def _missing_message(dataset, missing):
-    by_split = ", ".join(
-        f"{split} {len(missing[split]):,} of {len(_frames(dataset, split)):,}" for split in SPLITS
-    )
+    by_split = ", ".join(f"{split} {len(missing[split]):,} of {len(_frames(dataset, split)):,}" for split in SPLITS)
     first = next(frame for split in SPLITS for frame in missing[split])
     return (
         f"{dataset.name}: {sum(map(len, missing.values())):,} listed frames are missing or empty under "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hitpro_jax.data.records import IR, RGB
+from hitpro_jax.types import IR, RGB
 
 
 def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
@@ -200,9 +200,7 @@ def _join(
     return np.concatenate(index, axis=1), np.concatenate(weight, axis=1)
 
 
-def _ranked_partners(
-    rng: np.random.Generator, anchors: np.ndarray, index: np.ndarray, weight: np.ndarray
-) -> list[int]:
+def _ranked_partners(rng: np.random.Generator, anchors: np.ndarray, index: np.ndarray, weight: np.ndarray) -> list[int]:
     """Returns the anchors' positives without repeats, in random order in which heavy ones tend to come first.
 
     The order of Exp(1) / weight is that of draws without replacement with probability proportional to weight.

@@ -7,7 +7,7 @@ input, and every random number comes from the generator that is handed in.
 import cv2
 import numpy as np
 
-from hitpro_jax.data.records import IR, RGB
+from hitpro_jax.types import IR, RGB
 
 # ImageNet's mean colour, in RGB order: zero once the encoder has normalised its input.
 MEAN_COLOUR = np.array([124, 116, 104], np.uint8)

@@ -11,7 +11,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.mining import Group, nearest
+from hitpro_jax.kernels.search.exact import nearest
+from hitpro_jax.types import TrackletInfo
 
 
 class Encoding(NamedTuple):
@@ -23,7 +24,7 @@ class Encoding(NamedTuple):
 
 
 def k_reciprocal_encoding(
-    prototypes: jax.Array, group: Group, *, k1: int = 30, k2: int = 6, block: int = 64
+    prototypes: jax.Array, info: TrackletInfo, *, k1: int = 30, k2: int = 6, block: int = 64
 ) -> Encoding:
     """Sparse k-reciprocal encoding of every row among the rows of its modality.
 
@@ -35,7 +36,7 @@ def k_reciprocal_encoding(
 
     Args:
       prototypes: [P, D] float32 unit rows, P at least 1.
-      group: modality and validity of each row; camera and view are not read.
+      info: modality and validity of each row; camera and view are not read.
       k1: size of the reciprocal lists, at least 2, static.
       k2: neighbours averaged over, at most k1, static; 1 for none.
       block: rows per pass, static.
@@ -46,17 +47,17 @@ def k_reciprocal_encoding(
 
     Memory: O(P M + block (k1 (k1 + h) h + D k1 h / 3)). Time: 2 P^2 D flops for the neighbours.
 
-    >>> group = Group(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
+    >>> info = TrackletInfo(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [1., 0.], [0., 1.]])
-    >>> print(jax.jit(lambda *x: k_reciprocal_encoding(*x, k1=2, k2=1))(bank, group).weight.round(2)[:, :2])
+    >>> print(jax.jit(lambda *x: k_reciprocal_encoding(*x, k1=2, k2=1))(bank, info).weight.round(2)[:, :2])
     [[0.5 0.5]
      [0.5 0.5]
      [1.  0. ]]
     """
     chex.assert_rank(prototypes, 2)
-    chex.assert_equal_shape_prefix([prototypes, group.valid], 1)
+    chex.assert_equal_shape_prefix([prototypes, info.valid], 1)
     size, half = prototypes.shape[0], round(k1 / 2) + 1
-    ranked = _ranked(prototypes, group, max(k1, half), block)
+    ranked = _ranked(prototypes, info, max(k1, half), block)
     full, short = (_reciprocal(ranked[:, :count], block) for count in (k1, half))
     reach = k1 * math.ceil(half / 3)
 
@@ -100,8 +101,12 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
     own = encoding.index.at[rows].get(mode="fill", fill_value=size)
     # rows of the table are entries, columns the anchors: one gather of a whole line serves all of them
     anchors = jnp.zeros((size + 1, count), jnp.float32)
-    anchors = anchors.at[own, jnp.arange(count)[:, None]].add(
-        encoding.weight.at[rows].get(mode="fill", fill_value=0)).at[size].set(0.0)
+    anchors = (
+        anchors.at[own, jnp.arange(count)[:, None]]
+        .add(encoding.weight.at[rows].get(mode="fill", fill_value=0))
+        .at[size]
+        .set(0.0)
+    )
 
     def add(column: jax.Array, common: jax.Array) -> jax.Array:
         return common + jnp.minimum(anchors[encoding.index[:, column]], encoding.weight[:, column][:, None])
@@ -110,12 +115,12 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
     return jnp.clip(1.0 - common / (2.0 - common), 0.0, 1.0).T
 
 
-def _ranked(prototypes: jax.Array, group: Group, count: int, block: int) -> jax.Array:
+def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -> jax.Array:
     """N(i, count), nearest first and i at the front: [P, count] ids, P for none."""
     size = prototypes.shape[0]
-    alike = group._replace(view=group.modality)  # any camera of the modality
+    alike = info._replace(view=info.modality)  # any camera of the modality
     others = nearest(prototypes, alike, relation="same_view", count=count - 1, block=block).index
-    ids = jnp.concatenate([jnp.where(group.valid, jnp.arange(size), -1)[:, None], others], axis=1)
+    ids = jnp.concatenate([jnp.where(info.valid, jnp.arange(size), -1)[:, None], others], axis=1)
     return jnp.where(ids >= 0, ids, size)
 
 

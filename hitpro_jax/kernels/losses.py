@@ -10,8 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels import candidates
-from hitpro_jax.kernels.columns import (
+from hitpro_jax.kernels.collectives import (
     bank_size,
     largest,
     log_sum_exp,
@@ -20,6 +19,7 @@ from hitpro_jax.kernels.columns import (
     take_columns,
     take_rows,
 )
+from hitpro_jax.kernels.search import candidates
 
 
 def similarities(features: jax.Array, prototypes: jax.Array) -> jax.Array:

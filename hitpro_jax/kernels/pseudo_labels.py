@@ -7,8 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.candidates import similarity
 from hitpro_jax.kernels.prototypes import unit
+from hitpro_jax.kernels.search.candidates import similarity
 
 
 def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int) -> jax.Array:

@@ -4,7 +4,7 @@ A method is built from plain keyword sections and gives pure functions that `ste
   empty(size, dim) -> memory;  refresh(memory, parts, part_mask, group, progress) -> memory;
   loss(memory, encoded, clips, group, progress) -> (loss, terms);  update(memory, features, tracklet) -> memory;
   layout() -> how the memory is cut over the mesh: every table by its rows, one row a tracklet.
-Person ids appear nowhere: `Group` holds all that a prototype may know of itself.
+Person ids appear nowhere: `TrackletInfo` holds all that a prototype may know of itself.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,18 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from hitpro_jax.kernels import alignment, ivf, losses, mining
-from hitpro_jax.kernels.centring import view_centres
-from hitpro_jax.kernels.columns import place_of, take_rows
+from hitpro_jax.kernels import losses
+from hitpro_jax.kernels.banks import each_part
+from hitpro_jax.kernels.collectives import place_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
-from hitpro_jax.kernels.mining import Group
-from hitpro_jax.kernels.positives import MODALITIES, Positives, no_positives
+from hitpro_jax.kernels.mining import stages
+from hitpro_jax.kernels.mining.positives import no_positives
+from hitpro_jax.kernels.mining.thresholds import part_threshold
 from hitpro_jax.kernels.prototypes import aggregate_parts, apart, halves_alike
-from hitpro_jax.kernels.rows import each_part
 from hitpro_jax.kernels.schedules import ramp, schedule
-from hitpro_jax.kernels.thresholds import part_threshold
+from hitpro_jax.kernels.search import exact, ivf
+from hitpro_jax.kernels.search.centring import view_centres
+from hitpro_jax.types import MODALITIES, Positives, TrackletInfo
 
 
 class Memory(NamedTuple):
@@ -56,6 +58,7 @@ class HiTPro:
 
     def empty(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh: zero prototypes and no positives."""
+
         def nothing(options):
             return no_positives(size, positives=options["positives"], ambiguous=options["ambiguous"])
 
@@ -68,7 +71,7 @@ class HiTPro:
         positives = Positives(rows, rows, rows, whole)
         return Memory(rows, rows, positives, positives, rows)
 
-    def refresh(self, memory: Memory, parts: jax.Array, part_mask: jax.Array, group: Group, progress) -> Memory:
+    def refresh(self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress) -> Memory:
         """ICTP and HCPA: prototypes from sub-tracklet features [P, S, D], then both stages of mining.
 
         progress: share of the training that is done, [] float32; it moves the thresholds from strict to loose.
@@ -80,25 +83,46 @@ class HiTPro:
         rules = _rules(self.within, progress, reliability)
         centre, compared = jnp.zeros_like(bank), bank
         if self.alignment["centre"]:
-            centre = view_centres(bank, group, num_views=self.num_views)
+            centre = view_centres(bank, info, num_views=self.num_views)
             compared = apart(bank, centre)
-        stay = self._stay_threshold(parts, part_mask, centre, group)
+        stay = self._stay_threshold(parts, part_mask, centre, info)
         within, across = empty.within, empty.across
         if self.within["enabled"]:
-            within = alignment.within_modality(
-                compared, group, num_views=self.num_views, previous=memory.within.threshold, mesh=self.mesh,
-                search=self._search, **rules)
-        same_view = alignment.same_view_ambiguity(
-            compared, group, within.threshold if stay is None else stay, rho=rules["rho"], fixed=rules["fixed"],
-            rule=rules["rule"] if stay is None else "statistic", count=self.loss_options["same_view"],
-            block=rules["block"], mesh=self.mesh, search=self._search)
+            within = stages.within_modality(
+                compared,
+                info,
+                num_views=self.num_views,
+                previous=memory.within.threshold,
+                mesh=self.mesh,
+                search=self._search,
+                **rules,
+            )
+        same_view = stages.same_view_ambiguity(
+            compared,
+            info,
+            within.threshold if stay is None else stay,
+            rho=rules["rho"],
+            fixed=rules["fixed"],
+            rule=rules["rule"] if stay is None else "statistic",
+            count=self.loss_options["same_view"],
+            block=rules["block"],
+            mesh=self.mesh,
+            search=self._search,
+        )
         if self.across["enabled"]:
-            across = alignment.across_modalities(
-                compared, within, group, previous=memory.across.threshold, direct=not self.within["enabled"],
-                mesh=self.mesh, search=self._search, **_rules(self.across, progress, reliability))
+            across = stages.across_modalities(
+                compared,
+                within,
+                info,
+                previous=memory.across.threshold,
+                direct=not self.within["enabled"],
+                mesh=self.mesh,
+                search=self._search,
+                **_rules(self.across, progress, reliability),
+            )
         return Memory(bank, reliability, within, across, same_view)
 
-    def _stay_threshold(self, parts, part_mask, centre, group: Group) -> jax.Array | None:
+    def _stay_threshold(self, parts, part_mask, centre, info: TrackletInfo) -> jax.Array | None:
         """How alike [2] two tracklets of one view must be to be one person's stay; None: stage 1's rule decides."""
         rule = self.loss_options["same_view_rule"]
         if rule == "stage1":
@@ -106,9 +130,9 @@ class HiTPro:
         if rule != "parts":
             raise ValueError(f"unknown loss.same_view_rule {rule!r}; use 'parts' or 'stage1'.")
         alike = each_part(jax.vmap(halves_alike), (parts, part_mask, centre), mesh=self.mesh)
-        return part_threshold(alike, jnp.where(group.valid, group.modality, -1), num_groups=MODALITIES)
+        return part_threshold(alike, jnp.where(info.valid, info.modality, -1), num_groups=MODALITIES)
 
-    def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], group: Group, progress):
+    def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], info: TrackletInfo, progress):
         """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).
 
         encoded: unit features, tracklet [B, D] and frame [B, T, D].
@@ -118,35 +142,48 @@ class HiTPro:
         frame = encoded.frame if self.loss_options["frame"] > 0.0 else None
         batch = encoded.tracklet, frame, clips["tracklet"], clips["mask"]
         terms = self._split(self._terms, (self.layout(), self._rows, *[PartitionSpec()] * 4), PartitionSpec())(
-            memory, group, *batch)
+            memory, info, *batch
+        )
         o = self.loss_options
-        weights = {"intra": o["intra"] * schedule(progress, 1.0, o["intra_end"]),
-                   "within": o["within"] * ramp(progress, begin=o["within_begin"], length=o["ramp"]),
-                   "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"]),
-                   "frame": o["frame"]}
+        weights = {
+            "intra": o["intra"] * schedule(progress, 1.0, o["intra_end"]),
+            "within": o["within"] * ramp(progress, begin=o["within_begin"], length=o["ramp"]),
+            "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"]),
+            "frame": o["frame"],
+        }
         total = sum(weights[name] * terms[name] for name in terms)
         return total, {**terms, "weight_within": weights["within"], "weight_across": weights["across"]}
 
-    def _terms(self, memory: Memory, group: Group, features, frames, target, mask) -> dict[str, jax.Array]:
+    def _terms(self, memory: Memory, info: TrackletInfo, features, frames, target, mask) -> dict[str, jax.Array]:
         """The levels of the loss, from this device's rows of memory and group and from all clips."""
         o, axis = self.loss_options, self._axis
         similarity = losses.similarities(features, memory.prototypes)
         same_view, modality, within, across = (
             jax.tree.map(partial(take_rows, ids=target, axis=axis), table)
-            for table in (memory.same_view, group.modality, memory.within[:3], memory.across[:3]))
-        same_modality = group.valid & (group.modality == modality[:, None])
-        other_modality = group.valid & (group.modality != modality[:, None])
+            for table in (memory.same_view, info.modality, memory.within[:3], memory.across[:3])
+        )
+        same_modality = info.valid & (info.modality == modality[:, None])
+        other_modality = info.valid & (info.modality != modality[:, None])
         soft = {"temperature": o["temperature"], "hard_negatives": o["hard_negatives"], "axis": axis}
-        level = partial(losses.intra_camera, view=group.view, valid=group.valid, temperature=o["temperature"],
-                        mode=o["ambiguity"], axis=axis)
+        level = partial(
+            losses.intra_camera,
+            view=info.view,
+            valid=info.valid,
+            temperature=o["temperature"],
+            mode=o["ambiguity"],
+            axis=axis,
+        )
         # whoever reads level 1 literally gets no mask of look-alikes in level 2 either
         unsure = within[2] if o["ambiguity"] == "none" else jnp.concatenate([within[2], same_view], axis=1)
         terms = {
             "intra": losses.mean_over(*level(similarity, target, ignore=same_view)),
-            "within": losses.mean_over(*losses.soft_target(
-                similarity, target, *within[:2], same_modality, unsure, alpha=o["alpha"], **soft)),
-            "across": losses.mean_over(*losses.soft_target(
-                similarity, target, *across[:2], other_modality, across[2], alpha=0.0, **soft))}
+            "within": losses.mean_over(
+                *losses.soft_target(similarity, target, *within[:2], same_modality, unsure, alpha=o["alpha"], **soft)
+            ),
+            "across": losses.mean_over(
+                *losses.soft_target(similarity, target, *across[:2], other_modality, across[2], alpha=0.0, **soft)
+            ),
+        }
         if frames is not None:  # level 1 of every frame against its own tracklet (paper: discriminative frame features)
             length = frames.shape[1]
             similarity = losses.similarities(frames.reshape(-1, frames.shape[-1]), memory.prototypes)
@@ -156,20 +193,19 @@ class HiTPro:
 
     def update(self, memory: Memory, features: jax.Array, tracklet: jax.Array) -> Memory:
         """Moves the prototypes of the batch's tracklets towards their clips' features [B, D]."""
+
         def move(bank, features, tracklet):
             place, here = place_of(tracklet, len(bank), self._axis)
-            return momentum_update(
-                bank, features, jnp.where(here, place, -1), momentum=self.prototypes["momentum"])
+            return momentum_update(bank, features, jnp.where(here, place, -1), momentum=self.prototypes["momentum"])
 
         specs = (self._rows, PartitionSpec(), PartitionSpec())
-        return memory._replace(
-            prototypes=self._split(move, specs, self._rows)(memory.prototypes, features, tracklet))
+        return memory._replace(prototypes=self._split(move, specs, self._rows)(memory.prototypes, features, tracklet))
 
     @property
     def _search(self):
         kind = self.alignment["search"]
         if kind == "exact":
-            return mining.nearest
+            return exact.nearest
         if kind == "ivf":
             cells, probes = self.alignment["cells"], self.alignment["probes"]
             return partial(ivf.nearest, num_views=self.num_views, cells=cells, probes=probes)

@@ -7,13 +7,13 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from hitpro_jax.methods.adca import ADCA
-from hitpro_jax.methods.cap import CAP
-from hitpro_jax.methods.clusters import ClusterContrast
+from hitpro_jax.methods.baselines.adca import ADCA
+from hitpro_jax.methods.baselines.cap import CAP
+from hitpro_jax.methods.baselines.clusters import ClusterContrast
+from hitpro_jax.methods.baselines.pgm import PGM
+from hitpro_jax.methods.baselines.sdcl import SDCL
+from hitpro_jax.methods.baselines.supervised import Supervised
 from hitpro_jax.methods.hitpro import HiTPro
-from hitpro_jax.methods.pgm import PGM
-from hitpro_jax.methods.sdcl import SDCL
-from hitpro_jax.methods.supervised import Supervised
 
 CLUSTERED = {"cluster_contrast": ClusterContrast, "adca": ADCA, "pgm": PGM, "cap": CAP, "sdcl": SDCL}
 NAMES = ("hitpro", "frozen", *CLUSTERED, "supervised")
@@ -48,13 +48,22 @@ def make_method(config: ConfigDict, num_views: int, mesh: Mesh | None, labels: n
     if (labels is not None) != (name == "supervised"):
         raise ValueError(f"method {name} " + ("needs" if labels is None else "must not see") + " person ids")
     if name == "hitpro":
-        return HiTPro(config.prototypes.to_dict(), config.within.to_dict(), config.across.to_dict(),
-                      config.loss.to_dict(), num_views, mesh, config.alignment.to_dict())
+        return HiTPro(
+            config.prototypes.to_dict(),
+            config.within.to_dict(),
+            config.across.to_dict(),
+            config.loss.to_dict(),
+            num_views,
+            mesh,
+            config.alignment.to_dict(),
+        )
     if name == "frozen":
         return Frozen()
     if jax.process_count() > 1:
-        raise ValueError(f"method {name} makes its labels on one host: run it as a single process, on any number of "
-                         "devices, or choose method.name=hitpro")
+        raise ValueError(
+            f"method {name} makes its labels on one host: run it as a single process, on any number of "
+            "devices, or choose method.name=hitpro"
+        )
     own = config[name].to_dict() if name in config else {}
     clusters = {field: own.pop(field, value) for field, value in config.clusters.items()}
     if not 1 <= clusters["k2"] <= clusters["k1"] or clusters["k1"] < 2:
@@ -72,5 +81,7 @@ def adapt(config: ConfigDict) -> str | None:
     if config.method.name not in CLUSTERED or config.encoder.aggregator == "mean":
         return None
     before, config.encoder.aggregator = config.encoder.aggregator, "mean"
-    return (f"note: {config.method.name} is an image method, whose tracklet feature is the mean of frame features: "
-            f"encoder.aggregator is mean, not {before}")
+    return (
+        f"note: {config.method.name} is an image method, whose tracklet feature is the mean of frame features: "
+        f"encoder.aggregator is mean, not {before}"
+    )

@@ -5,7 +5,7 @@ f_l = backbone(x_l), pooled, t = Agg(f_1 .. f_T), z = unit(BNNeck(t)).
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +15,16 @@ from flax import linen as nn
 from hitpro_jax.models import resnet, vit
 from hitpro_jax.models.norms import BatchNorm, groups_of
 from hitpro_jax.models.temporal import AGGREGATORS
+from hitpro_jax.types import INTERLEAVED, Encoded
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which every public backbone expects
-BACKBONES = {"resnet_small": resnet.resnet_small, "resnet50": resnet.resnet50, "vit_b16": vit.vit_b16,
-             "vit_b16_clip": vit.vit_b16_clip, "vit_b16_ics": vit.vit_b16_ics}
-
-
-class Encoded(NamedTuple):
-    """tracklet [B, D] and frame [B, T, D], float32 unit vectors in one space; rows of padded frames mean nothing."""
-
-    tracklet: jax.Array
-    frame: jax.Array
+BACKBONES = {
+    "resnet_small": resnet.resnet_small,
+    "resnet50": resnet.resnet50,
+    "vit_b16": vit.vit_b16,
+    "vit_b16_clip": vit.vit_b16_clip,
+    "vit_b16_ics": vit.vit_b16_ics,
+}
 
 
 class Encoder(nn.Module):
@@ -51,7 +50,7 @@ class Encoder(nn.Module):
         frame = frame.reshape(batch, length, -1)
         tracklet = self.aggregator(frame, mask)
         grouped = train and not self.is_initializing()
-        groups = groups_of(batch, self.norm_group, layout == resnet.INTERLEAVED) if grouped else 1
+        groups = groups_of(batch, self.norm_group, layout == INTERLEAVED) if grouped else 1
         neck = BatchNorm(momentum=0.9, epsilon=1e-5, use_bias=False, groups=groups, name="neck")
         tracklet = neck(tracklet, use_running_average=not train)
         return Encoded(_unit(tracklet), _unit(neck(frame, use_running_average=True)))
@@ -61,8 +60,9 @@ def _unit(x: jax.Array) -> jax.Array:
     return x / jnp.sqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-12))
 
 
-def make_encoder(backbone: str, aggregator: str, dtype: str = "float32", norm_group: int = 0,
-                 **options: Any) -> Encoder:
+def make_encoder(
+    backbone: str, aggregator: str, dtype: str = "float32", norm_group: int = 0, **options: Any
+) -> Encoder:
     """Builds an encoder by name.
 
     backbone: `resnet_small` (0.9 M parameters, D = 192, for CPUs), `resnet50` (D = 2048), or ViT-B/16 (D = 768) as
@@ -73,6 +73,7 @@ def make_encoder(backbone: str, aggregator: str, dtype: str = "float32", norm_gr
       too, is rounded to dtype; a ViT's residual stream is float32.
     norm_group: clips over which BatchNorm takes its statistics, 0 for the whole batch.
     options: `as_product`, `remat` of the backbone.
+
     Raises:
       ValueError: an unknown name.
     """
@@ -87,7 +88,7 @@ def shapes_of(encoder: Encoder, image_size: tuple[int, int]) -> dict:
     """Shapes and dtypes of an encoder's parameters and BatchNorm statistics; nothing is computed."""
     frames = jax.ShapeDtypeStruct((2, 2, *image_size, 3), jnp.uint8)
     mask = jax.ShapeDtypeStruct((2, 2), bool)
-    init = partial(encoder.init, layout=resnet.INTERLEAVED, train=True)
+    init = partial(encoder.init, layout=INTERLEAVED, train=True)
     return jax.eval_shape(init, jax.random.key(0), frames, mask)
 
 

@@ -49,6 +49,7 @@ def groups_of(clips: int, norm_group: int, interleaved: bool) -> int:
     norm_group: clips a group, 0 for the whole batch. A group is `norm_group` consecutive clips of the global batch; of
     an interleaved batch it is norm_group / 2 pairs, so that a stem's statistics are over the norm_group / 2 clips of
     its modality.
+
     Raises:
       ValueError: the batch does not fall into whole groups.
 
@@ -58,9 +59,13 @@ def groups_of(clips: int, norm_group: int, interleaved: bool) -> int:
     if not norm_group:
         return 1
     if norm_group < 0 or clips % norm_group:
-        raise ValueError(f"encoder.norm_group={norm_group} does not divide the batch of {clips} clips: choose one of "
-                         f"its divisors, or 0 for the whole batch.")
+        raise ValueError(
+            f"encoder.norm_group={norm_group} does not divide the batch of {clips} clips: choose one of "
+            f"its divisors, or 0 for the whole batch."
+        )
     if interleaved and norm_group % 2:
-        raise ValueError(f"encoder.norm_group={norm_group} is odd, but a batch of both modalities is made of pairs of "
-                         "clips: choose an even one.")
+        raise ValueError(
+            f"encoder.norm_group={norm_group} is odd, but a batch of both modalities is made of pairs of "
+            "clips: choose an even one."
+        )
     return clips // norm_group

@@ -25,6 +25,7 @@ def remat(module: type[nn.Module]) -> type[nn.Module]:
 
 def _recomputed(fn):
     """Flax's lifted form of fn(scope, x) whose gradient starts from x alone."""
+
     def inner(scope_fun, repack_fun, variables, rngs, x):
         def run(variables, x):
             scope = scope_fun(variables, rngs)

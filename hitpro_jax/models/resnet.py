@@ -13,8 +13,8 @@ from flax import linen as nn
 
 from hitpro_jax.models.norms import backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
+from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY
 
-RGB_ONLY, IR_ONLY, INTERLEAVED = "rgb", "ir", "interleaved"
 Dtype = Any
 
 
@@ -40,11 +40,14 @@ class Conv(nn.Module):
         x = x.astype(self.dtype)
         pad = (k - 1) // 2
         if not self.as_product:
-            return jax.lax.conv_general_dilated(x, kernel, (s, s), ((pad, pad), (pad, pad)),
-                                                dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return jax.lax.conv_general_dilated(
+                x, kernel, (s, s), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
         height, width = -(-x.shape[1] // s), -(-x.shape[2] // s)
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        taps = [x[:, i:i + s * (height - 1) + 1:s, j:j + s * (width - 1) + 1:s] for i in range(k) for j in range(k)]
+        taps = [
+            x[:, i : i + s * (height - 1) + 1 : s, j : j + s * (width - 1) + 1 : s] for i in range(k) for j in range(k)
+        ]
         return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, self.features)
 
 
@@ -137,11 +140,12 @@ class ResNet(nn.Module):
 def gem(maps: jax.Array, p: float = 3.0) -> jax.Array:
     """GeM pooling of [B, h, w, C] with a fixed p = 3 in float32 (from AGW)."""
     maps = jnp.maximum(maps.astype(jnp.float32), 1e-6)
-    return jnp.mean(maps ** p, axis=(1, 2)) ** (1.0 / p)
+    return jnp.mean(maps**p, axis=(1, 2)) ** (1.0 / p)
 
 
-def through_stems(rgb: nn.Module, ir: nn.Module, x: jax.Array, layout: str, length: int,
-                  initializing: bool) -> jax.Array:
+def through_stems(
+    rgb: nn.Module, ir: nn.Module, x: jax.Array, layout: str, length: int, initializing: bool
+) -> jax.Array:
     """Sends every clip's frames [B * T, ..] through the stem of its modality, see ResNet."""
     if initializing:  # both stems must exist whatever the first batch holds
         return rgb(x) + ir(x)

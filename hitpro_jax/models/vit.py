@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from hitpro_jax.models.norms import backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
-from hitpro_jax.models.resnet import INTERLEAVED, Conv, Dtype, through_stems
+from hitpro_jax.models.resnet import Conv, Dtype, through_stems
+from hitpro_jax.types import INTERLEAVED
 
 
 class Patches(nn.Module):
@@ -30,8 +31,10 @@ class Patches(nn.Module):
         n, height, width, channels = x.shape
         p = self.patch
         if height % p or width % p:
-            raise ValueError(f"pictures of {height} x {width} do not fall into patches of {p} x {p}: choose a "
-                             "data.image_size that does")
+            raise ValueError(
+                f"pictures of {height} x {width} do not fall into patches of {p} x {p}: choose a "
+                "data.image_size that does"
+            )
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (p, p, channels, self.width), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
         x = x.astype(self.dtype).reshape(n, height // p, p, width // p, p, channels)

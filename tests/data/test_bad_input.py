@@ -32,7 +32,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from hitpro_jax import main
-from tests.data.test_hitsz_vcm import FILES
+from tests.data.sets.test_hitsz_vcm import FILES
 from tests.data.test_images import huge_png
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,8 +46,17 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, config="own_folder"):
-        monkeypatch.setattr(sys, "argv", ["main", f"--config={ROOT}/configs/{config}.py", f"--workdir={tmp_path}/run",
-                                          f"--config.data.root={tmp_path}/data", *words])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "main",
+                f"--config={ROOT}/configs/{config}.py",
+                f"--workdir={tmp_path}/run",
+                f"--config.data.root={tmp_path}/data",
+                *words,
+            ],
+        )
         code = 0
         with flagsaver.flagsaver():
             flags.FLAGS(sys.argv)
@@ -95,8 +104,10 @@ def truncated(root):
 FOLDER = [
     (truncated, r"frame .*data/c/2.jpg is cut short: restore it, or set data.allow_missing"),
     (lambda root: (root / "c/2.jpg").write_bytes(b""), r"1 listed frames are missing or empty .*first c/2.jpg"),
-    (lambda root: (root / "c/2.jpg").write_bytes(huge_png(20_000, 20_000)),
-     r"frame .*data/c/2.jpg is 20,000 x 20,000 pixels"),
+    (
+        lambda root: (root / "c/2.jpg").write_bytes(huge_png(20_000, 20_000)),
+        r"frame .*data/c/2.jpg is 20,000 x 20,000 pixels",
+    ),
     (lambda root: add_row(root, "i,rgb\n"), r"tracklets.csv:10: 2 fields instead of 3"),
     (lambda root: add_row(root, "i,rgb,-2\n"), r"tracklets.csv:10: camera '-2'"),
     (lambda root: add_row(root, "a,rgb,2\n"), r"tracklets.csv:10: tracklet 'a' is already on line 2"),
@@ -107,7 +118,7 @@ FOLDER = [
 ]
 
 
-@pytest.mark.parametrize("harm, message", FOLDER)
+@pytest.mark.parametrize(("harm", "message"), FOLDER)
 def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
     harm(data)
     before = outside(tmp_path)
@@ -115,7 +126,8 @@ def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
     assert code == 1
     assert lines[-1].startswith("error: ") and re.search(message, lines[-1]), lines
     assert outside(tmp_path) == before
-    assert not (tmp_path / "run" / "packed").exists() and not (tmp_path / "run" / "packed.partial").exists()
+    assert not (tmp_path / "run" / "packed").exists()
+    assert not (tmp_path / "run" / "packed.partial").exists()
 
 
 def test_every_missing_frame_is_listed_where_there_are_several(data, tmp_path, command):
@@ -123,7 +135,8 @@ def test_every_missing_frame_is_listed_where_there_are_several(data, tmp_path, c
     gone = ["b/1.jpg", "c/0.jpg", "c/2.jpg"]
     (data / "c/2.jpg").write_bytes(b"")
     code, (*_, last) = command()
-    assert code == 1 and last.endswith("first c/2.jpg: complete the copy, or set data.allow_missing")
+    assert code == 1
+    assert last.endswith("first c/2.jpg: complete the copy, or set data.allow_missing")
     assert not (tmp_path / "run/missing.txt").exists()
     for frame in gone:
         (data / frame).write_bytes(b"")
@@ -139,23 +152,28 @@ VCM = [
     ({"track_test_info": ["2 1 24 502 3", "", "1 25 48 502 3"]}, r"track_test_info.txt:2: '' is not five integers"),
     ({"track_train_info": ["2 1 24 1 3"] * 2}, r"track_train_info.txt:2: the row .* is that of line 1"),
     ({"track_train_info": ["2 1 24 1"]}, r"track_train_info.txt:1: .*five integers"),
-    ({"track_train_info": ["2 1 24 1 3", "1 25 48 1 99"]},
-     r"track_train_info.txt:2: camera 99 is in no name of train_name.txt: correct the row, or restore both files"),
-    ({"track_test_info": ["2 1 24 502 0", "1 25 48 502 3"]},
-     r"track_test_info.txt:1: camera 0 is in no name of test_name.txt: correct the row"),
+    (
+        {"track_train_info": ["2 1 24 1 3", "1 25 48 1 99"]},
+        r"track_train_info.txt:2: camera 99 is in no name of train_name.txt: correct the row, or restore both files",
+    ),
+    (
+        {"track_test_info": ["2 1 24 502 0", "1 25 48 502 3"]},
+        r"track_test_info.txt:1: camera 0 is in no name of test_name.txt: correct the row",
+    ),
     ({"train_name": ["../../0001M2D3T1F1.jpg"]}, r"train_name.txt:1: .*is not a frame name"),
     ({"query_IDX": ["2", "9"]}, r"query_IDX.txt:2: row 9 is not one of the 4"),
 ]
 
 
-@pytest.mark.parametrize("changes, message", VCM)
+@pytest.mark.parametrize(("changes", "message"), VCM)
 def test_a_bad_index_of_hitsz_vcm_is_one_sentence(tmp_path, command, changes, message):
     (tmp_path / "data" / "info").mkdir(parents=True)
     for name, lines in FILES.items():
         text = "\r\n".join(changes.get(name.removesuffix(".txt"), lines)) + "\r\n"
         (tmp_path / "data" / "info" / name).write_bytes(text.encode())
     code, lines = command(config="vcm")
-    assert code == 1 and lines[-1].startswith("error: ")
+    assert code == 1
+    assert lines[-1].startswith("error: ")
     assert re.search(message, lines[-1]), lines
 
 
@@ -174,10 +192,21 @@ def test_a_folder_without_permission_is_named(data, tmp_path, command, monkeypat
     assert re.match("error: .*tracklets.csv:4: folder .*Permission denied", lines[-1])
 
 
-SMALL = [f"--config.{field}={value}" for field, value in {
-    "train.epochs": 1, "train.steps_per_epoch": 1, "batch.tracklets_per_modality": 2, "batch.clip_length": 2,
-    "prototypes.parts": 2, "prototypes.clip_length": 2, "prototypes.batch_size": 4, "init.weights": "",
-    "optim.warmup_steps": 1, "data.min_frames": 2}.items()]
+SMALL = [
+    f"--config.{field}={value}"
+    for field, value in {
+        "train.epochs": 1,
+        "train.steps_per_epoch": 1,
+        "batch.tracklets_per_modality": 2,
+        "batch.clip_length": 2,
+        "prototypes.parts": 2,
+        "prototypes.clip_length": 2,
+        "prototypes.batch_size": 4,
+        "init.weights": "",
+        "optim.warmup_steps": 1,
+        "data.min_frames": 2,
+    }.items()
+]
 
 
 def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_path, command):
@@ -187,11 +216,14 @@ def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_pat
     assert code == 0, lines
     said = [line for line in lines if line.startswith("note: ")]
     expected = ("no labelled query and gallery, so nothing is scored", "so level 3", "so level 2", "random weights")
-    assert len(said) == 4 and all(note in line for note, line in zip(expected, said, strict=True))
+    assert len(said) == 4
+    assert all(note in line for note, line in zip(expected, said, strict=True))
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"protocol": "none", "step": 1}
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     names = {name for line in metrics for name in line}
-    assert "bank/reliability" in names and not any(name.startswith("eval/") for name in names)
+    assert "bank/reliability" in names
+    assert not any(name.startswith("eval/") for name in names)
     assert outside(tmp_path) == before
     code, lines = command("--mode=eval", *SMALL)
-    assert code == 1 and "has no labelled query and gallery to score" in lines[-1]
+    assert code == 1
+    assert "has no labelled query and gallery to score" in lines[-1]

@@ -21,16 +21,24 @@ def encoded(suffix: str, *options) -> bytes:
 
 def huge_png(width: int, height: int) -> bytes:
     """A PNG of a few kB that would fill `width` x `height` pixels when decoded."""
+
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     rows = zlib.compress(bytes(1 + width // 8) * 10)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-            + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize("data", [encoded(".jpg"), encoded(".jpg", PROGRESSIVE), encoded(".png"), encoded(".bmp")],
-                         ids=["jpeg", "progressive", "png", "bmp"])
+@pytest.mark.parametrize(
+    "data",
+    [encoded(".jpg"), encoded(".jpg", PROGRESSIVE), encoded(".png"), encoded(".bmp")],
+    ids=["jpeg", "progressive", "png", "bmp"],
+)
 def test_header_and_pixels_are_opencvs(data):
     assert images.header(data) == (50, 60, True)
     expected = cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), SIZE[::-1])
@@ -52,13 +60,17 @@ def test_the_orientation_of_exif_is_ignored(monkeypatch, by_opencv):
 def test_simplejpeg_gives_opencvs_pixels_also_of_damaged_files():
     """Chroma at every resolution, odd sizes, progressive, grey; then one byte wrong anywhere."""
     rng = np.random.default_rng(0)
-    options = [[cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{chroma}"), *progressive]
-               for chroma in (444, 422, 420) for progressive in ([], PROGRESSIVE)]
-    files = [cv2.imencode(".jpg", PICTURE[:h, :w], given)[1].tobytes()
-             for given in options for h, w in ((60, 50), (33, 17))]
+    options = [
+        [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{chroma}"), *progressive]
+        for chroma in (444, 422, 420)
+        for progressive in ([], PROGRESSIVE)
+    ]
+    files = [
+        cv2.imencode(".jpg", PICTURE[:h, :w], given)[1].tobytes() for given in options for h, w in ((60, 50), (33, 17))
+    ]
     files.append(cv2.imencode(".jpg", PICTURE[..., 0])[1].tobytes())
     for place in rng.integers(2, len(files[0]) - 2, 100):
-        files.append(files[0][:place] + rng.bytes(1) + files[0][place + 1:])
+        files.append(files[0][:place] + rng.bytes(1) + files[0][place + 1 :])
 
     for data in files:
         np.testing.assert_array_equal(images._pixels(data), images.opencv_pixels(data))
@@ -86,19 +98,30 @@ def test_every_cut_is_noticed(suffix):
             images.decode(data[:length], SIZE)
 
 
-@pytest.mark.parametrize("data, size", [
-    (huge_png(20_000, 20_000), "20,000 x 20,000"), (huge_png(20_000, 10), "20,000 x 10"),
-    (encoded(".jpg").replace(struct.pack(">HH", 60, 50), struct.pack(">HH", 20_000, 50), 1), "50 x 20,000"),
-], ids=["area", "width", "jpeg"])
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (huge_png(20_000, 20_000), "20,000 x 20,000"),
+        (huge_png(20_000, 10), "20,000 x 10"),
+        (encoded(".jpg").replace(struct.pack(">HH", 60, 50), struct.pack(">HH", 20_000, 50), 1), "50 x 20,000"),
+    ],
+    ids=["area", "width", "jpeg"],
+)
 def test_a_huge_picture_is_refused_by_its_header(data, size, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(images.Unreadable, match=f"is {size} pixels, over the limit of 10,000 a side"):
         images.decode(data, SIZE)
 
 
-@pytest.mark.parametrize("content, fault", [
-    (encoded(".jpg")[:-40], "is cut short"), (huge_png(20_000, 20_000), "is 20,000 x 20,000 pixels"),
-    (b"GIF89a", "does not decode as an image"), (None, "cannot be read .Is a directory.")])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (encoded(".jpg")[:-40], "is cut short"),
+        (huge_png(20_000, 20_000), "is 20,000 x 20,000 pixels"),
+        (b"GIF89a", "does not decode as an image"),
+        (None, "cannot be read .Is a directory."),
+    ],
+)
 def test_the_reader_names_file_and_fault(tmp_path, content, fault):
     if content is None:
         (tmp_path / "a.jpg").mkdir()
@@ -108,4 +131,5 @@ def test_the_reader_names_file_and_fault(tmp_path, content, fault):
         pipeline.FrameReader(str(tmp_path), SIZE)("a.jpg")
     assert error.value.paths == ("a.jpg",)
     reader = pipeline.FrameReader(str(tmp_path), SIZE, allow_missing=True)
-    assert reader("a.jpg") is None and reader.unreadable == {"a.jpg"}
+    assert reader("a.jpg") is None
+    assert reader.unreadable == {"a.jpg"}

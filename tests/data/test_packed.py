@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import packed, pipeline
-from hitpro_jax.data.records import IR, RGB, Dataset, FrameError, Record
+from hitpro_jax.data.records import Dataset, FrameError, Record
+from hitpro_jax.types import IR, RGB
 
 SIZE = (16, 8)
 
@@ -58,11 +59,18 @@ def assert_same_frames(dataset, frames):
 
 def test_packed_pixels_are_those_of_the_files(dataset, folder):
     frames, said = make(folder, dataset)
-    assert said == [f"there is no packed cache {folder}: packing 12 frames",
-                    f"packed cache {folder}: 12 frames, 0 that do not decode"]
+    assert said == [
+        f"there is no packed cache {folder}: packing 12 frames",
+        f"packed cache {folder}: 12 frames, 0 that do not decode",
+    ]
     assert_same_frames(dataset, frames)
-    assert sorted(os.listdir(folder)) == ["00000.array_record", "00001.array_record", "00002.array_record",
-                                          "frames.json", "manifest.json"]
+    assert sorted(os.listdir(folder)) == [
+        "00000.array_record",
+        "00001.array_record",
+        "00002.array_record",
+        "frames.json",
+        "manifest.json",
+    ]
     assert os.listdir(os.path.dirname(folder)) == ["cache"]
     assert_same_frames(dataset, pickle.loads(pickle.dumps(packed.open_frames(folder, dataset, SIZE, 0))))
 
@@ -105,7 +113,8 @@ def test_a_whole_cache_is_checked_and_left_as_it_is(dataset, folder):
     make(folder, dataset)
     before = contents(folder)
     _, said = make(folder, dataset)
-    assert said == [f"packed cache {folder} is whole: 12 frames"] and contents(folder) == before
+    assert said == [f"packed cache {folder} is whole: 12 frames"]
+    assert contents(folder) == before
 
 
 def changed_file(dataset, folder):
@@ -147,10 +156,15 @@ def older_version(dataset, folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
 
 
-FAULTS = {changed_file: "was made before 1 frames were added or changed, first query/2.jpg",
-          touched_file: "first query/2.jpg", cut_shard: "is damaged", lost_shard: "lacks 00002.array_record",
-          changed_index: "is damaged", torn_manifest: "has a damaged manifest",
-          older_version: "was made for version, size and quality .0, "}
+FAULTS = {
+    changed_file: "was made before 1 frames were added or changed, first query/2.jpg",
+    touched_file: "first query/2.jpg",
+    cut_shard: "is damaged",
+    lost_shard: "lacks 00002.array_record",
+    changed_index: "is damaged",
+    torn_manifest: "has a damaged manifest",
+    older_version: "was made for version, size and quality .0, ",
+}
 
 
 @pytest.mark.parametrize("harm", [*FAULTS, flipped_byte], ids=lambda harm: harm.__name__)
@@ -169,7 +183,7 @@ def test_a_stale_or_damaged_cache_is_refused_and_made_anew(dataset, folder, harm
     assert_same_frames(dataset, packed.open_frames(folder, dataset, SIZE, 0))
 
 
-@pytest.mark.parametrize("size, quality", [((8, 16), 0), (SIZE, 90)])
+@pytest.mark.parametrize(("size", "quality"), [((8, 16), 0), (SIZE, 90)])
 def test_another_size_or_quality_is_refused(dataset, folder, size, quality):
     make(folder, dataset)
     with pytest.raises(ValueError, match="was made for version, size and quality"):
@@ -194,7 +208,9 @@ def test_frames_that_do_not_decode(dataset, folder):
     assert said[-1].endswith("11 frames, 1 that do not decode")
     reader = pipeline.FrameReader(dataset.root, SIZE, allow_missing=True, packed=frames)
     clip, mask = reader.clip(dataset.train[0].frames)
-    assert mask.tolist() == [True, False, True] and not clip[1].any() and reader.unreadable == {"train/1.jpg"}
+    assert mask.tolist() == [True, False, True]
+    assert not clip[1].any()
+    assert reader.unreadable == {"train/1.jpg"}
     np.testing.assert_array_equal(clip[2], packed.images.read(os.path.join(dataset.root, "train/2.jpg"), SIZE))
 
 
@@ -209,13 +225,21 @@ def test_a_killed_run_leaves_the_old_cache_and_its_draft_is_cleared(dataset, fol
     Path(f"{folder}.partial").mkdir()
     Path(f"{folder}.partial", "00009.array_record").write_bytes(b"of a killed run")
     make(folder, dataset, quality=90)
-    assert "00009.array_record" not in os.listdir(folder) and not os.path.exists(f"{folder}.partial")
+    assert "00009.array_record" not in os.listdir(folder)
+    assert not os.path.exists(f"{folder}.partial")
 
 
 @pytest.mark.parametrize("ending", ["", ".partial"])
-@pytest.mark.parametrize("name, content", [
-    ("thesis.tex", "years"), ("manifest.json", '{"version": 1, "shards": 5}'), ("manifest.json", '[{"name": "app"}]'),
-    ("manifest.json", "not JSON"), ("00000.array_record/thesis.tex", "years")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("thesis.tex", "years"),
+        ("manifest.json", '{"version": 1, "shards": 5}'),
+        ("manifest.json", '[{"name": "app"}]'),
+        ("manifest.json", "not JSON"),
+        ("00000.array_record/thesis.tex", "years"),
+    ],
+)
 def test_a_folder_of_other_files_is_not_touched(dataset, folder, ending, name, content):
     make(folder, dataset)
     other = Path(folder + ending, name)
@@ -224,10 +248,14 @@ def test_a_folder_of_other_files_is_not_touched(dataset, folder, ending, name, c
     other.parent.mkdir(exist_ok=True, parents=True)
     other.write_text(content)
     before = sorted(os.listdir(folder))
-    with pytest.raises(ValueError, match=f"data.packed: .*cache{ending} holds other files than a packed cache, first "
-                                         rf".*/{name.partition('/')[0]}: name another folder"):
+    with pytest.raises(
+        ValueError,
+        match=f"data.packed: .*cache{ending} holds other files than a packed cache, first "
+        rf".*/{name.partition('/')[0]}: name another folder",
+    ):
         make(folder, dataset, quality=90)
-    assert other.read_text() == content and sorted(os.listdir(folder)) == before
+    assert other.read_text() == content
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(dataset, folder, monkeypatch):
@@ -247,10 +275,12 @@ def test_a_linked_folder_is_packed_at_its_target(dataset, folder, tmp_path, monk
     monkeypatch.setattr(packed.shutil, "disk_usage", lambda path: asked.append(path) or usage(path))
     make(str(link), dataset)
     make(str(link), dataset, quality=90)
-    assert link.is_symlink() and asked == [os.path.dirname(folder)] * 2
+    assert link.is_symlink()
+    assert asked == [os.path.dirname(folder)] * 2
     assert os.listdir(os.path.dirname(folder)) == ["cache"]
-    assert packed.open_frames(str(link), dataset, SIZE, 90).places == packed.open_frames(
-        folder, dataset, SIZE, 90).places
+    assert (
+        packed.open_frames(str(link), dataset, SIZE, 90).places == packed.open_frames(folder, dataset, SIZE, 90).places
+    )
 
 
 def test_a_mount_point_is_refused_before_packing(dataset, folder, monkeypatch):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import pipeline, sampling
-from hitpro_jax.data.records import IR, RGB, FrameError, Tracklet
+from hitpro_jax.data.records import FrameError, Tracklet
+from hitpro_jax.types import IR, RGB
 
 SIZE = (16, 8)
 STILL = {"flip": 0, "pad": 0, "erase": 0, "colour": 0}
@@ -15,9 +16,7 @@ STILL = {"flip": 0, "pad": 0, "erase": 0, "colour": 0}
 def network(tmp_path):
     """Seven tracklets, PNG frames of the one value 20 * tracklet + frame; 1 to 13 frames, odd sizes."""
     tracklets = []
-    for number, (modality, length) in enumerate(
-        [(IR, 5), (RGB, 13), (RGB, 1), (IR, 12), (RGB, 6), (IR, 1), (RGB, 4)]
-    ):
+    for number, (modality, length) in enumerate([(IR, 5), (RGB, 13), (RGB, 1), (IR, 12), (RGB, 6), (IR, 1), (RGB, 4)]):
         frames = []
         for frame in range(length):
             image = np.full((11 + number, 7 + frame, 3), value(number, frame), np.uint8)
@@ -68,9 +67,12 @@ def test_a_frame_is_rgb_and_scaled(tmp_path):
     image[:, :, 2], image[:16, :, 0] = 200, 90  # OpenCV writes BGR: red everywhere, blue in the upper half
     cv2.imwrite(str(tmp_path / "a.png"), image)
     frame = pipeline.FrameReader(str(tmp_path), SIZE)("a.png")
-    assert frame.shape == (16, 8, 3) and frame.dtype == np.uint8
-    assert (frame[..., 0] == 200).all() and (frame[..., 1] == 0).all()
-    assert (frame[:8, :, 2] == 90).all() and (frame[8:, :, 2] == 0).all()
+    assert frame.shape == (16, 8, 3)
+    assert frame.dtype == np.uint8
+    assert (frame[..., 0] == 200).all()
+    assert (frame[..., 1] == 0).all()
+    assert (frame[:8, :, 2] == 90).all()
+    assert (frame[8:, :, 2] == 0).all()
 
 
 def test_grey_and_right_sized_files_are_read_too(tmp_path):
@@ -111,7 +113,8 @@ def test_allowed_bad_frames_are_masked_zero_and_counted(network, tmp_path):
     assert reader.unreadable == {"4_0.png", "4_3.png"}
     plan = np.zeros((3, 2), np.int32)
     for batch in pipeline.train_batches(reader, [tracklets[4]], plan, clip_length=6, seed=0, epoch=0):
-        assert (batch["frames"][:, [0, 3]] == 0).all() and not batch["mask"][:, [0, 3]].any()
+        assert (batch["frames"][:, [0, 3]] == 0).all()
+        assert not batch["mask"][:, [0, 3]].any()
         assert batch["mask"][:, [1, 2, 4, 5]].all()
 
 
@@ -131,14 +134,17 @@ def test_training_rows_hold_frames_of_the_planned_tracklet(network):
     root, tracklets = network
     plan = np.array([[1, 0, 2, 3], [4, 5, 6, 0]], np.int32)
     reader = pipeline.FrameReader(root, SIZE)
-    batches = list(
-        pipeline.train_batches(reader, tracklets, plan, clip_length=5, seed=0, epoch=0, augmentation=STILL)
-    )
+    batches = list(pipeline.train_batches(reader, tracklets, plan, clip_length=5, seed=0, epoch=0, augmentation=STILL))
     for batch, row in zip(batches, plan, strict=True):
-        assert batch["frames"].shape == (4, 5, *SIZE, 3) and batch["frames"].dtype == np.uint8
-        assert batch["mask"].all() and batch["mask"].dtype == bool and batch["mask"].shape == (4, 5)
-        assert batch["tracklet"].tolist() == row.tolist() and batch["tracklet"].dtype == np.int32
-        assert batch["modality"].tolist() == [RGB, IR, RGB, IR] and batch["modality"].dtype == np.int32
+        assert batch["frames"].shape == (4, 5, *SIZE, 3)
+        assert batch["frames"].dtype == np.uint8
+        assert batch["mask"].all()
+        assert batch["mask"].dtype == bool
+        assert batch["mask"].shape == (4, 5)
+        assert batch["tracklet"].tolist() == row.tolist()
+        assert batch["tracklet"].dtype == np.int32
+        assert batch["modality"].tolist() == [RGB, IR, RGB, IR]
+        assert batch["modality"].dtype == np.int32
         for clip, number in zip(batch["frames"], row):
             assert (clip == clip[:, :1, :1, :1]).all()
             length = len(tracklets[number].frames)
@@ -165,9 +171,7 @@ def test_worker_processes_change_nothing(textured):
 
 def test_processes_read_their_own_rows_of_the_same_batches(textured):
     parts = [training(textured, process_index=i, process_count=2, start_step=2) for i in range(2)]
-    joined = [
-        {field: np.concatenate([a[field], b[field]]) for field in a} for a, b in zip(*parts, strict=True)
-    ]
+    joined = [{field: np.concatenate([a[field], b[field]]) for field in a} for a, b in zip(*parts, strict=True)]
     assert_same(joined, training(textured)[2:])
 
 
@@ -213,30 +217,28 @@ def test_test_clips_show_every_tracklet_once(network, batch_size):
     batches = list(pipeline.test_clips(reader, tracklets, clip_length=6, batch_size=batch_size))
     assert [row[0] for row in rows(batches, "tracklet")] == [1, 2, 4, 6, 0, 3, 5]  # RGB, then IR
     for batch in batches:
-        assert (
-            batch["frames"].shape == (batch_size, 6, *SIZE, 3) and len(set(batch["modality"].tolist())) == 1
-        )
-        for clip, mask, number, modality in zip(
-            *(batch[f] for f in ("frames", "mask", "tracklet", "modality"))
-        ):
+        assert batch["frames"].shape == (batch_size, 6, *SIZE, 3)
+        assert len(set(batch["modality"].tolist())) == 1
+        for clip, mask, number, modality in zip(*(batch[f] for f in ("frames", "mask", "tracklet", "modality"))):
             if number < 0:
-                assert not mask.any() and not clip.any()
+                assert not mask.any()
+                assert not clip.any()
                 continue
-            assert mask.all() and modality == tracklets[number].modality
+            assert mask.all()
+            assert modality == tracklets[number].modality
             length = len(tracklets[number].frames)
             stride = 1 if length < 6 else -(-length // 6)
             expected = [value(number, min(s * stride, length - 1)) for s in range(6)]
             assert clip[:, 3, 3, 1].tolist() == expected
     real = sum((batch["tracklet"] >= 0).sum() for batch in batches)
-    assert real == 7 and len(batches) == -(-4 // batch_size) + -(-3 // batch_size)
+    assert real == 7
+    assert len(batches) == -(-4 // batch_size) + -(-3 // batch_size)
 
 
 def test_test_clips_follow_another_protocol(network):
     root, tracklets = network
     reader = pipeline.FrameReader(root, SIZE)
-    (batch,) = pipeline.test_clips(
-        reader, tracklets[3:4], clip_length=5, batch_size=1, frames=sampling.uniform_frames
-    )
+    (batch,) = pipeline.test_clips(reader, tracklets[3:4], clip_length=5, batch_size=1, frames=sampling.uniform_frames)
     assert batch["frames"][0, :, 0, 0, 0].tolist() == [value(0, 0) + 60 + f for f in (0, 2, 4, 7, 9)]
 
 
@@ -251,9 +253,12 @@ def test_part_clips_show_every_part_that_has_a_frame(network):
         for part in range(4)
         if part * len(tracklets[number].frames) // 4 < (part + 1) * len(tracklets[number].frames) // 4
     ]
-    assert seen == expected and (2, 3) in seen and (2, 0) not in seen
+    assert seen == expected
+    assert (2, 3) in seen
+    assert (2, 0) not in seen
     for batch in batches:
-        assert batch["part"].dtype == np.int32 and len(set(batch["modality"].tolist())) == 1
+        assert batch["part"].dtype == np.int32
+        assert len(set(batch["modality"].tolist())) == 1
         assert ((batch["part"] < 0) == (batch["tracklet"] < 0)).all()
         for clip, number, part in zip(batch["frames"], batch["tracklet"], batch["part"]):
             if number == 3:  # 12 frames: part s holds 3 s, 3 s + 1, 3 s + 2
@@ -266,21 +271,29 @@ def test_ordered_passes_split_over_processes(network, rows):
     root, tracklets = network
     reader = pipeline.FrameReader(root, SIZE)
     given = {"parts": 2, "clip_length": 2}
-    parts = [list(pipeline.part_clips(reader, tracklets, **given, batch_size=6, rows=rows, process_index=i,
-                                      process_count=2)) for i in range(2)]
+    parts = [
+        list(pipeline.part_clips(reader, tracklets, **given, batch_size=6, rows=rows, process_index=i, process_count=2))
+        for i in range(2)
+    ]
     share = pipeline.share_of(rows or len(tracklets), 2)
     for first, batches in zip((0, share), parts, strict=True):
         for batch, other in zip(batches, parts[0], strict=True):
-            assert len(batch["tracklet"]) == 3 and set(batch["modality"]) == set(other["modality"])
+            assert len(batch["tracklet"]) == 3
+            assert set(batch["modality"]) == set(other["modality"])
             real = batch["tracklet"][batch["tracklet"] >= 0]
             assert ((first <= real) & (real < first + share)).all()
 
     def clips(batches):
-        return {(int(b["tracklet"][i]), int(b["part"][i])): b["frames"][i].tobytes()
-                for b in batches for i in range(len(b["part"])) if b["part"][i] >= 0}
+        return {
+            (int(b["tracklet"][i]), int(b["part"][i])): b["frames"][i].tobytes()
+            for b in batches
+            for i in range(len(b["part"]))
+            if b["part"][i] >= 0
+        }
 
     whole = clips(pipeline.part_clips(reader, tracklets, **given, batch_size=5))
-    assert clips(parts[0]) | clips(parts[1]) == whole and not clips(parts[0]).keys() & clips(parts[1]).keys()
+    assert clips(parts[0]) | clips(parts[1]) == whole
+    assert not clips(parts[0]).keys() & clips(parts[1]).keys()
 
 
 def test_one_modality_and_no_tracklet_at_all(network):

@@ -9,8 +9,9 @@ import pytest
 
 from hitpro_jax import evaluate
 from hitpro_jax.data import protocols
-from hitpro_jax.data.records import IR, RGB, Dataset, Record
+from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.sharding import make_mesh
+from hitpro_jax.types import IR, RGB
 from tests.reference.scoring import naive_scores
 
 PAIRINGS = {"ir2rgb": (IR, RGB), "rgb2ir": (RGB, IR), "rgb2rgb": (RGB, RGB), "ir2ir": (IR, IR), "all": (None, None)}
@@ -22,9 +23,15 @@ def chosen(name):
 
 def records(modalities, pids=None, camids=None):
     size = len(modalities)
-    return tuple(Record(("f.jpg",), int(m), int(c), int(p)) for m, p, c in zip(
-        modalities, np.zeros(size) if pids is None else pids, np.zeros(size) if camids is None else camids,
-        strict=True))
+    return tuple(
+        Record(("f.jpg",), int(m), int(c), int(p))
+        for m, p, c in zip(
+            modalities,
+            np.zeros(size) if pids is None else pids,
+            np.zeros(size) if camids is None else camids,
+            strict=True,
+        )
+    )
 
 
 def made(query, gallery):
@@ -49,8 +56,9 @@ def campus():
 def scores(dataset, protocol, monkeypatch, seed=0):
     """Those of made-up features, which are returned too."""
     rng = np.random.default_rng(seed)
-    features = {split: rng.normal(size=(len(getattr(dataset, split)), 8)).astype(np.float32)
-                for split in ("query", "gallery")}
+    features = {
+        split: rng.normal(size=(len(getattr(dataset, split)), 8)).astype(np.float32) for split in ("query", "gallery")
+    }
 
     def embed_split(embed, variables, tracklets, *_):
         split = "query" if tracklets is dataset.query else "gallery"
@@ -62,16 +70,22 @@ def scores(dataset, protocol, monkeypatch, seed=0):
 
 def test_there_are_three_with_five_pairings():
     for name in ("full", "full_no_camera", "auxnet"):
-        assert {key: (query.modality, gallery.modality) for key, (query, gallery) in chosen(name).directions.items()
-                } == PAIRINGS
-        assert all((query.split, gallery.split) == ("query", "gallery")
-                   for query, gallery in chosen(name).directions.values())
+        assert {
+            key: (query.modality, gallery.modality) for key, (query, gallery) in chosen(name).directions.items()
+        } == PAIRINGS
+        assert all(
+            (query.split, gallery.split) == ("query", "gallery") for query, gallery in chosen(name).directions.values()
+        )
 
 
-@pytest.mark.parametrize("name, frames, size, camera_rule, golden, key", [
-    ("full", 6, (288, 144), True, "M3-ReID__data_dataset.py__VideoVIDataset", "evenly_test_S6"),
-    ("full_no_camera", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
-    ("auxnet", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10")])
+@pytest.mark.parametrize(
+    ("name", "frames", "size", "camera_rule", "golden", "key"),
+    [
+        ("full", 6, (288, 144), True, "M3-ReID__data_dataset.py__VideoVIDataset", "evenly_test_S6"),
+        ("full_no_camera", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
+        ("auxnet", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
+    ],
+)
 def test_frames_size_and_camera_rule(goldens, name, frames, size, camera_rule, golden, key):
     protocol = chosen(name)
     assert (protocol.frames, protocol.image_size, protocol.camera_rule) == (frames, size, camera_rule)
@@ -82,11 +96,31 @@ def test_frames_size_and_camera_rule(goldens, name, frames, size, camera_rule, g
         np.testing.assert_array_equal(protocol.choose_frames(number, frames), row)
 
 
-@pytest.mark.parametrize("name, valid", [
-    ("full_no_camera", {"ir2rgb": (536, 536), "rgb2ir": (540, 540), "rgb2rgb": (540, 540), "ir2ir": (536, 536),
-                        "all": (1076, 1076)}),
-    ("auxnet", {"ir2rgb": (522, 536), "rgb2ir": (512, 512), "rgb2rgb": (508, 512), "ir2ir": (536, 536),
-                "all": (1048, 1048)})])
+@pytest.mark.parametrize(
+    ("name", "valid"),
+    [
+        (
+            "full_no_camera",
+            {
+                "ir2rgb": (536, 536),
+                "rgb2ir": (540, 540),
+                "rgb2rgb": (540, 540),
+                "ir2ir": (536, 536),
+                "all": (1076, 1076),
+            },
+        ),
+        (
+            "auxnet",
+            {
+                "ir2rgb": (522, 536),
+                "rgb2ir": (512, 512),
+                "rgb2rgb": (508, 512),
+                "ir2ir": (536, 536),
+                "all": (1048, 1048),
+            },
+        ),
+    ],
+)
 def test_queries_of_lists_with_the_published_counts(name, valid, monkeypatch):
     """As published: 540 and 536 queries, and 512 and 522 under the official sampler."""
     found, _ = scores(campus(), chosen(name), monkeypatch)
@@ -98,9 +132,11 @@ def test_auxnet_drops_the_last_rgb_rows_and_nothing_else():
     for split, kept, infrared in (("query", 512, 536), ("gallery", 2368, 2422)):
         rows = protocol.rows(dataset, protocols.Selection(split))
         modality = np.array([r.modality for r in getattr(dataset, split)])
-        assert (modality[rows] == RGB).sum() == kept and (modality[rows] == IR).sum() == infrared
+        assert (modality[rows] == RGB).sum() == kept
+        assert (modality[rows] == IR).sum() == infrared
         gone = np.setdiff1d(np.arange(len(modality)), rows)
-        assert (modality[gone] == RGB).all() and gone.min() > rows[modality[rows] == RGB].max()
+        assert (modality[gone] == RGB).all()
+        assert gone.min() > rows[modality[rows] == RGB].max()
 
 
 @pytest.mark.parametrize("split", ["query", "gallery"])
@@ -112,7 +148,8 @@ def test_rows_are_those_of_the_official_sampler(goldens, split, multiple):
     rows = protocol.rows(made(tracklets, tracklets), protocols.Selection(split)).tolist()
     expected = sorted(golden[f"sampler_{split}_bs{multiple}"])
     if split == "query" and multiple == 3:  # whole batches: the official slice [:-0] drops every RGB row, ours none
-        assert expected == [1, 3] and rows == [0, 1, 2, 3, 4]
+        assert expected == [1, 3]
+        assert rows == [0, 1, 2, 3, 4]
         return
     assert rows == expected
 
@@ -121,9 +158,12 @@ def test_rows_are_those_of_the_official_sampler(goldens, split, multiple):
 def test_scores_of_every_pairing_equal_naive(name, monkeypatch):
     rng = np.random.default_rng(5)
     query, gallery = (
-        records(rng.permutation(np.repeat([RGB, IR], (rgb, infrared))), *(
-            rng.integers(0, most, rgb + infrared) for most in (9, 3)))
-        for rgb, infrared in ((11, 9), (31, 29)))
+        records(
+            rng.permutation(np.repeat([RGB, IR], (rgb, infrared))),
+            *(rng.integers(0, most, rgb + infrared) for most in (9, 3)),
+        )
+        for rgb, infrared in ((11, 9), (31, 29))
+    )
     dataset, protocol = made(query, gallery), chosen(name)
     if name == "auxnet":
         protocol = replace(protocol, rgb_multiple=4)
@@ -137,9 +177,16 @@ def test_scores_of_every_pairing_equal_naive(name, monkeypatch):
     for key, (of_query, of_gallery) in PAIRINGS.items():
         q = [i for i in kept["query"] if of_query in (None, query[i].modality)]
         g = [i for i in kept["gallery"] if of_gallery in (None, gallery[i].modality)]
-        expected = naive_scores(features["query"][q], features["gallery"][g], *(
-            np.array([getattr(side[i], field) for i in rows]) for field in ("pid", "camid")
-            for side, rows in ((query, q), (gallery, g))), camera_rule=name == "full")
+        expected = naive_scores(
+            features["query"][q],
+            features["gallery"][g],
+            *(
+                np.array([getattr(side[i], field) for i in rows])
+                for field in ("pid", "camid")
+                for side, rows in ((query, q), (gallery, g))
+            ),
+            camera_rule=name == "full",
+        )
         for figure in ("mAP", "mINP"):
             assert found[key][figure] / 100 == pytest.approx(expected[figure], abs=1e-6), key
         np.testing.assert_array_equal(found[key]["valid"], expected["valid"])
@@ -181,16 +228,21 @@ def test_other_frames_or_another_size_are_told():
     assert chosen("full").departure(6, (288, 144)) is None
     for frames, size in ((6, (256, 128)), (10, (288, 144))):
         line = chosen("full").departure(frames, size)
-        assert "6 frames of 288x144" in line and f"{frames} frames of {size[0]}x{size[1]}" in line
+        assert "6 frames of 288x144" in line
+        assert f"{frames} frames of {size[0]}x{size[1]}" in line
     assert protocols.choose("synthetic", "").departure(2, (64, 32)) is None
     assert "6 frames of 288x144" in protocols.choose("hitsz_vcm", "").departure(2, (64, 32))
 
 
-@pytest.mark.parametrize("dataset, name, message", [
-    ("buptcampus", "", "unknown data.protocol '' of buptcampus; choose one of full, full_no_camera, auxnet"),
-    ("buptcampus", "official", "unknown data.protocol 'official'"),
-    ("hitsz_vcm", "auxnet", "unknown data.protocol 'auxnet' of hitsz_vcm; choose one of hitsz_vcm"),
-    ("market", "", "unknown data.name 'market'")])
+@pytest.mark.parametrize(
+    ("dataset", "name", "message"),
+    [
+        ("buptcampus", "", "unknown data.protocol '' of buptcampus; choose one of full, full_no_camera, auxnet"),
+        ("buptcampus", "official", "unknown data.protocol 'official'"),
+        ("hitsz_vcm", "auxnet", "unknown data.protocol 'auxnet' of hitsz_vcm; choose one of hitsz_vcm"),
+        ("market", "", "unknown data.name 'market'"),
+    ],
+)
 def test_an_unknown_protocol_is_refused(dataset, name, message):
     with pytest.raises(ValueError, match=message):
         protocols.choose(dataset, name)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hitpro_jax.data import records
-from hitpro_jax.data.records import IR, RGB, Dataset, FrameError, Record, Tracklet
+from hitpro_jax.data.records import Dataset, FrameError, Record, Tracklet
+from hitpro_jax.types import IR, RGB
 
 
 def _records(number):
@@ -25,17 +26,14 @@ def _dataset(root, train, query=(), gallery=(), counts=None):
 def on_disk(tmp_path):
     """Three tracklets of four frames, one a split, all frames there."""
     made = [
-        Record(tuple(f"{split}/{i}.jpg" for i in range(4)), RGB, 1, pid)
-        for pid, split in enumerate(records.SPLITS)
+        Record(tuple(f"{split}/{i}.jpg" for i in range(4)), RGB, 1, pid) for pid, split in enumerate(records.SPLITS)
     ]
     for record in made:
         for frame in record.frames:
             path = tmp_path / frame
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"image")
-    return _dataset(
-        tmp_path, *[[record] for record in made], counts={"train": {"ids": 1}, "notes": ("a note",)}
-    )
+    return _dataset(tmp_path, *[[record] for record in made], counts={"train": {"ids": 1}, "notes": ("a note",)})
 
 
 def test_a_tracklet_of_training_has_no_person_id():
@@ -66,7 +64,8 @@ def test_anonymise_shuffles_by_the_seed_alone():
 
 def test_anonymise_of_nothing():
     tracklets, pids = records.anonymise((), seed=0)
-    assert tracklets == () and pids.shape == (0,)
+    assert tracklets == ()
+    assert pids.shape == (0,)
 
 
 @settings(max_examples=50, deadline=None)
@@ -75,7 +74,8 @@ def test_views_are_dense_sorted_and_faithful(pairs):
     view, table = records.views([Tracklet((), modality, camid) for modality, camid in pairs])
     assert table == sorted(set(pairs))
     assert [table[v] for v in view] == pairs
-    assert view.dtype == np.int32 and view.shape == (len(pairs),)
+    assert view.dtype == np.int32
+    assert view.shape == (len(pairs),)
 
 
 def test_count_by_modality():
@@ -99,9 +99,7 @@ def test_a_complete_dataset_is_returned_as_it_is(on_disk):
 def test_a_missing_and_an_empty_frame_are_refused_by_split(on_disk, tmp_path):
     (tmp_path / "train/1.jpg").unlink()
     (tmp_path / "gallery/2.jpg").write_bytes(b"")
-    with pytest.raises(
-        FrameError, match=r"2 listed frames .*train 1 of 4, query 0 of 4, gallery 1 of 4"
-    ) as raised:
+    with pytest.raises(FrameError, match=r"2 listed frames .*train 1 of 4, query 0 of 4, gallery 1 of 4") as raised:
         records.verify_files(on_disk, min_frames=1)
     assert raised.value.paths == ("train/1.jpg", "gallery/2.jpg")
     assert "allow_missing" in str(raised.value)
@@ -150,7 +148,8 @@ def test_a_tracklet_without_any_frame_left_is_dropped_at_any_minimum(on_disk, tm
 def test_a_short_tracklet_that_lost_nothing_stays(on_disk, tmp_path):
     (tmp_path / "train/1.jpg").unlink()
     left = records.verify_files(on_disk, min_frames=10, allow_missing=True)
-    assert left.train == () and left.query == on_disk.query
+    assert left.train == ()
+    assert left.query == on_disk.query
 
 
 def test_frames_straight_in_the_root(tmp_path):
@@ -173,4 +172,5 @@ def test_progress_sees_every_folder(on_disk):
 
 def test_frame_error_survives_a_worker_process():
     error = pickle.loads(pickle.dumps(FrameError("bad", ["a.jpg"])))
-    assert str(error) == "bad" and error.paths == ("a.jpg",)
+    assert str(error) == "bad"
+    assert error.paths == ("a.jpg",)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import sampling
-from hitpro_jax.data.records import IR, RGB
+from hitpro_jax.types import IR, RGB
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
@@ -32,18 +32,21 @@ def test_uniform_frames_are_those_of_buptcampus(length):
         np.testing.assert_array_equal(sampling.uniform_frames(num_frames, length), row)
 
 
-@pytest.mark.parametrize("parts,length", [(4, 6), (1, 1), (3, 2), (5, 7)])
+@pytest.mark.parametrize(("parts", "length"), [(4, 6), (1, 1), (3, 2), (5, 7)])
 def test_part_frames_hold_the_frames_of_their_part(parts, length):
     for n in range(1, 60):
         index, mask = sampling.part_frames(n, parts, length)
-        assert index.shape == (parts, length) and mask.shape == (parts,)
-        assert index.min() >= 0 and index.max() < n
+        assert index.shape == (parts, length)
+        assert mask.shape == (parts,)
+        assert index.min() >= 0
+        assert index.max() < n
         for s in range(parts):
             members = list(range(math.floor(s * n / parts), math.floor((s + 1) * n / parts)))
             assert mask[s] == bool(members)
             if len(members) >= length:  # evenly spaced: steps differ by one at most, from the first member on
                 steps = np.diff(index[s])
-                assert index[s, 0] == members[0] and set(index[s]) <= set(members)
+                assert index[s, 0] == members[0]
+                assert set(index[s]) <= set(members)
                 assert length == 1 or steps.max() - steps.min() <= 1
             elif members:
                 assert index[s].tolist() == members + [members[-1]] * (length - len(members))
@@ -51,14 +54,16 @@ def test_part_frames_hold_the_frames_of_their_part(parts, length):
 
 def test_part_frames_by_hand():
     index, mask = sampling.part_frames(24, 4, 6)
-    assert index.tolist() == np.arange(24).reshape(4, 6).tolist() and mask.all()
+    assert index.tolist() == np.arange(24).reshape(4, 6).tolist()
+    assert mask.all()
     index, mask = sampling.part_frames(1, 4, 3)
-    assert mask.tolist() == [False, False, False, True] and index[3].tolist() == [0, 0, 0]
+    assert mask.tolist() == [False, False, False, True]
+    assert index[3].tolist() == [0, 0, 0]
     index, mask = sampling.part_frames(11, 2, 3)  # parts 0-4 and 5-10
     assert index.tolist() == [[0, 1, 3], [5, 7, 9]]
 
 
-@pytest.mark.parametrize("num_frames,length", [(1, 1), (1, 6), (5, 6), (6, 6), (7, 6), (24, 6), (100, 7)])
+@pytest.mark.parametrize(("num_frames", "length"), [(1, 1), (1, 6), (5, 6), (6, 6), (7, 6), (24, 6), (100, 7)])
 def test_clip_frames_take_one_frame_of_each_segment(num_frames, length):
     seen = [set() for _ in range(length)]
     for seed in range(400):
@@ -100,9 +105,7 @@ def random_positives(views, modality, *, count, seed=1, empty=0.0):
         for table, same in ((within, True), (cross, False)):
             allowed = np.flatnonzero(((modality == modality[i]) == same) & (np.arange(len(views)) != i))
             if len(allowed) and rng.random() >= empty:
-                table[i, rng.choice(2 * count, count, replace=False)] = rng.choice(
-                    allowed, count, replace=False
-                )
+                table[i, rng.choice(2 * count, count, replace=False)] = rng.choice(allowed, count, replace=False)
     return within, cross
 
 
@@ -112,8 +115,10 @@ def test_modalities_alternate_and_clips_of_a_tracklet_are_neighbours(c, share):
     views, modality = world([20, 9, 14], [11, 30])
     within, cross = random_positives(views, modality, count=3)
     table = plan(views, modality, c=c, partner_share=share, within_index=within, cross_index=cross)
-    assert table.shape == (30, 2 * 8 * c) and table.dtype == np.int32
-    assert (modality[table[:, 0::2]] == RGB).all() and (modality[table[:, 1::2]] == IR).all()
+    assert table.shape == (30, 2 * 8 * c)
+    assert table.dtype == np.int32
+    assert (modality[table[:, 0::2]] == RGB).all()
+    assert (modality[table[:, 1::2]] == IR).all()
     by_tracklet = table.reshape(30, 8, c, 2)
     assert (by_tracklet == by_tracklet[:, :, :1]).all()
     for step in by_tracklet[:, :, 0]:
@@ -143,7 +148,8 @@ def test_one_modality_fills_all_places(only):
     table = plan(views, np.full(40, only), p=8, c=2, partner_share=0.5)
     assert table.shape == (30, 32)
     for step in table:
-        assert len(np.unique(step)) == 16 and set(Counter(step.tolist()).values()) == {2}
+        assert len(np.unique(step)) == 16
+        assert set(Counter(step.tolist()).values()) == {2}
 
 
 def test_fewer_tracklets_than_places_repeat_only_what_must_be():
@@ -173,7 +179,8 @@ def test_partners_are_positives_of_the_anchors(kind):
             mine = [a for a in anchors for t in tables.values() if partner in t[a].tolist()]
             assert mine
             sources.update(modality[a] == modality[partner] for a in mine)
-    assert (sources[True] > 0) == (kind != "cross") and (sources[False] > 0) == (kind != "within")
+    assert (sources[True] > 0) == (kind != "cross")
+    assert (sources[False] > 0) == (kind != "within")
 
 
 def test_places_without_a_partner_go_back_to_the_rotation():
@@ -184,11 +191,7 @@ def test_places_without_a_partner_go_back_to_the_rotation():
         assert len(np.unique(step)) == 16
     nothing = np.full_like(within, -1)
     np.testing.assert_array_equal(
-        np.sort(
-            plan(views, modality, steps=3, p=20, c=1, partner_share=0.5, within_index=nothing)[
-                :, 0::2
-            ].ravel()
-        ),
+        np.sort(plan(views, modality, steps=3, p=20, c=1, partner_share=0.5, within_index=nothing)[:, 0::2].ravel()),
         np.sort(np.flatnonzero(modality == RGB)),  # 3 x 20 places: each of the 60 once, so none was lost
     )
 
@@ -198,15 +201,12 @@ def test_heavy_positives_are_drawn_more_often_and_weight_zero_never():
     modality = np.zeros(500, int)
     index = np.tile([490, 491, 492], (500, 1))
     weight = np.tile([0.9, 0.1, 0.0], (500, 1))
-    table = plan(
-        views, modality, steps=400, p=1, c=1, partner_share=0.5, within_index=index, within_weight=weight
-    )
+    table = plan(views, modality, steps=400, p=1, c=1, partner_share=0.5, within_index=index, within_weight=weight)
     drawn = Counter(table[:, 1].tolist())
-    assert 330 <= drawn[490] <= 385 and drawn[492] <= 3  # 0.9 of 400; 492 from the rotation at most
+    assert 330 <= drawn[490] <= 385
+    assert drawn[492] <= 3
     weight[:, :2] = 0
-    table = plan(
-        views, modality, steps=400, p=1, c=1, partner_share=0.5, within_index=index, within_weight=weight
-    )
+    table = plan(views, modality, steps=400, p=1, c=1, partner_share=0.5, within_index=index, within_weight=weight)
     assert Counter(table[:, 1].tolist())[492] <= 3
 
 

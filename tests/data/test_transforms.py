@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import transforms
-from hitpro_jax.data.records import IR, RGB
+from hitpro_jax.types import IR, RGB
 
 SIZES = [(1, 1), (7, 5), (64, 32), (33, 17), (288, 144)]
 
@@ -23,7 +23,9 @@ def test_identical_frames_stay_identical_and_the_input_stays_as_it_is(size, moda
     changed = 0
     for seed in range(40):
         out = transforms.augment(still, modality, np.random.default_rng(seed))
-        assert out.shape == still.shape and out.dtype == np.uint8 and out.flags.c_contiguous
+        assert out.shape == still.shape
+        assert out.dtype == np.uint8
+        assert out.flags.c_contiguous
         assert (out == out[:1]).all()
         changed += (out != still).any()
     assert changed > 15
@@ -37,7 +39,9 @@ def test_the_frames_of_a_clip_share_one_geometry():
         rng = np.random.default_rng(seed)
         out = transforms.augment(clip, IR, rng, colour=0, erase=1)
         kept = out == clip
-        assert (kept == kept[:1]).all() and not kept.all() and kept.any()
+        assert (kept == kept[:1]).all()
+        assert not kept.all()
+        assert kept.any()
 
 
 def test_augment_is_a_function_of_the_generator():
@@ -68,7 +72,8 @@ def test_probabilities_are_kept():
 def test_mirror():
     clip = np.arange(2 * 1 * 3 * 3, dtype=np.uint8).reshape(2, 1, 3, 3)
     out = transforms.mirror(clip)
-    assert out[1, 0, 0].tolist() == clip[1, 0, 2].tolist() and out[1, 0, 1].tolist() == clip[1, 0, 1].tolist()
+    assert out[1, 0, 0].tolist() == clip[1, 0, 2].tolist()
+    assert out[1, 0, 1].tolist() == clip[1, 0, 1].tolist()
 
 
 def test_pad_crop_shifts_by_every_offset_within_the_border():
@@ -104,7 +109,8 @@ def test_erase_fills_one_rectangle_of_the_asked_for_size():
         tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
         assert (out[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == transforms.MEAN_COLOUR).all()
         assert (out != 0).sum() == 2 * tall * wide * 3
-        assert 0.08 < tall * wide / 1800 < 0.22 and 0.4 < tall / wide < 2.4
+        assert 0.08 < tall * wide / 1800 < 0.22
+        assert 0.4 < tall / wide < 2.4
 
 
 def test_erase_gives_up_where_nothing_fits():
@@ -133,7 +139,8 @@ def test_random_intensity_is_one_rising_curve_for_the_whole_clip():
         out = transforms.random_intensity(ramp, np.random.default_rng(seed))
         assert (out == out[..., :1]).all()
         curve = out[0, :, :, 0].ravel().astype(int)
-        assert curve[0] == 0 and (np.diff(curve) >= 0).all()
+        assert curve[0] == 0
+        assert (np.diff(curve) >= 0).all()
         brighter += curve[128] > 128
     assert 10 < brighter < 40
 

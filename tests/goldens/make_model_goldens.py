@@ -68,10 +68,17 @@ def torchvision_resnet(depths: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"features": gem.numpy(), "early": early.mean((2, 3)).numpy()}
 
 
-def timm_vit(width: int, depth: int, heads: int, statistics: tuple = IMAGENET, shapes=public.timm,
-             embed: type = timm.models.vision_transformer.PatchEmbed) -> dict[str, np.ndarray]:
+def timm_vit(
+    width: int,
+    depth: int,
+    heads: int,
+    statistics: tuple = IMAGENET,
+    shapes=public.timm,
+    embed: type = timm.models.vision_transformer.PatchEmbed,
+) -> dict[str, np.ndarray]:
     model = timm.models.vision_transformer.VisionTransformer(
-        img_size=SIZE, embed_dim=width, depth=depth, num_heads=heads, num_classes=10, embed_layer=embed)
+        img_size=SIZE, embed_dim=width, depth=depth, num_heads=heads, num_classes=10, embed_layer=embed
+    )
     load(model, shapes(width, depth), "pos_embed")
     _, early = run(model, model.blocks[0], pixels(SIZE, statistics))
     _, tokens = run(model, model.norm, pixels(SIZE, statistics))
@@ -95,9 +102,16 @@ class ConvolutionalStem(nn.Module):
         super().__init__()
         self.num_patches = img_size[0] * img_size[1] // 256
         self.conv = nn.Sequential(
-            nn.Conv2d(3, 64, 7, 2, 3, bias=False), InstanceBatchNorm(64), nn.ReLU(),
-            nn.Conv2d(64, 64, 3, 1, 1, bias=False), InstanceBatchNorm(64), nn.ReLU(),
-            nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+            nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+            InstanceBatchNorm(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, 1, 1, bias=False),
+            InstanceBatchNorm(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+        )
         self.proj = nn.Conv2d(64, embed_dim, 8, 8)
 
     def forward(self, x):
@@ -106,8 +120,15 @@ class ConvolutionalStem(nn.Module):
 
 def open_clip_vit(width: int, depth: int, heads: int) -> dict[str, np.ndarray]:
     model = open_clip.transformer.VisionTransformer(
-        image_size=SIZE, patch_size=16, width=width, layers=depth, heads=heads, mlp_ratio=4.0, output_dim=8,
-        act_layer=open_clip.transformer.QuickGELU)
+        image_size=SIZE,
+        patch_size=16,
+        width=width,
+        layers=depth,
+        heads=heads,
+        mlp_ratio=4.0,
+        output_dim=8,
+        act_layer=open_clip.transformer.QuickGELU,
+    )
     load(model, public.clip(width, depth), "positional_embedding")
     _, early = run(model, model.transformer.resblocks[0], pixels(SIZE, CLIP))
     _, tokens = run(model, model.ln_post, pixels(SIZE, CLIP))
@@ -115,8 +136,13 @@ def open_clip_vit(width: int, depth: int, heads: int) -> dict[str, np.ndarray]:
 
 
 def transformers_vit(width: int, depth: int, heads: int) -> dict[str, np.ndarray]:
-    config = transformers.CLIPVisionConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth,
-                                           num_attention_heads=heads, patch_size=16)
+    config = transformers.CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        patch_size=16,
+    )
     model = transformers.CLIPVisionModel(config)
     tokens = SIZE[0] * SIZE[1] // 256 + 1
     model.embeddings.position_embedding = nn.Embedding(tokens, width)

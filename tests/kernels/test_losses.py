@@ -63,9 +63,7 @@ def test_soft_target_equals_naive(alpha, hard_negatives):
 def test_intra_camera_gradient(mode):
     w, similarity, target, _, _, ignore, _ = _case(5)
     arguments = (target, w.view, w.valid, ignore)
-    slope = jax.grad(lambda s: losses.mean_over(*intra(s, *arguments, temperature=0.2, mode=mode)))(
-        similarity
-    )
+    slope = jax.grad(lambda s: losses.mean_over(*intra(s, *arguments, temperature=0.2, mode=mode)))(similarity)
     expected = naive.gradient(
         lambda s: naive.mean_over(*naive.intra_camera(s, *arguments, 0.2, mode)),
         similarity.astype(np.float64),
@@ -78,9 +76,9 @@ def test_intra_camera_gradient(mode):
 def test_soft_target_gradient(alpha):
     _, similarity, *rest, ignore, candidate = _case(6)
     arguments = (*rest, candidate, ignore)
-    slope = jax.grad(
-        lambda s: losses.mean_over(*soft(s, *arguments, temperature=0.2, alpha=alpha, hard_negatives=3))
-    )(similarity)
+    slope = jax.grad(lambda s: losses.mean_over(*soft(s, *arguments, temperature=0.2, alpha=alpha, hard_negatives=3)))(
+        similarity
+    )
     expected = naive.gradient(
         lambda s: naive.mean_over(*naive.soft_target(s, *arguments, 0.2, alpha, 3)),
         similarity.astype(np.float64),
@@ -104,15 +102,20 @@ def test_bfloat16_features_give_float32_similarities():
     np.testing.assert_allclose(similarity, [[1.002]], rtol=1e-6)  # bfloat16 would round this to 1.0
 
 
-@pytest.mark.parametrize("function", [
-    lambda z, bank: losses.similarities(z, bank),
-    lambda z, bank: pseudo_labels.identity_entropy(z, bank, jnp.arange(3), temperature=0.05),
-    lambda z, bank: pseudo_labels.batch_hard_triplet(z, jnp.arange(3), margin=0.2)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z, bank: losses.similarities(z, bank),
+        lambda z, bank: pseudo_labels.identity_entropy(z, bank, jnp.arange(3), temperature=0.05),
+        lambda z, bank: pseudo_labels.batch_hard_triplet(z, jnp.arange(3), margin=0.2),
+    ],
+)
 def test_products_are_at_highest_precision_forward_and_backward(function):
     """Accelerators otherwise round them to bfloat16 or TF32, which the temperature multiplies by twenty."""
     z = jnp.eye(3)
-    gradient = jax.grad(lambda z: sum(jnp.sum(x) for x in jax.tree.leaves(function(z, jnp.eye(3)))
-                                      if x.dtype == jnp.float32))
+    gradient = jax.grad(
+        lambda z: sum(jnp.sum(x) for x in jax.tree.leaves(function(z, jnp.eye(3))) if x.dtype == jnp.float32)
+    )
     text = str(jax.make_jaxpr(gradient)(z))
     assert 1 < text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
 
@@ -124,9 +127,7 @@ def test_no_positive_at_all_is_no_loss_and_no_gradient(clips):
 
     def total(s):
         return losses.mean_over(
-            *soft(
-                s, target[:clips], nothing[0][:clips], nothing[1][:clips], candidate[:clips], ignore[:clips]
-            )
+            *soft(s, target[:clips], nothing[0][:clips], nothing[1][:clips], candidate[:clips], ignore[:clips])
         )
 
     with jax.debug_nans(True):
@@ -142,14 +143,13 @@ def test_all_padding():
 
     def total(s):
         level1 = losses.intra_camera(s, target, jnp.zeros(3, int), never, ids)
-        level3 = losses.soft_target(
-            s, target, ids, jnp.zeros((2, 1)), jnp.zeros((2, 3), bool), ids, alpha=0.0
-        )
+        level3 = losses.soft_target(s, target, ids, jnp.zeros((2, 1)), jnp.zeros((2, 3), bool), ids, alpha=0.0)
         return losses.mean_over(*level1) + losses.mean_over(*level3)
 
     with jax.debug_nans(True):
         value, slope = jax.value_and_grad(total)(similarity)
-    assert float(value) == 0.0 and not np.any(slope)
+    assert float(value) == 0.0
+    assert not np.any(slope)
 
 
 def test_no_clips():
@@ -160,9 +160,7 @@ def test_no_clips():
 
 
 def test_one_prototype_in_the_view_is_already_right():
-    loss, has = intra(
-        jnp.array([[0.3]]), jnp.array([0]), jnp.array([0]), jnp.ones(1, bool), jnp.array([[-1]])
-    )
+    loss, has = intra(jnp.array([[0.3]]), jnp.array([0]), jnp.array([0]), jnp.ones(1, bool), jnp.array([[-1]]))
     assert (loss.tolist(), has.tolist()) == ([0.0], [True])
 
 
@@ -197,7 +195,8 @@ def test_one_trace_across_epochs():
         )
 
     values = [float(level(jnp.array([[0.1, 0.2, 0.3]]), a, t)[0][0]) for a, t in ((0.0, 0.05), (0.5, 0.1))]
-    assert len(traces) == 1 and values[0] != values[1]
+    assert len(traces) == 1
+    assert values[0] != values[1]
 
 
 def test_unknown_mode():

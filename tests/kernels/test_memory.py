@@ -18,7 +18,7 @@ def _batch(rows, clips, seed=0):
     return *unit_rows, rng.integers(-1, rows, clips).astype(np.int32)
 
 
-@pytest.mark.parametrize("rows, clips", [(6, 9), (1, 1), (4, 0)])
+@pytest.mark.parametrize(("rows", "clips"), [(6, 9), (1, 1), (4, 0)])
 def test_equals_naive(rows, clips):
     prototypes, features, index = _batch(rows, clips)
     expected = naive.momentum_update(prototypes, features, index, 0.2)
@@ -51,7 +51,5 @@ def test_momentum_one_keeps_and_zero_replaces():
 def test_no_gradient():
     prototypes, features, index = _batch(6, 9)
     for argument in (0, 1):
-        slope = jax.grad(lambda *x: jnp.sum(update(*x, index, momentum=0.2) ** 3), argument)(
-            prototypes, features
-        )
+        slope = jax.grad(lambda *x: jnp.sum(update(*x, index, momentum=0.2) ** 3), argument)(prototypes, features)
         assert not np.any(slope)

@@ -9,16 +9,14 @@ from hitpro_jax.kernels.segments import segment_mean
 from tests.reference import mining as naive
 
 
-@pytest.mark.parametrize("rows, segments", [(0, 0), (0, 3), (1, 1), (5, 0), (17, 4)])
+@pytest.mark.parametrize(("rows", "segments"), [(0, 0), (0, 3), (1, 1), (5, 0), (17, 4)])
 def test_equals_naive(rows, segments):
     rng = np.random.default_rng(rows + segments)
     features = rng.normal(size=(rows, 2, 3)).astype(np.float32)
     ids = rng.integers(-2, segments + 2, rows).astype(np.int32)  # both ends out of range
     weights = rng.uniform(size=rows).astype(np.float32)
     for chosen in (None, weights):
-        means, totals = segment_mean(
-            jnp.array(features), jnp.array(ids), num_segments=segments, weights=chosen
-        )
+        means, totals = segment_mean(jnp.array(features), jnp.array(ids), num_segments=segments, weights=chosen)
         expected_means, expected_totals = naive.segment_mean(features, ids, segments, chosen)
         np.testing.assert_allclose(means, expected_means, atol=1e-6)
         np.testing.assert_allclose(totals, expected_totals, atol=1e-6)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from configs import base
-from hitpro_jax.kernels import centring, thresholds
-from hitpro_jax.kernels.mining import Group
+from hitpro_jax.kernels.mining import thresholds
+from hitpro_jax.kernels.search import centring
 from hitpro_jax.methods.hitpro import HiTPro
-from hitpro_jax.models.encoder import Encoded
+from hitpro_jax.types import Encoded, TrackletInfo
 from tests.reference import losses as naive_losses
 from tests.reference import mining as naive
 from tests.reference.worlds import world
@@ -20,24 +20,61 @@ from tests.reference.worlds import world
 SIZE, PARTS, DIM, CLIPS, FRAMES, VIEWS = 23, 3, 7, 6, 2, 6
 SMALL = {
     "prototypes": {"momentum": 0.2},
-    "within": {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9, "block": 8, "per_camera": 2,
-               "rho": (0.9, 0.7), "kappa": (0.0, -1.0)},
-    "across": {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9, "block": 8,
-               "rho": (0.8, 0.5), "kappa": (0.0, -1.0)},
+    "within": {
+        "reciprocity": 6,
+        "positives": 4,
+        "ambiguous": 3,
+        "neighbours": 9,
+        "block": 8,
+        "per_camera": 2,
+        "rho": (0.9, 0.7),
+        "kappa": (0.0, -1.0),
+    },
+    "across": {
+        "reciprocity": 6,
+        "positives": 4,
+        "ambiguous": 3,
+        "neighbours": 9,
+        "block": 8,
+        "rho": (0.8, 0.5),
+        "kappa": (0.0, -1.0),
+    },
     "loss": {"hard_negatives": 5, "same_view": 2, "temperature": 0.1},
 }
 VARIANTS = {
     "default": {},
     "other switches": {
         "prototypes": {"mode": "consistency", "temperature": 0.2, "momentum": 0.7},
-        "within": {"rule": "statistic", "schedule": "reverse", "weighting": "margin", "use_reliability": True,
-                   "camera_bias": "none", "ema": 0.25},
-        "across": {"rule": "relative", "schedule": "constant", "weighting": "uniform", "debias": "none",
-                   "cycle": False},
-        "loss": {"frame": 0.4, "ambiguity": "positive", "alpha": 0.3, "intra": 0.7, "intra_end": 0.25,
-                 "within": 0.9, "across": 0.2}},
-    "relative to views": {"alignment": {"centre": True}, "within": {"balance": 3, "camera_bias": "none"},
-                          "loss": {"same_view_rule": "parts"}},
+        "within": {
+            "rule": "statistic",
+            "schedule": "reverse",
+            "weighting": "margin",
+            "use_reliability": True,
+            "camera_bias": "none",
+            "ema": 0.25,
+        },
+        "across": {
+            "rule": "relative",
+            "schedule": "constant",
+            "weighting": "uniform",
+            "debias": "none",
+            "cycle": False,
+        },
+        "loss": {
+            "frame": 0.4,
+            "ambiguity": "positive",
+            "alpha": 0.3,
+            "intra": 0.7,
+            "intra_end": 0.25,
+            "within": 0.9,
+            "across": 0.2,
+        },
+    },
+    "relative to views": {
+        "alignment": {"centre": True},
+        "within": {"balance": 3, "camera_bias": "none"},
+        "loss": {"same_view_rule": "parts"},
+    },
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
 }
@@ -56,8 +93,15 @@ def sections(variant: str) -> dict[str, dict]:
 
 def method(variant: str, **loss_options) -> HiTPro:
     tables = copy.deepcopy(sections(variant))
-    return HiTPro(tables["prototypes"], tables["within"], tables["across"], tables["loss"] | loss_options, VIEWS, None,
-                  tables["alignment"])
+    return HiTPro(
+        tables["prototypes"],
+        tables["within"],
+        tables["across"],
+        tables["loss"] | loss_options,
+        VIEWS,
+        None,
+        tables["alignment"],
+    )
 
 
 @cache
@@ -68,9 +112,10 @@ def refresh(variant: str):
 @cache
 def loss(variant: str):
     """(memory, tracklet features, frame features, clips, group, progress) -> loss, terms, slopes in all three."""
-    def total(bank, features, frames, memory, clips, group, progress):
+
+    def total(bank, features, frames, memory, clips, info, progress):
         encoded = Encoded(features, frames)
-        return method(variant).loss(memory._replace(prototypes=bank), encoded, clips, group, progress)
+        return method(variant).loss(memory._replace(prototypes=bank), encoded, clips, info, progress)
 
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
 
@@ -81,24 +126,25 @@ class Problem:
     def __init__(self, seed: int, **options):
         rng = np.random.default_rng(seed)
         self.w = w = world(seed, size=SIZE, width=DIM, **options)
-        self.group = Group(w.modality, w.camera, w.view, w.valid)
+        self.info = TrackletInfo(w.modality, w.camera, w.view, w.valid)
         self.parts = (w.prototypes[:, None] + 0.15 * rng.normal(size=(SIZE, PARTS, DIM))).astype(np.float32)
         self.mask = w.valid[:, None] & ((rng.random((SIZE, PARTS)) < 0.8) | (np.arange(PARTS) == 0))
         tracklet = rng.permutation(np.flatnonzero(w.valid))[:CLIPS].astype(np.int32)
         tracklet[1] = tracklet[0]
         self.clips = {"tracklet": tracklet, "mask": np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1))}
-        self.features, self.frames = (unit(rng.normal(size=(*shape, DIM))).astype(np.float32)
-                                      for shape in ((CLIPS,), (CLIPS, FRAMES)))
+        self.features, self.frames = (
+            unit(rng.normal(size=(*shape, DIM))).astype(np.float32) for shape in ((CLIPS,), (CLIPS, FRAMES))
+        )
 
     def mined(self, variant: str, *steps: float):
         """The memory after a refresh at each progress of `steps`."""
         memory = method(variant).empty(SIZE, DIM)
         for progress in steps:
-            memory = refresh(variant)(memory, self.parts, self.mask, self.group, progress)
+            memory = refresh(variant)(memory, self.parts, self.mask, self.info, progress)
         return memory
 
     def loss(self, variant: str, memory, progress: float):
-        return loss(variant)(memory.prototypes, self.features, self.frames, memory, self.clips, self.group, progress)
+        return loss(variant)(memory.prototypes, self.features, self.frames, memory, self.clips, self.info, progress)
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -130,7 +176,8 @@ def naive_refresh(problem: Problem, variant: str, *steps: float):
     """Bank, reliability, (weights, ignored, theta) of both stages and same-view lists after refreshes at `steps`."""
     tables = sections(variant)
     bank, reliability = naive.aggregate_parts(
-        problem.parts, problem.mask, tables["prototypes"]["mode"], tables["prototypes"]["temperature"])
+        problem.parts, problem.mask, tables["prototypes"]["mode"], tables["prototypes"]["temperature"]
+    )
     centre = np.zeros_like(bank)
     if tables["alignment"]["centre"]:
         centre = naive.view_centres(problem.w._replace(prototypes=bank), centring.PRIOR)
@@ -148,10 +195,12 @@ def naive_refresh(problem: Problem, variant: str, *steps: float):
             rule = "statistic"
             theta = naive.part_threshold(w, problem.parts, problem.mask, centre, thresholds.STAY)
         twins = naive.same_view_ambiguity(
-            w, theta, rho=rules["within"]["rho"], rule=rule, count=tables["loss"]["same_view"])
+            w, theta, rho=rules["within"]["rho"], rule=rule, count=tables["loss"]["same_view"]
+        )
         if tables["across"]["enabled"]:
-            across = naive.across_modalities(w, within[0], previous=across[2], direct=not tables["within"]["enabled"],
-                                             **rules["across"])
+            across = naive.across_modalities(
+                w, within[0], previous=across[2], direct=not tables["within"]["enabled"], **rules["across"]
+            )
     return bank, reliability, within, across, twins
 
 
@@ -178,33 +227,55 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     """The terms, and their weighted sum as `total`, from loops over clips in float64."""
     w, o, target = problem.w, sections(variant)["loss"], problem.clips["tracklet"]
     bank = np.asarray(memory.prototypes, np.float64)
-    table = {name: np.asarray(part)[target] for name, part in {
-        "twins": memory.same_view, "within": memory.within.index, "within_weight": memory.within.weight,
-        "within_ignore": memory.within.ignore, "across": memory.across.index, "across_weight": memory.across.weight,
-        "across_ignore": memory.across.ignore}.items()}
+    table = {
+        name: np.asarray(part)[target]
+        for name, part in {
+            "twins": memory.same_view,
+            "within": memory.within.index,
+            "within_weight": memory.within.weight,
+            "within_ignore": memory.within.ignore,
+            "across": memory.across.index,
+            "across_weight": memory.across.weight,
+            "across_ignore": memory.across.ignore,
+        }.items()
+    }
     similarity = problem.features.astype(np.float64) @ bank.T
     other = w.modality[target][:, None] != w.modality
 
     def intra(similarity, target, twins, keep):
         found, has = naive_losses.intra_camera(
-            similarity, target, w.view, w.valid, twins, o["temperature"], o["ambiguity"])
+            similarity, target, w.view, w.valid, twins, o["temperature"], o["ambiguity"]
+        )
         return naive_losses.mean_over(found, has & keep)
 
     def soft(stage, candidate, ignore, alpha):
-        return naive_losses.mean_over(*naive_losses.soft_target(
-            similarity, target, table[stage], table[stage + "_weight"], candidate & w.valid, ignore, o["temperature"],
-            alpha, o["hard_negatives"]))
+        return naive_losses.mean_over(
+            *naive_losses.soft_target(
+                similarity,
+                target,
+                table[stage],
+                table[stage + "_weight"],
+                candidate & w.valid,
+                ignore,
+                o["temperature"],
+                alpha,
+                o["hard_negatives"],
+            )
+        )
 
-    terms = {"intra": intra(similarity, target, table["twins"], True),
-             "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o["alpha"]),
-             "across": soft("across", other, table["across_ignore"], 0.0)}
+    terms = {
+        "intra": intra(similarity, target, table["twins"], True),
+        "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o["alpha"]),
+        "across": soft("across", other, table["across_ignore"], 0.0),
+    }
     weights = {"intra": o["intra"] * (1.0 + (o["intra_end"] - 1.0) * progress), "frame": o["frame"]}
     for name in ("within", "across"):
         weights[name] = o[name] * min(max((progress - o[name + "_begin"]) / o["ramp"], 0.0), 1.0)
     if o["frame"]:
         every = problem.frames.reshape(CLIPS * FRAMES, DIM).astype(np.float64) @ bank.T
-        terms["frame"] = intra(every, np.repeat(target, FRAMES), np.repeat(table["twins"], FRAMES, 0),
-                               problem.clips["mask"].reshape(-1))
+        terms["frame"] = intra(
+            every, np.repeat(target, FRAMES), np.repeat(table["twins"], FRAMES, 0), problem.clips["mask"].reshape(-1)
+        )
     total = sum(weights[name] * value for name, value in terms.items())
     return terms | {"total": total, "weight_within": weights["within"], "weight_across": weights["across"]}
 
@@ -230,8 +301,12 @@ def test_update_equals_naive(variant):
     problem = Problem(1)
     memory = problem.mined(variant, 0.3)
     updated = method(variant).update(memory, problem.features, problem.clips["tracklet"])
-    expected = naive.momentum_update(np.asarray(memory.prototypes), problem.features, problem.clips["tracklet"],
-                                     sections(variant)["prototypes"]["momentum"])
+    expected = naive.momentum_update(
+        np.asarray(memory.prototypes),
+        problem.features,
+        problem.clips["tracklet"],
+        sections(variant)["prototypes"]["momentum"],
+    )
     np.testing.assert_allclose(updated.prototypes, expected, atol=1e-5)
     assert np.abs(updated.prototypes - memory.prototypes).max() > 0.1
     assert updated._replace(prototypes=None) == memory._replace(prototypes=None)  # the very same arrays
@@ -240,14 +315,17 @@ def test_update_equals_naive(variant):
 def test_no_gradient_reaches_prototypes():
     problem = Problem(1)
     _, (bank, features, frames) = problem.loss("other switches", problem.mined("other switches", 0.3, 0.8), 0.9)
-    assert not np.any(bank) and np.abs(features).max() > 0.01
-    assert np.abs(frames).max() > 0.01 and not np.any(frames[~problem.clips["mask"]])
+    assert not np.any(bank)
+    assert np.abs(features).max() > 0.01
+    assert np.abs(frames).max() > 0.01
+    assert not np.any(frames[~problem.clips["mask"]])
 
 
 def test_frames_play_no_part_without_their_term():
     problem = Problem(1)
     (_, terms), (_, _, frames) = problem.loss("default", problem.mined("default", 0.3, 0.8), 0.9)
-    assert "frame" not in terms and not np.any(frames)
+    assert "frame" not in terms
+    assert not np.any(frames)
 
 
 def test_each_level_weight_is_its_own_switch():
@@ -255,19 +333,20 @@ def test_each_level_weight_is_its_own_switch():
     problem = Problem(1)
     memory = problem.mined("default", 0.3, 0.8)
     levels = ("intra", "within", "across", "frame")
-    clips, group = jax.tree.map(jnp.asarray, (problem.clips, problem.group))
+    clips, info = jax.tree.map(jnp.asarray, (problem.clips, problem.info))
 
     def slopes(on, features, frames):
         options = {name: 0.5 if name in on else 0.0 for name in levels}
 
         def total(features, frames):
-            return method("default", **options).loss(memory, Encoded(features, frames), clips, group, 1.0)[0]
+            return method("default", **options).loss(memory, Encoded(features, frames), clips, info, 1.0)[0]
 
         return jnp.concatenate([slope.reshape(-1) for slope in jax.grad(total, (0, 1))(features, frames)])
 
     sets_on = (levels, (), *((name,) for name in levels), levels[1:])
     every, none, *single, rest = jax.jit(lambda *x: [slopes(on, *x) for on in sets_on])(
-        problem.features, problem.frames)
+        problem.features, problem.frames
+    )
     assert all(np.abs(slope).max() > 1e-3 for slope in single)
     np.testing.assert_allclose(every, sum(single), atol=1e-5)
     np.testing.assert_allclose(every - rest, single[0], atol=1e-5)
@@ -283,13 +362,21 @@ def test_levels_enter_one_after_the_other():
         weights[progress] = terms["weight_within"], terms["weight_across"]
         if progress < 0.1:
             assert total == pytest.approx(float(terms["intra"]), abs=1e-6)
-    expected = {0.0: (0, 0), 0.0999: (0, 0), 0.15: (0.25, 0), 0.2: (0.5, 0), 0.25: (0.5, 0.25), 0.3: (0.5, 0.5),
-                1.0: (0.5, 0.5)}
+    expected = {
+        0.0: (0, 0),
+        0.0999: (0, 0),
+        0.15: (0.25, 0),
+        0.2: (0.5, 0),
+        0.25: (0.5, 0.25),
+        0.3: (0.5, 0.5),
+        1.0: (0.5, 0.5),
+    }
     for progress, values in expected.items():
         np.testing.assert_allclose(weights[progress], values, atol=1e-5)
     np.testing.assert_array_equal(slopes[0.0], slopes[0.0999])
     np.testing.assert_allclose(slopes[0.15] - slopes[0.0], (slopes[0.2] - slopes[0.0]) / 2, atol=1e-5)
-    assert np.abs(slopes[0.2] - slopes[0.0]).max() > 1e-3 and np.abs(slopes[0.3] - slopes[0.2]).max() > 1e-3
+    assert np.abs(slopes[0.2] - slopes[0.0]).max() > 1e-3
+    assert np.abs(slopes[0.3] - slopes[0.2]).max() > 1e-3
 
 
 def test_progress_moves_the_thresholds_from_strict_to_loose():
@@ -301,21 +388,27 @@ def test_progress_moves_the_thresholds_from_strict_to_loose():
 def test_a_stage_that_is_off_gives_no_positive():
     problem = Problem(1)
     off = problem.mined("direct", 0.3, 0.8)
-    assert not np.any(off.within.index >= 0) and not np.any(off.within.weight)
-    assert np.any(off.across.index >= 0) and np.any(off.same_view >= 0)  # level 1's mask needs no stage 1
+    assert not np.any(off.within.index >= 0)
+    assert not np.any(off.within.weight)
+    assert np.any(off.across.index >= 0)
+    assert np.any(off.same_view >= 0)
     off = problem.mined("within alone", 0.3, 0.8)
-    assert not np.any(off.across.index >= 0) and not np.any(off.across.weight)
+    assert not np.any(off.across.index >= 0)
+    assert not np.any(off.across.weight)
     assert np.any(off.within.index >= 0)
 
 
 @pytest.mark.parametrize(
-    "options", [{"modalities": 1}, {"modalities": 1, "cameras": 1}], ids=["one modality", "one view"])
+    "options", [{"modalities": 1}, {"modalities": 1, "cameras": 1}], ids=["one modality", "one view"]
+)
 def test_levels_without_candidates_have_no_term_and_no_harm(options):
     problem = Problem(4, **options)
     memory = problem.mined("other switches", 0.3, 0.8)
     (total, terms), slopes = problem.loss("other switches", memory, 1.0)
-    assert np.isfinite(total) and all(np.isfinite(slope).all() for slope in slopes)
-    assert float(terms["across"]) == 0.0 and not np.any(memory.across.index >= 0)
+    assert np.isfinite(total)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+    assert float(terms["across"]) == 0.0
+    assert not np.any(memory.across.index >= 0)
     assert (float(terms["within"]) > 0) == ("cameras" not in options)
     assert float(terms["intra"]) > 0
 
@@ -323,7 +416,8 @@ def test_levels_without_candidates_have_no_term_and_no_harm(options):
 def test_an_empty_memory_gives_a_finite_loss():
     problem = Problem(1)
     (total, terms), slopes = problem.loss("default", method("default").empty(SIZE, DIM), 1.0)
-    assert np.isfinite(total) and all(np.isfinite(slope).all() for slope in slopes)
+    assert np.isfinite(total)
+    assert all(np.isfinite(slope).all() for slope in slopes)
     assert float(terms["within"]) == float(terms["across"]) == 0.0
 
 

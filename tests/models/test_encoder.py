@@ -67,7 +67,8 @@ def test_features_equal_naive():
 @pytest.mark.parametrize("layout", ["rgb", "interleaved"])
 def test_features_have_unit_length(variables, layout):
     tracklet, frame = encode(variables, *batch(), layout)
-    assert tracklet.shape == (4, 8) and frame.shape == (4, 3, 8)
+    assert tracklet.shape == (4, 8)
+    assert frame.shape == (4, 3, 8)
     assert tracklet.dtype == frame.dtype == jnp.float32
     np.testing.assert_allclose(np.linalg.norm(tracklet, axis=-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(frame, axis=-1), 1.0, atol=1e-5)
@@ -107,11 +108,16 @@ def test_one_frame_and_its_clip_are_the_same_point():
 def test_the_neck_counts_tracklets_alone_in_training():
     frames, mask = batch()
     module = encoders.Encoder(Pixels(), MeanPool())
-    start = {"params": {"neck": {"scale": np.ones(3, np.float32)}},
-             "batch_stats": {"neck": {"mean": np.full(3, 2.0, np.float32), "var": np.ones(3, np.float32)}}}
+    start = {
+        "params": {"neck": {"scale": np.ones(3, np.float32)}},
+        "batch_stats": {"neck": {"mean": np.full(3, 2.0, np.float32), "var": np.ones(3, np.float32)}},
+    }
 
-    encoded, updates = jax.jit(lambda frames: module.apply(
-        start, frames, mask, "rgb", True, mutable=["batch_stats", "intermediates"], capture_intermediates=True))(frames)
+    encoded, updates = jax.jit(
+        lambda frames: module.apply(
+            start, frames, mask, "rgb", True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+        )
+    )(frames)
     pooled = np.asarray(updates["intermediates"]["aggregator"]["__call__"][0])
     statistics = updates["batch_stats"]["neck"]
     np.testing.assert_allclose(statistics["mean"], 0.9 * 2.0 + 0.1 * pooled.mean(0), atol=1e-5)
@@ -157,10 +163,11 @@ def test_gem_starts_at_three():
 def test_parts_by_name():
     encoder = encoders.make_encoder("resnet50", "gem", dtype="bfloat16", remat=True)
     assert (encoder.backbone.dtype, encoder.backbone.remat, encoder.backbone.as_product) == (jnp.bfloat16, True, False)
-    assert encoder.backbone.depths == (3, 4, 6, 3) and isinstance(encoder.aggregator, GeMPool)
+    assert encoder.backbone.depths == (3, 4, 6, 3)
+    assert isinstance(encoder.aggregator, GeMPool)
 
 
-@pytest.mark.parametrize("names, offered", [(("resnet18", "mean"), "resnet50"), (("resnet50", "max"), "attention")])
+@pytest.mark.parametrize(("names", "offered"), [(("resnet18", "mean"), "resnet50"), (("resnet50", "max"), "attention")])
 def test_unknown_names_are_refused(names, offered):
     wrong = names[0] if names[0] == "resnet18" else names[1]
     with pytest.raises(ValueError, match=f"unknown part '{wrong}'.*{offered}"):

@@ -15,6 +15,7 @@ from hitpro_jax.models import resnet
 from hitpro_jax.models.norms import BatchNorm, groups_of
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.sharding import make_mesh, replicated, row_sharding
+from hitpro_jax.types import INTERLEAVED
 
 SIZE, CLIPS, LENGTH = (8, 6), 8, 2
 
@@ -45,8 +46,9 @@ def test_one_group_is_flax_to_the_bit(train):
     rng = np.random.default_rng(1)
     x, start = rng.normal(size=(6, 4, 5)).astype(np.float32), norm_variables(5, rng)
     options = {"use_running_average": not train, "momentum": 0.9, "epsilon": 1e-5}
-    ours, theirs = (jax.jit(partial(kind(**options).apply, mutable=["batch_stats"]))(start, x)
-                    for kind in (BatchNorm, nn.BatchNorm))
+    ours, theirs = (
+        jax.jit(partial(kind(**options).apply, mutable=["batch_stats"]))(start, x) for kind in (BatchNorm, nn.BatchNorm)
+    )
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -59,8 +61,11 @@ def test_evaluation_knows_no_groups():
 
 def test_groups_are_checked():
     assert [groups_of(8, size, True) for size in (0, 2, 4, 8)] == [1, 4, 2, 1]
-    for size, message in ((3, "norm_group=3 does not divide the batch of 8 clips"), (16, "does not divide"),
-                          (-2, "does not divide")):
+    for size, message in (
+        (3, "norm_group=3 does not divide the batch of 8 clips"),
+        (16, "does not divide"),
+        (-2, "does not divide"),
+    ):
         with pytest.raises(ValueError, match=message):
             groups_of(8, size, False)
     with pytest.raises(ValueError, match="norm_group=3 is odd"):
@@ -73,14 +78,17 @@ def encoder(norm_group: int) -> encoders.Encoder:
     return encoders.Encoder(backbone, MeanPool(), norm_group)
 
 
-def train(norm_group: int, frames: np.ndarray, layout: str = resnet.INTERLEAVED) -> dict[str, np.ndarray]:
+def train(norm_group: int, frames: np.ndarray, layout: str = INTERLEAVED) -> dict[str, np.ndarray]:
     """Features and new statistics of a training pass with the batch sharded over this process's devices."""
     mesh, module = make_mesh(), encoder(norm_group)
     variables = encoders.init_variables(module, SIZE, 0)
     mask = np.ones(frames.shape[:2], bool)
     rows, whole = row_sharding(mesh), replicated(mesh)
-    apply = jax.jit(lambda v, f, m: module.apply(v, f, m, layout, True, mutable=["batch_stats"]),
-                    in_shardings=(whole, rows, rows), out_shardings=whole)
+    apply = jax.jit(
+        lambda v, f, m: module.apply(v, f, m, layout, True, mutable=["batch_stats"]),
+        in_shardings=(whole, rows, rows),
+        out_shardings=whole,
+    )
     encoded, updates = apply(variables, frames, mask)
     leaves = jax.tree_util.tree_leaves_with_path(updates)
     return {"tracklet": np.array(encoded.tracklet)} | {jax.tree_util.keystr(k): np.array(v) for k, v in leaves}
@@ -106,17 +114,31 @@ def test_an_encoder_treats_every_group_as_a_batch():
 
 def test_a_batch_without_whole_groups_is_refused():
     with pytest.raises(ValueError, match="norm_group=6 does not divide the batch of 8 clips"):
-        jax.eval_shape(lambda: encoder(6).apply(
-            encoders.init_variables(encoder(6), SIZE, 0), clips(), np.ones((CLIPS, LENGTH), bool), "rgb", True,
-            mutable=["batch_stats"]))
+        jax.eval_shape(
+            lambda: encoder(6).apply(
+                encoders.init_variables(encoder(6), SIZE, 0),
+                clips(),
+                np.ones((CLIPS, LENGTH), bool),
+                "rgb",
+                True,
+                mutable=["batch_stats"],
+            )
+        )
 
 
 @pytest.mark.parametrize("norm_group", [0, 4])
 def test_four_devices_equal_one(norm_group, tmp_path):
-    script = ("import sys, jax, numpy; from tests.models.test_norms import clips, train;"
-              f"assert jax.device_count() == 4; numpy.savez(sys.argv[1], **train({norm_group}, clips()))")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "four.npz")], capture_output=True, text=True,
-                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"}, check=False)
+    script = (
+        "import sys, jax, numpy; from tests.models.test_norms import clips, train;"
+        f"assert jax.device_count() == 4; numpy.savez(sys.argv[1], **train({norm_group}, clips()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "four.npz")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "four.npz") as four:
         for name, value in train(norm_group, clips()).items():

@@ -34,8 +34,14 @@ def random_variables(name: str, seed: int = 0) -> dict:
     x, mask = clips()
     shapes = jax.eval_shape(lambda: POOLS[name].init(jax.random.key(0), x, mask))
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape).astype(np.float32) if leaf.ndim < 2
-                        else (rng.normal(size=leaf.shape) * 0.7).astype(np.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: (
+            rng.uniform(0.5, 2.0, leaf.shape).astype(np.float32)
+            if leaf.ndim < 2
+            else (rng.normal(size=leaf.shape) * 0.7).astype(np.float32)
+        ),
+        shapes,
+    )
 
 
 def naive_mean(x, mask):
@@ -52,8 +58,10 @@ def naive_attention(params, clip):
     clip = clip.astype(np.float64)
     scale, bias = params["norm"]["scale"], params["norm"]["bias"]
     normed = [(f - f.mean()) / sqrt(f.var() + 1e-6) * scale + bias for f in clip]
-    query, key, value = ([np.split(part, HEADS) for part in parts] for parts in
-                         zip(*[np.split(y @ params["qkv"]["kernel"], 3) for y in normed]))
+    query, key, value = (
+        [np.split(part, HEADS) for part in parts]
+        for parts in zip(*[np.split(y @ params["qkv"]["kernel"], 3) for y in normed])
+    )
     frames = []
     for i, frame in enumerate(clip):
         heads = []
@@ -107,7 +115,8 @@ def test_padding_changes_nothing(name):
     order = np.array([4, 0, 3, 1, 2])  # frames of a clip have no order for these pools
     for frames, valid in ((loud, mask), (loud[:, order], mask[:, order])):
         np.testing.assert_allclose(apply(name, variables, frames, valid), expected, atol=1e-5)
-    assert not slope[~mask].any() and (np.abs(slope).max(-1) > 0)[mask].all()
+    assert not slope[~mask].any()
+    assert (np.abs(slope).max(-1) > 0)[mask].all()
     mask[0, 4] = False
     assert np.abs(apply(name, variables, x, mask) - expected)[0].max() > 0.01
 
@@ -117,8 +126,10 @@ def test_clip_without_frames_is_finite_and_has_no_gradient(name):
     x, mask = clips(2)
     mask[1] = False
     pooled, slope = run(name, random_variables(name), x, mask)
-    assert np.isfinite(pooled).all() and np.isfinite(slope).all()
-    assert np.abs(slope[0]).max() > 0 and not slope[1].any()
+    assert np.isfinite(pooled).all()
+    assert np.isfinite(slope).all()
+    assert np.abs(slope[0]).max() > 0
+    assert not slope[1].any()
 
 
 def test_names():

@@ -59,8 +59,10 @@ def progressive(centre, modality):
     match = {}
     while few and left:
         small, large = sorted((few, left), key=len)
-        cost = {order: sum(exp(-centre[a] @ centre[b]) for a, b in zip(small, order, strict=True))
-                for order in permutations(large, len(small))}
+        cost = {
+            order: sum(exp(-centre[a] @ centre[b]) for a, b in zip(small, order, strict=True))
+            for order in permutations(large, len(small))
+        }
         order = min(cost, key=cost.get)
         for a, b in zip(small, order, strict=True):
             one, many = (a, b) if small is few else (b, a)
@@ -132,8 +134,9 @@ def moved(centre, features, classes, momentum):
 
 def identity(features, proxies, label, temperature):
     scores = [[z @ unit(w) for w in proxies] for z in features]
-    return np.mean([entropy(s, {y: 1.0}, range(len(proxies)), temperature)
-                    for s, y in zip(scores, label, strict=True) if y >= 0])
+    return np.mean(
+        [entropy(s, {y: 1.0}, range(len(proxies)), temperature) for s, y in zip(scores, label, strict=True) if y >= 0]
+    )
 
 
 def triplet(features, label, margin):

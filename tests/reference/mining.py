@@ -45,9 +45,7 @@ def momentum_update(prototypes, features, index, momentum):
     for i in range(len(prototypes)):
         clips = [features[b].astype(np.float64) for b in range(len(index)) if index[b] == i]
         if clips:
-            out[i] = unit(
-                momentum * prototypes[i].astype(np.float64) + (1 - momentum) * sum(clips) / len(clips)
-            )
+            out[i] = unit(momentum * prototypes[i].astype(np.float64) + (1 - momentum) * sum(clips) / len(clips))
     return out
 
 
@@ -95,8 +93,10 @@ def apart(features, centre):
 def part_threshold(w, parts, part_mask, centre, quantile):
     alike, half = [[], []], parts.shape[1] // 2
     for i in np.flatnonzero(w.valid):
-        halves = [[unit(u) for u, there in zip(parts[i, cut], part_mask[i, cut]) if there]
-                  for cut in (slice(0, half), slice(half, None))]
+        halves = [
+            [unit(u) for u, there in zip(parts[i, cut], part_mask[i, cut]) if there]
+            for cut in (slice(0, half), slice(half, None))
+        ]
         if all(halves):
             first, second = (unit(unit(sum(half)) - centre[i]) for half in halves)
             alike[w.modality[i]].append(first @ second)

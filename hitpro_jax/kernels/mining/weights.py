@@ -1,0 +1,116 @@
+"""SWA, Soft Weight Assignment (paper): how much each accepted positive counts."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from hitpro_jax.kernels.banks import fold_rows, local_place
+
+
+def soft_weights(
+    index: jax.Array,
+    similarity: jax.Array,
+    *,
+    kind: str = "softmax",
+    temperature: float | jax.Array = 0.1,
+    threshold: jax.Array | None = None,
+    votes: jax.Array | None = None,
+    reliability: jax.Array | None = None,
+) -> jax.Array:
+    """Weights of a row's positives, which sum to 1.
+
+    softmax: w_ij = softmax_j(s_ij / tau_w);  uniform: 1 / n;  margin: proportional to s_ij - threshold_i;
+    vote: proportional to shared neighbours (after N-ULC);  hard: the best positive alone.
+    Choice: softmax with tau_w = 0.1 by default; the paper names the assignment and does not give its form.
+    Choice: with `reliability` each weight is multiplied by r_i r_j before normalising; r_i is common to the
+    row and cancels, so only r_j is read.
+
+    Args:
+      index: [P, K] positives, -1 for none.
+      similarity: [P, K] s_ij, best first.
+      kind: see above, static.
+      temperature: tau_w > 0, may be traced.
+      threshold: [P] the row's bar, for "margin".
+      votes: [P, K] counts of `shared_neighbours`, for "vote".
+      reliability: [P, K] r_j of the positives, or None.
+
+    Returns:
+      [P, K] float32 in [0, 1]; a row sums to 1, or is 0 if it has no positive.
+
+    Raises:
+      ValueError: unknown kind, or the array that the kind needs is missing.
+
+    >>> soft_weights(jnp.array([[3, 1, -1]]), jnp.array([[.9, .9, -jnp.inf]])).tolist()
+    [[0.5, 0.5, 0.0]]
+    """
+    chex.assert_rank(index, 2)
+    chex.assert_equal_shape([index, similarity])
+    found = index >= 0
+    raw = _raw_weights(found, similarity, kind, temperature, threshold, votes)
+    if reliability is not None:
+        raw = raw * jnp.maximum(reliability, 1e-6)  # a floor, so that no row loses all its weight
+    raw = jnp.where(found, raw, 0.0)
+    total = jnp.sum(raw, axis=1, keepdims=True)
+    return raw / jnp.where(total > 0, total, 1.0)  # an empty row is 0/1, not 0/0
+
+
+def shared_neighbours(
+    index: jax.Array, own: jax.Array, theirs: jax.Array, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
+) -> jax.Array:
+    """Votes for each positive: how many of i's neighbours are also neighbours of j.
+
+    v_ij = 1 + |own_i intersect theirs_j|. Choice: the 1 is j's own vote, without which a positive that shares
+    nothing would be dropped after it was accepted.
+
+    Args:
+      index: [P, K] positives j, -1 for none.
+      own: [P, A] neighbours of i, -1 for none.
+      theirs: [P, C] neighbours of j, -1 for none.
+      block, mesh: see `rows.fold_rows`.
+
+    Returns:
+      [P, K] float32 >= 1; 0 for an empty entry.
+
+    Memory: O(P K + block A K C).
+
+    >>> index, near = jnp.array([[1], [-1]]), jnp.array([[4, 5], [5, 6]])
+    >>> shared_neighbours(index, near, near).tolist()
+    [[2.0], [0.0]]
+    """
+    chex.assert_rank([index, own, theirs], 2)
+
+    def row(votes: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
+        index, own = anchor
+        place, here = local_place(index, offset, part.shape[0])
+        common = (part[place][:, :, None] == own) & (own >= 0)
+        return votes + jnp.where(here, jnp.sum(common, axis=(1, 2)), 0)
+
+    votes = fold_rows(row, (index, own), jnp.ones(index.shape, jnp.int32), theirs, block=block, mesh=mesh)
+    return jnp.where(index >= 0, votes, 0).astype(jnp.float32)
+
+
+def _raw_weights(
+    found: jax.Array,
+    similarity: jax.Array,
+    kind: str,
+    temperature: float | jax.Array,
+    threshold: jax.Array | None,
+    votes: jax.Array | None,
+) -> jax.Array:
+    """[P, K] weights before normalising; entries that are not found hold anything finite."""
+    if kind == "softmax":
+        below_best = similarity - similarity[:, :1]  # best first: exp cannot overflow
+        return jnp.exp(jnp.where(found, below_best, 0.0) / temperature)
+    if kind == "uniform":
+        return jnp.ones_like(similarity)
+    if kind == "margin" and threshold is not None:
+        # 1e-3 keeps a positive that sits on the bar; an infinite bar has no positives
+        return jnp.where(found, jnp.maximum(similarity - threshold[:, None], 0.0), 0.0) + 1e-3
+    if kind == "vote" and votes is not None:
+        return votes
+    if kind == "hard":
+        return jnp.broadcast_to(jnp.arange(found.shape[1]) == 0, found.shape).astype(jnp.float32)
+    raise ValueError(
+        f"weights of kind {kind!r} cannot be had; use 'softmax', 'uniform', 'hard', 'margin' with threshold, "
+        "or 'vote' with votes."
+    )

@@ -1,0 +1,104 @@
+"""The contract of a learning method: a memory, and pure functions that make it, read it and move it.
+
+`registry.METHODS` lists the methods; docs/extend/method.md builds one from nothing.
+P prototypes (one a tracklet, padding included), D features, S parts of a tracklet, B clips, T frames.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hitpro_jax.options import Options
+from hitpro_jax.types import Clips, Encoded, Mined, TrackletInfo
+
+Memory = Any  # a pytree of arrays that the method alone knows
+
+
+class Setting(NamedTuple):
+    """What a method is built for, besides its options."""
+
+    num_views: int  # V, views that occur in the training set
+    mesh: Mesh | None  # devices over which rows of the memory may be cut; None: all on one
+    identities: np.ndarray | None  # int32 [P] from 0 on, -1 for padding; None unless the method needs them
+
+
+class Method(Protocol):
+    """A method of learning from tracklets.
+
+    All functions but `create` are pure; those without `refresh_on_host` are compiled, so that they must not branch on
+    values of arrays. Person ids reach a method by `Setting.identities` alone, and only where it says `needs_identities`.
+    """
+
+    section: ClassVar[str]  # of the config, with the method's own options; "" for none
+    Options: ClassVar[type | None]  # dataclass of that section (see `hitpro_jax.options`)
+    needs_identities: ClassVar[bool]  # trains with person ids: the supervised reference
+    trains: ClassVar[bool]  # False: the encoder is evaluated as it is, and no function below is called
+    refresh_on_host: ClassVar[bool]  # `refresh` runs as plain Python, for instance because it clusters with a library
+    image_method: ClassVar[bool]  # its tracklet feature is the mean of its frame features (aggregator "mean")
+
+    @classmethod
+    def create(cls, options: Options, setting: Setting) -> Self:
+        """The method with its options.
+
+        Raises:
+          ValueError: the setting does not suit the method; one sentence with a remedy.
+        """
+        ...
+
+    def init(self, size: int, dim: int) -> Memory:
+        """The memory before the first refresh, for `size` rows of `dim` features."""
+        ...
+
+    def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
+        """Arrays that are trained besides the encoder; empty for none."""
+        ...
+
+    def refresh(
+        self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress: jax.Array
+    ) -> Memory:
+        """The memory made anew from the features of all tracklets.
+
+        Args:
+          memory: of before.
+          parts: [P, S, D] float32 features of sub-tracklets.
+          part_mask: [P, S] bool, False where a tracklet has no such part.
+          info: of the tracklets.
+          progress: [] float32, share of the training that is done.
+        """
+        ...
+
+    def loss(
+        self,
+        memory: Memory,
+        own: Mapping[str, jax.Array],
+        encoded: Encoded,
+        clips: Clips,
+        info: TrackletInfo,
+        progress: jax.Array,
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """The loss of a batch, and its terms by name for the log.
+
+        Args:
+          memory: constants; no gradient flows into them.
+          own: the parameters of `own_parameters`, trained with the encoder.
+          encoded: features of the clips.
+          clips: the batch; `tracklet` is -1 for a clip that takes part in no term.
+          info: of the tracklets.
+          progress: as in `refresh`.
+        """
+        ...
+
+    def update(self, memory: Memory, features: jax.Array, tracklet: jax.Array) -> Memory:
+        """The memory after an optimiser step: features [B, D] of clips of the tracklets [B], -1 for none."""
+        ...
+
+    def shardings(self) -> Memory:
+        """A memory of `PartitionSpec`s: how each of its arrays is cut over the devices."""
+        ...
+
+    def mined(self, memory: Memory) -> Mined:
+        """What the memory says of the tracklets, in the words that batches and diagnostics read."""
+        ...

@@ -1,0 +1,275 @@
+"""Cluster Contrast (Dai et al., ACCV 2022) per modality, as dual contrastive learning, the first stage of ADCA (Yang
+et al., ACM MM 2022), builds it; and what the methods that start from it share.
+
+Followed: at every epoch k-reciprocal Jaccard distances and DBSCAN within each modality (eps 0.6, k1 30, k2 6, at least
+4 members), a memory of cluster centres, cross-entropy of a clip against the clusters of its modality at tau 0.05,
+centres updated by momentum 0.1; clips of outliers are left out; L = L_rgb + L_ir.
+
+Differences from the papers, here and in all methods built on it:
+  - the sample is a tracklet. Its feature is the mean of its frame features (the accepted adaptation of image methods):
+    of each sub-tracklet's frames, and of the unit features of sub-tracklets;
+  - encoder, clips, augmentation, optimiser, epochs and evaluator are those of HiTPro's config, so that only the method
+    differs. Batches too: half of a batch are anchors, in turn over the views, the other half members of their
+    clusters, those of other cameras, in place of P clusters x K samples. Visible clips come once, colour-augmented or
+    not, and not twice;
+  - the clips of a cluster in a batch are averaged before its centre moves, as a scatter with repeated indices has no
+    defined order; the released code moves it clip by clip.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from hitpro_jax.kernels import losses
+from hitpro_jax.kernels.jaccard import jaccard_rows, k_reciprocal_encoding
+from hitpro_jax.kernels.memory import momentum_update
+from hitpro_jax.kernels.mining.positives import no_positives
+from hitpro_jax.kernels.prototypes import aggregate_parts, unit
+from hitpro_jax.kernels.pseudo_labels import sum_of_means
+from hitpro_jax.kernels.segments import segment_mean
+from hitpro_jax.types import MODALITIES, Positives, TrackletInfo
+
+BLOCK = 512  # rows of distances held at once
+
+aggregate = jax.jit(aggregate_parts)
+_encode = jax.jit(k_reciprocal_encoding, static_argnames=("k1", "k2"))
+_jaccard = jax.jit(jaccard_rows)
+
+
+class ClusterMemory(NamedTuple):
+    """P tracklets and at most P classes; a class is a cluster, or for CAP the part of a cluster in one camera.
+
+    The first five fields are as in HiTPro's memory, so that batches and diagnostics read all methods alike: there a
+    tracklet's positives are members of its cluster (within, same_view) and of the matched one (across).
+    """
+
+    prototypes: jax.Array  # [P, D] float32 unit tracklet features
+    reliability: jax.Array  # [P] float32
+    within: Positives
+    across: Positives  # told, but of weight 0: no partner is drawn from it
+    same_view: jax.Array  # [P, A] int32
+    label: jax.Array  # [P] int32 cluster of each tracklet, -1 for none
+    target: jax.Array  # [P] int32 class of each tracklet, -1 for none
+    centre: jax.Array  # [P, D] float32 unit centre of each class, zero in unused rows
+    owner: jax.Array  # [P] int32 the modality (CAP: view) in which a class stands, -1 in unused rows
+    modality: jax.Array  # [P] int32 of a class, -1 in unused rows
+    kin: jax.Array  # [P, M] int32 classes of the same person as a class, -1 for none
+    epoch: jax.Array  # [] int32, refreshes so far
+
+
+@dataclass(frozen=True)
+class ClusterContrast:
+    """The method with its switches: `clusters` for all of the family, `own` for one (see `configs/base.py`)."""
+
+    clusters: Mapping[str, Any]
+    own: Mapping[str, Any]
+    num_views: int
+    on_host: ClassVar[bool] = True  # `refresh` is a plain function, not to be compiled: DBSCAN runs on the host
+
+    def empty(self, size: int, dim: int) -> ClusterMemory:
+        """The memory before the first refresh: no clusters."""
+
+        def none(*columns):  # an array of its own each time: training gives every buffer of its state up
+            return jnp.full((size, *columns), -1, jnp.int32)
+
+        def nothing():
+            return no_positives(size, positives=self.clusters["positives"], ambiguous=0)
+
+        return ClusterMemory(
+            prototypes=jnp.zeros((size, dim)),
+            reliability=jnp.zeros(size),
+            within=nothing(),
+            across=nothing(),
+            same_view=none(self.clusters["positives"]),
+            label=none(),
+            target=none(),
+            centre=jnp.zeros((size, dim)),
+            owner=none(),
+            modality=none(),
+            kin=none(self.num_kin),
+            epoch=jnp.zeros((), jnp.int32),
+        )
+
+    def layout(self) -> ClusterMemory:
+        """Copied to all devices. Choice: these memories are small, and the baselines need no pod."""
+        return jax.tree.map(lambda _: PartitionSpec(), jax.eval_shape(lambda: self.empty(1, 1)))
+
+    def refresh(self, memory: ClusterMemory, parts, part_mask, info: TrackletInfo, progress) -> ClusterMemory:
+        """Tracklet features from [P, S, D], their clusters, and the classes of the loss."""
+        bank, reliability = aggregate(parts, part_mask)
+        label = cluster(bank, info, self.clusters)
+        info, host = jax.tree.map(np.asarray, (info, bank))
+        target, owner, modality = self.classes(label, info)
+        centre = unit(segment_mean(host, target, num_segments=len(label))[0])
+        fresh = memory._replace(
+            prototypes=bank,
+            reliability=reliability,
+            label=label,
+            target=target,
+            centre=centre,
+            owner=owner,
+            modality=modality,
+            kin=np.full_like(memory.kin, -1),
+            epoch=memory.epoch + 1,
+        )
+        fresh, match = self.relate(fresh, host, info, float(progress))
+        within, same_view, across = tables(host, label, info, match, self.clusters["positives"])
+        return fresh._replace(
+            within=within, same_view=same_view.index, across=across._replace(weight=np.zeros_like(across.weight))
+        )
+
+    num_kin: ClassVar[int] = 1
+
+    def classes(self, label: np.ndarray, info: TrackletInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Class of each tracklet, owner and modality of each class, all int [P]: here a class is a cluster."""
+        modality = describing(label, info.modality)
+        return label, modality, modality
+
+    def relate(
+        self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float
+    ) -> tuple[ClusterMemory, np.ndarray | None]:
+        """The memory with what a method makes of its classes, and the matched cluster of each cluster (None: none)."""
+        return memory, None
+
+    def loss(self, memory: ClusterMemory, encoded, clips: Mapping[str, jax.Array], info: TrackletInfo, progress):
+        """Cross-entropy against the clusters of the own modality; see `HiTPro.loss` for arguments and results."""
+        similarity, target, modality = self.look_up(memory, encoded, clips, info)
+        term = self.contrast(memory, similarity, target, modality)
+        return term, {"cluster": term}
+
+    def look_up(self, memory: ClusterMemory, encoded, clips, info: TrackletInfo):
+        """Similarities of clips and centres [B, P], classes of the clips [B] (-1 for none), and their modalities."""
+        target = of_clips(memory.target, clips["tracklet"], -1)
+        return (
+            losses.similarities(encoded.tracklet, memory.centre),
+            target,
+            of_clips(info.modality, clips["tracklet"], 0),
+        )
+
+    def contrast(self, memory: ClusterMemory, similarity, target, modality) -> jax.Array:
+        return sum_of_means(*self.entropy(memory, similarity, target), modality, parts=MODALITIES)
+
+    def entropy(self, memory: ClusterMemory, similarity, target):
+        """(loss, has) [B]: -log( exp(s_c / tau) / sum over all classes of c's owner ), c the target."""
+        none = jnp.full((len(target), 1), -1)
+        return losses.intra_camera(
+            similarity,
+            target,
+            memory.owner,
+            memory.owner >= 0,
+            none,
+            temperature=self.clusters["temperature"],
+            mode="none",
+        )
+
+    def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
+        """Moves the centres of the batch's classes towards their clips' features [B, D]."""
+        return self.moved(memory, features, of_clips(memory.target, tracklet, -1))
+
+    def moved(self, memory: ClusterMemory, features: jax.Array, target: jax.Array) -> ClusterMemory:
+        return memory._replace(
+            centre=momentum_update(memory.centre, features, target, momentum=self.clusters["momentum"])
+        )
+
+
+def of_clips(table: jax.Array, tracklet: jax.Array, none: int) -> jax.Array:
+    """What a table [P] says of the clips' tracklets [B]; `none` for a clip of -1."""
+    return jnp.where(tracklet >= 0, table[tracklet], none)
+
+
+def describing(classes: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """What a column [P] of the members says of each class, int32 [P]; -1 in rows of no class.
+
+    >>> describing(np.array([1, -1, 0]), np.array([5, 6, 7])).tolist()
+    [7, 5, -1]
+    """
+    out = np.full(len(classes), -1, np.int32)
+    out[classes[classes >= 0]] = column[classes >= 0]
+    return out
+
+
+def cluster(bank: jax.Array, info: TrackletInfo, options: Mapping[str, Any]) -> np.ndarray:
+    """DBSCAN on Jaccard distances within each modality: cluster of each row, int32 [P]; -1 for outliers and padding.
+
+    Only pairs closer than eps leave the device, a block of rows at a time, which is all that DBSCAN reads.
+    """
+    # here, because HiTPro's users need not wait for it
+    from scipy.sparse import csr_matrix
+    from sklearn.cluster import DBSCAN
+
+    size, valid = len(bank), np.asarray(info.valid)
+    encoding = _encode(bank, info, k1=options["k1"], k2=options["k2"])
+    found = []
+    for start in range(0, size, BLOCK):
+        distance = np.asarray(_jaccard(encoding, np.arange(start, start + BLOCK, dtype=np.int32)))
+        row, column = np.nonzero(distance <= options["eps"])
+        found.append((row + start, column, distance[row, column]))
+    row, column, distance = (np.concatenate(part) for part in zip(*found, strict=True))
+    real = np.cumsum(valid) - 1  # DBSCAN sees the valid rows alone
+    graph = csr_matrix((distance, (real[row], real[column])), shape=(valid.sum(),) * 2)
+    label = np.full(size, -1, np.int32)
+    dbscan = DBSCAN(eps=options["eps"], min_samples=options["min_samples"], metric="precomputed")
+    label[valid] = dbscan.fit_predict(graph)
+    return label
+
+
+def tables(
+    bank: np.ndarray, label: np.ndarray, info: TrackletInfo, match: np.ndarray | None, count: int
+) -> tuple[Positives, Positives, Positives]:
+    """Positives within, in the same view and across: members of the own cluster, and of the matched one.
+
+    match: int [P], the matched cluster of each cluster, -1 for none.
+    """
+    wanted = np.full_like(label, -1) if match is None else np.where(label >= 0, match[label], -1)
+    same_view = members(bank, label, label, count, lambda i, j: (info.view[i] == info.view[j]) & (i != j))
+    within = members(
+        bank,
+        label,
+        label,
+        count,
+        lambda i, j: (info.modality[i] == info.modality[j]) & (info.camera[i] != info.camera[j]),
+    )
+    across = members(bank, label, wanted, count, lambda i, j: info.modality[i] != info.modality[j])
+    return within, same_view, across
+
+
+def members(
+    bank: np.ndarray,
+    label: np.ndarray,
+    wanted: np.ndarray,
+    count: int,
+    allowed: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Positives:
+    """The `count` most similar allowed members of the cluster that each tracklet wants, of equal weight.
+
+    Args:
+      bank: [P, D] unit rows.
+      label: [P] cluster of each row, -1 for none.
+      wanted: [P] cluster whose members are wanted, -1 for none.
+      count: K.
+      allowed: whether row j may stand for row i, from ids [n, 1] and [m] to bool [n, m].
+
+    Returns:
+      Positives [P, K] of NumPy arrays, best first, without thresholds and ambiguous ones.
+
+    >>> label = np.array([0, 0, 0, 1])
+    >>> members(np.eye(4), label, label, 2, lambda i, j: i != j).index.tolist()
+    [[1, 2], [0, 2], [0, 1], [-1, -1]]
+    """
+    index = np.full((len(bank), count), -1, np.int32)
+    for one in np.unique(wanted[wanted >= 0]):
+        asking, columns = np.flatnonzero(wanted == one), np.flatnonzero(label == one)
+        for rows in np.array_split(asking, -(-len(asking) // BLOCK)):  # one cluster may hold nearly everything
+            score = np.where(allowed(rows[:, None], columns), bank[rows] @ bank[columns].T, -np.inf)
+            order = np.argsort(-score, axis=1, kind="stable")[:, :count]
+            there = np.take_along_axis(score, order, axis=1) > -np.inf
+            index[rows, : order.shape[1]] = np.where(there, columns[order], -1)
+    weight = (index >= 0) / np.maximum((index >= 0).sum(1, keepdims=True), 1)
+    return Positives(
+        index, weight.astype(np.float32), np.full((len(bank), 0), -1, np.int32), np.full(MODALITIES, np.inf, np.float32)
+    )

@@ -1,0 +1,367 @@
+"""Options: every section of the config as a frozen dataclass, with the type, range, default and meaning of each field.
+
+`configs/base.py` makes the config from these defaults; `read` makes the dataclasses from a config once, before any data
+are read, and finds all faults at once. Options are hashable, so that a jitted function takes one as a static argument.
+Sections of single data sets and of baselines are dataclasses of the same kind in `data/sets/` and `methods/`.
+Lengths are in frames, sizes in pixels, shares in [0, 1].
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field may hold: from `low` to `high`, both included unless they are open."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+
+
+Positive = Annotated[float, Range(0, open_low=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+Cosine = Annotated[float, Range(-1, 1)]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Which method is trained."""
+
+    name: str = "hitpro"  # hitpro | frozen | cluster_contrast | adca | pgm | cap | sdcl | supervised
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data set; what belongs to one set alone is in a section of its own below `data`."""
+
+    name: str = "hitsz_vcm"  # hitsz_vcm | buptcampus | synthetic | mot | folder | mars | sysu_mm01 | regdb | llcm
+    protocol: str = ""  # BUPTCampus: full | full_no_camera | auxnet; "" where a data set has but one
+    root: str = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
+    image_size: tuple[Count, Count] = (288, 144)  # height, width
+    min_frames: CountOrZero = 12  # shorter tracklets are dropped (HITSZ-VCM's rule)
+    check_counts: bool = True  # refuse a copy of a real set whose counts are not the published ones
+    allow_missing: bool = False  # True: leave out frames that are missing or do not decode
+    cache: bool = False  # keep decoded frames in memory; for small sets
+    num_workers: CountOrZero = 0  # reading processes; 0: threads of this process
+    packed: str = ""  # folder of a packed cache, made by --mode=pack; "": read the images themselves
+    packed_quality: Annotated[int, Range(0, 100)] = 0  # 0 keeps pixels as they are, 1 to 100 stores JPEG
+    jobs: CountOrZero = 0  # processes that draw or pack pictures; 0: one per core
+    seed: CountOrZero = 0  # synthetic: of the people
+    cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # mot: a section a camera
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """TFE, the encoder."""
+
+    backbone: str = "resnet50"  # resnet50 | resnet_small | vit_b16 | vit_b16_clip | vit_b16_ics
+    aggregator: Literal["attention", "mean", "gem"] = "attention"
+    # of the backbone's products. Their sums, the norms and a ViT's residual stream stay float32; what passes from layer
+    # to layer of a ResNet, its residual stream too, is rounded to bfloat16
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    as_product: bool = False  # convolutions as matrix products: faster on CPUs
+    remat: bool = False  # recompute activations in the backward pass: a quarter of the memory, a third more time
+    norm_group: CountOrZero = 0  # clips over which BatchNorm takes its statistics; 0: the batch of all devices
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    """How the state lies on the devices."""
+
+    cut_parameters: bool = False  # cut parameters and optimiser state over the devices instead of copying them
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """Where training starts."""
+
+    weights: str = ""  # a safetensors file (docs/weights.md), also looked for beside the package; "": random
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a training batch holds."""
+
+    tracklets_per_modality: Count = 16
+    clips_per_tracklet: Count = 2
+    clip_length: Count = 6
+    # part of the batch drawn as mined partners of the rest
+    partner_share: Annotated[float, Range(0, 1, open_high=True)] = 0.5
+
+    @property
+    def clips(self) -> int:
+        """Clips of both modalities together, B."""
+        return 2 * self.tracklets_per_modality * self.clips_per_tracklet
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """Augmentation, drawn once a clip."""
+
+    flip: Share = 0.5  # probability
+    # border before the random crop, share of the height
+    pad: Annotated[float, Range(0, 1, open_high=True)] = 10 / 288
+    erase: Share = 0.5  # probability
+    colour: Share = 0.5  # probability
+
+
+@dataclass(frozen=True)
+class PrototypeOptions:
+    """ICTP, prototypes from sub-tracklets."""
+
+    parts: Count = 4  # S sub-tracklets
+    clip_length: Count = 6  # L frames of each
+    batch_size: Count = 32  # clips embedded at once; a multiple of the devices, or the next one is taken
+    mode: Literal["uniform", "consistency"] = "uniform"
+    temperature: Positive = 0.1  # of `consistency`
+    momentum: Share = 0.9  # weight of the old value
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """HCPA, what both stages of mining have in common."""
+
+    enabled: bool = True
+    rule: Literal["relative", "statistic", "both", "fixed"] = "both"  # DTS
+    # share of the anchor's best similarity, start and end of training
+    rho: tuple[Share, Share] = (0.95, 0.85)
+    kappa: tuple[float, float] = (0.5, -0.5)  # standard deviations above the mean best similarity
+    schedule: Literal["linear", "cosine", "constant", "reverse"] = "linear"
+    fixed: Cosine = 0.5  # threshold of rule `fixed`
+    ema: Annotated[float, Range(0, 1, open_high=True)] = 0.5  # weight of the last refresh's threshold
+    reciprocity: Count = 20  # K_r
+    positives: Count = 10  # at most so many a tracklet
+    weighting: Literal["softmax", "uniform", "margin", "vote", "hard"] = "softmax"  # SWA
+    temperature: Positive = 0.1  # of `softmax`
+    use_reliability: bool = False  # weights times the reliability of the positive's prototype
+    ambiguous: CountOrZero = 10  # at most so many candidates just under the threshold are kept out of the negatives
+    band: NotNegative = 0.05  # width of "just under"
+    neighbours: Count = 64  # candidates that the rules look at
+    block: Count = 512  # rows of the similarity matrix held at once
+
+    def faults(self) -> list[str]:
+        """Faults between fields, each to stand behind the section's name."""
+        if self.reciprocity <= self.neighbours:
+            return []
+        return [f"reciprocity is {self.reciprocity}: give at most the {self.neighbours} neighbours that are kept"]
+
+
+@dataclass(frozen=True)
+class WithinOptions(StageOptions):
+    """HCPA stage 1: positives of the same modality in other cameras."""
+
+    camera_bias: Literal["none", "mean", "zscore"] = "mean"
+    balance: CountOrZero = 10  # nearest candidates over which all rows are made equally near (CSLS); 0: not
+    per_camera: Count = 3  # accepted candidates of one camera
+
+
+@dataclass(frozen=True)
+class AcrossOptions(StageOptions):
+    """HCPA stage 2: positives of the other modality."""
+
+    debias: Literal["none", "mean", "balanced_knn"] = "mean"
+    cycle: bool = True
+    ban_same_camera: bool = False  # True where RGB and IR of one camera are aligned twins (BUPTCampus)
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """How both stages find their candidates."""
+
+    centre: bool = True  # compare prototypes relative to the mean of their view
+    search: Literal["exact", "ivf"] = "exact"  # all pairs, or those in likely k-means cells (from 1e5 tracklets on)
+    cells: CountOrZero = 0  # ivf: k-means cells; 0: square root of the number of tracklets
+    probes: Count = 32  # ivf: cells in which each tracklet looks; its positives are in its own nearest ones
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """HCL, contrast at three levels."""
+
+    temperature: Positive = 0.05
+    intra: NotNegative = 1.0  # weight of level 1 at the start of training
+    intra_end: NotNegative = 1.0  # and the share of it that is left at the end
+    within: NotNegative = 0.5  # weight of level 2
+    across: NotNegative = 0.5  # weight of level 3
+    within_begin: Share = 0.1  # share of training after which level 2 starts
+    across_begin: Share = 0.2
+    ramp: Share = 0.1  # share of training over which a level's weight grows to its full value
+    frame: NotNegative = 0.0  # weight of the frame-level term
+    alpha: Share = 0.5  # weight of the own prototype in level 2's target
+    hard_negatives: Count = 50
+    # prototypes of the own view that look like the same person leave the sum of level 1, share the target, or stay
+    ambiguity: Literal["mask", "positive", "none"] = "positive"
+    same_view: Count = 5  # at most so many of them
+    same_view_rule: Literal["parts", "stage1"] = "parts"  # as alike as halves of one tracklet, or by stage 1's rule
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    """The optimiser."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 3.5e-4
+    backbone_rate: NotNegative = 1.0  # share of the rate that the backbone gets; 0 freezes it
+    weight_decay: NotNegative = 5e-4
+    schedule: Literal["constant", "cosine", "steps"] = "steps"
+    adapt_steps: CountOrZero = 0  # steps at rate 0 before the warm-up: BatchNorm's statistics move to the data first
+    warmup_steps: CountOrZero = 3000
+    clip_norm: NotNegative = 0.0  # largest norm of the gradient; 0: off
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Length of training, and what happens how often."""
+
+    epochs: Count = 50
+    steps_per_epoch: Count = 300
+    eval_every: CountOrZero = 5  # epochs; 0: never; the last one is always evaluated
+    save_every: CountOrZero = 1  # epochs
+    save_steps: CountOrZero = 0  # and every so many steps; 0: only at the start of an epoch
+    log_every: CountOrZero = 10  # steps
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Evaluation."""
+
+    frames: Count = 6  # of each tracklet
+    batch_size: Count = 32
+
+
+@dataclass(frozen=True)
+class Options:
+    """The whole config; `more` holds the sections of single data sets and methods by their dotted names."""
+
+    seed: CountOrZero = 0  # of initial weights, order, frame choice and augmentation
+    method: MethodOptions = MethodOptions()
+    data: DataOptions = DataOptions()
+    encoder: EncoderOptions = EncoderOptions()
+    mesh: MeshOptions = MeshOptions()
+    init: InitOptions = InitOptions()
+    batch: BatchOptions = BatchOptions()
+    augment: AugmentOptions = AugmentOptions()
+    prototypes: PrototypeOptions = PrototypeOptions()
+    within: WithinOptions = WithinOptions()
+    across: AcrossOptions = AcrossOptions()
+    alignment: AlignmentOptions = AlignmentOptions()
+    loss: LossOptions = LossOptions()
+    optim: OptimOptions = OptimOptions()
+    train: TrainOptions = TrainOptions()
+    eval: EvalOptions = EvalOptions()
+    more: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """A section's fields and values as a mapping, sections within it as mappings too; without `more`.
+
+    >>> plain(MeshOptions())
+    {'cut_parameters': False}
+    """
+    values = {each.name: getattr(options, each.name) for each in dataclasses.fields(options) if each.name != "more"}
+    return {name: plain(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+
+
+def read(
+    kind: type[T], section: Mapping[str, Any], name: str, faults: list[str], *, known: frozenset = frozenset()
+) -> T:
+    """Makes the dataclass `kind` of a section of the config.
+
+    Args:
+      kind: a dataclass of this module's form.
+      section: names to values, sections within it as mappings.
+      name: of the section, for messages; "" for the whole config.
+      faults: gets a sentence for every field that is missing, unknown, of another type or out of range, and for every
+        fault that the dataclass's own `faults` method finds.
+      known: further names that the section may have.
+
+    Returns:
+      The dataclass; where faults were found, with its defaults in place of the faulty fields.
+
+    >>> faults = []
+    >>> read(MeshOptions, {"cut_parameters": 3}, "mesh", faults), faults
+    (MeshOptions(cut_parameters=False), ['mesh.cut_parameters is 3: give True or False'])
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    names = [each.name for each in dataclasses.fields(kind) if each.name != "more"]
+    before, values = len(faults), {}
+    for key in names:
+        where = f"{name}.{key}" if name else key
+        if key not in section:
+            faults.append(f"{where} is missing: give it a value as in configs/base.py")
+        elif dataclasses.is_dataclass(hints[key]):
+            inner = frozenset(each.removeprefix(f"{key}.") for each in known if each.startswith(f"{key}."))
+            values[key] = read(hints[key], section[key], where, faults, known=inner)
+        elif fault := _fault(hints[key], section[key]):
+            faults.append(f"{where} is {section[key]!r}: {fault}")
+        else:
+            values[key] = _converted(hints[key], section[key])
+    unknown = [key for key in section if key not in names and key not in known]
+    faults += [f"{f'{name}.' if name else ''}{key} is no field of the config: see configs/base.py" for key in unknown]
+    made = kind(**values)
+    if len(faults) == before and hasattr(made, "faults"):
+        faults += [f"{name}.{fault}" for fault in made.faults()]
+    return made
+
+
+def _fault(hint: Any, value: Any) -> str | None:
+    """What is wrong with a value of a field of this type, as what to do about it; None if nothing is."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, allowed = get_args(hint)
+        wrong = _fault(base, value)
+        return f"give {_KINDS[base]} {allowed}" if wrong or value not in allowed else None
+    if origin is Literal:
+        return None if value in get_args(hint) else f"choose one of {', '.join(get_args(hint))}"
+    if origin is tuple:
+        parts = get_args(hint)
+        if not isinstance(value, list | tuple) or len(value) != len(parts):
+            return f"give {len(parts)} numbers, such as 1,2"
+        return next((fault for fault in map(_fault, parts, value) if fault), None)
+    if origin is not None:  # a mapping
+        return None if isinstance(value, Mapping) or hasattr(value, "items") else "give a section of fields"
+    if isinstance(value, bool):
+        return None if hint is bool else f"give {_KINDS[hint]}"
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(value, accepted) or (hint is float and not math.isfinite(value)):
+        return f"give {_KINDS[hint]}"
+    return None
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+
+
+def _converted(hint: Any, value: Any) -> Any:
+    """Lists become tuples, and sections mappings of plain values, so that options are hashable or plain."""
+    origin = get_origin(hint)
+    if origin is tuple:
+        return tuple(value)
+    if origin in (Mapping, types.MappingProxyType) or hasattr(value, "to_dict"):
+        return value.to_dict() if hasattr(value, "to_dict") else dict(value)
+    return value

@@ -1,0 +1,26 @@
+"""--mode=check: what it tells, and that it leaves no trace of a training."""
+
+import jax
+
+from hitpro_jax.commands.check import check
+from hitpro_jax.workdir.writer import Writer
+from tests.end_to_end.test_train import tiny_config
+
+
+def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):
+    with Writer(tmp_path) as writer:
+        figures = check(tiny_config(world), writer)
+    assert figures["devices"] == jax.device_count()
+    assert figures["parameters"] > 500_000
+    assert all(figures[name] > 0 for name in ("step GFLOP", "step temporaries MiB", "refresh temporaries MiB"))
+    assert "refresh GFLOP" not in figures  # XLA counts the body of a loop once, and a refresh is made of loops
+    assert figures["embedding clips/s"] > 0
+    assert figures["embedding temporaries MiB"] > 0
+    assert figures["steps/s"] > 0
+    assert figures["clips/s"] == 8 * figures["steps/s"]
+    assert figures["refresh seconds"] > 0
+    # one device has nobody to talk to
+    assert not any(name.endswith(("gathers", "reduces", "permutes")) for name in figures)
+    told = capsys.readouterr().out
+    assert all(name in told for name in figures)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]

@@ -1,0 +1,300 @@
+"""Every baseline through the whole loop on a tiny world: ids, resume, devices, and who may see labels."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from hitpro_jax import distributed, evaluate, train
+from hitpro_jax.commands import check
+from hitpro_jax.methods import registry
+from hitpro_jax.models import resnet
+from hitpro_jax.models.encoder import Encoder
+from hitpro_jax.models.temporal import MeanPool
+from hitpro_jax.workdir.writer import Writer
+from tests.end_to_end.test_train import renumbered, run, tiny_config
+from tests.runs import EPOCHS, STEPS, checksums, lines
+
+UNSUPERVISED = [name for name in registry.NAMES if name not in ("hitpro", "supervised")]
+TERMS = {
+    "cluster_contrast": {"cluster"},
+    "adca": {"cluster"},
+    "pgm": {"cluster", "cross"},
+    "cap": {"intra", "inter"},
+    "sdcl": {"cluster", "within", "across"},
+    "supervised": {"identity", "triplet"},
+}
+# few tracklets, and every part of a method from the first step on
+SMALL = {
+    "clusters.k1": 4,
+    "clusters.k2": 2,
+    "clusters.min_samples": 2,
+    "clusters.eps": 0.7,
+    "cap.k1": 4,
+    "cap.eps": 0.7,
+    "adca.begin": 0.0,
+    "adca.similarity": 0.3,
+    "pgm.begin": 0.0,
+    "cap.begin": 0.0,
+    "sdcl.begin": 0.0,
+    "train.eval_every": 0,
+    "loss.frame": 0.0,
+}
+
+
+def tiny_encoder(*_, **__) -> Encoder:
+    """Stems alone: quick to compile."""
+    return Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), 8, 3, False), MeanPool())
+
+
+@pytest.fixture(autouse=True)
+def stems_alone(monkeypatch):
+    for module in (train, evaluate):
+        monkeypatch.setattr(module, "make_encoder", tiny_encoder)
+
+
+def config_of(world, name: str, **overrides):
+    config = tiny_config(world, **SMALL, **overrides, **{"method.name": name})
+    registry.adapt(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """An uninterrupted run of each method: its workdir and result; made when first asked for."""
+    done = {}
+
+    def of(name: str) -> tuple[Path, dict]:
+        if name not in done:
+            workdir = tmp_path_factory.mktemp(name)
+            done[name] = workdir, run(config_of(world, name), workdir)
+        return done[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_baseline_trains_and_is_scored(finished, name):
+    workdir, result = finished(name)
+    metrics = lines(workdir)
+    assert result["step"] == STEPS * EPOCHS
+    assert set(result["i2v"]) == set(evaluate.HEADLINE)
+    steps = [m for m in metrics if "train/loss" in m]
+    assert {key.removeprefix("train/") for key in steps[0]} == TERMS[name] | {"step", "loss", "grad_norm"}
+    losses = [m["train/loss"] for m in steps]
+    assert len(losses) == STEPS * EPOCHS
+    assert all(0 < loss < np.inf for loss in losses)
+    assert all(max(m[f"train/{term}"] for m in steps) > 0 for term in TERMS[name])
+    refreshes = [m for m in metrics if "clusters/number" in m]
+    assert [m["step"] for m in refreshes] == [0, STEPS]
+    assert refreshes[0]["clusters/number"] >= 2
+    for m in refreshes:
+        found = m["align/within/precision"], m["align/cross/precision"], m["clusters/purity"]
+        assert (found == (1.0, 1.0, 1.0)) == (name == "supervised")
+        assert max(found) > 0
+        assert (m["align/cross/per_tracklet"] > 0) == (name in ("adca", "pgm", "sdcl", "supervised"))
+
+
+def test_frozen_is_the_encoder_before_training(finished):
+    workdir, result = finished("frozen")
+    other = lines(finished("cap")[0])[0]
+    assert result["step"] == 0
+    assert not any("train/loss" in m for m in lines(workdir))
+    for direction in ("i2v", "v2i"):
+        assert {name: result[direction][name] for name in evaluate.HEADLINE} == {
+            name: other[f"eval/{direction}/{name}"] for name in evaluate.HEADLINE
+        }
+
+
+def stop_at(step: int, monkeypatch):
+    class Asked(distributed.Preemption):
+        def reached(self, reached: int) -> bool:
+            self.asked = reached == step
+            return self.asked
+
+    monkeypatch.setattr(train, "Preemption", Asked)
+
+
+@pytest.fixture(scope="module")
+def renumbered_world(world, tmp_path_factory) -> str:
+    """The same world with every training person under another's number, on disk and in every list."""
+    return renumbered(world, tmp_path_factory.mktemp("renumbered") / "world")
+
+
+def scatter_persons(monkeypatch):
+    """Tracklets of one person are no longer of one: nothing that reads ids can come out the same."""
+    opened = evaluate.open_data
+
+    def scrambled(config, say):
+        dataset, *rest = opened(config, say)
+        records = tuple(replace(r, pid=(7 * i) % 5) for i, r in enumerate(dataset.train))
+        return replace(dataset, train=records), *rest
+
+    monkeypatch.setattr(evaluate, "open_data", scrambled)
+
+
+@pytest.mark.parametrize("name", UNSUPERVISED)
+def test_other_ids_and_an_interruption_change_no_trained_number(
+    finished, renumbered_world, tmp_path, monkeypatch, name
+):
+    """Person ids replaced everywhere, the run stopped within an epoch and gone on with: the same to the bit."""
+    workdir, result = finished(name)
+    scatter_persons(monkeypatch)
+    if name != "frozen":
+        stop_at(STEPS + 1, monkeypatch)
+        with pytest.raises(distributed.Preempted):
+            run(config_of(renumbered_world, name), tmp_path)
+        monkeypatch.setattr(train, "Preemption", distributed.Preemption)
+    assert run(config_of(renumbered_world, name), tmp_path) == result
+    if name == "frozen":
+        return
+    assert checksums(tmp_path) == checksums(workdir)
+    judged = [[m["clusters/purity"] for m in lines(w) if "clusters/purity" in m] for w in (tmp_path, workdir)]
+    assert len(judged[0]) == len(judged[1]) == EPOCHS
+    assert judged[0] != judged[1]
+    clean = [[{k: v for k, v in m.items() if k.startswith("train/")} for m in lines(w)] for w in (tmp_path, workdir)]
+    assert clean[0] == clean[1]
+
+
+def test_supervised_goes_on_where_it_was_stopped(finished, world, tmp_path, monkeypatch):
+    workdir, result = finished("supervised")
+    stop_at(STEPS + 1, monkeypatch)
+    with pytest.raises(distributed.Preempted):
+        run(config_of(world, "supervised"), tmp_path)
+    monkeypatch.setattr(train, "Preemption", distributed.Preemption)
+    assert run(config_of(world, "supervised"), tmp_path) == result
+    assert checksums(tmp_path) == checksums(workdir)
+
+
+def test_a_checkpoint_with_parameters_of_the_methods_own_is_scored(finished, world):
+    workdir, result = finished("supervised")
+    with Writer(workdir) as writer:
+        again = evaluate.evaluate_checkpoint(config_of(world, "supervised"), writer)
+    for direction in ("i2v", "v2i"):
+        assert again[direction] == pytest.approx(result[direction])
+
+
+def test_another_method_does_not_go_on_with_a_checkpoint(finished, world):
+    with pytest.raises(ValueError, match="method.name: saved cap, now pgm"):
+        run(config_of(world, "pgm"), finished("cap")[0])
+
+
+def test_only_supervised_is_given_person_ids(world, tmp_path, monkeypatch):
+    seen = {}
+
+    def spy(config, num_views, mesh, labels=None):
+        seen[config.method.name] = labels
+        return registry.make_method(config, num_views, mesh, labels)
+
+    monkeypatch.setattr(train, "make_method", spy)
+    dataset, _, reader = evaluate.open_data(config_of(world, "cap"), lambda line: None)
+    for name in registry.NAMES:
+        with Writer(tmp_path / name) as writer:
+            _, _, pids = train.prepare(config_of(world, name), dataset, reader, train.make_mesh(), writer)
+    assert {name for name, labels in seen.items() if labels is not None} == {"supervised"}
+    labels = seen["supervised"]
+    same = pids[:, None] == pids
+    assert ((labels[: len(pids), None] == labels[: len(pids)]) == same).all()
+    assert (labels[len(pids) :] == -1).all()
+
+
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_labels_in_the_wrong_hands_are_refused(name):
+    config, labels = base.get_config(), np.zeros(4, np.int32)
+    config.method.name = name
+    wrong = None if name == "supervised" else labels
+    with pytest.raises(ValueError, match="needs person ids" if name == "supervised" else "must not see person ids"):
+        registry.make_method(config, 2, None, wrong)
+
+
+def test_supervised_without_ids_is_told():
+    with pytest.raises(ValueError, match="and 2 have none: label them"):
+        train.identities(np.array([3, -1, 3, -1]), 8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method.name": "adka"}, "unknown method 'adka': choose one of hitpro"),
+        ({"method.name": "adca", "clusters.k2": 31}, "k1 is 30 and k2 is 31"),
+    ],
+)
+def test_a_wrong_choice_is_told(fields, message):
+    config = base.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=message):
+        registry.make_method(config, 2, None)
+
+
+def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    config = base.get_config()
+    registry.make_method(config, 2, None)
+    for config.method.name in ("adca", "cap"):
+        with pytest.raises(ValueError, match="run it as a single process"):
+            registry.make_method(config, 2, None)
+
+
+def test_image_methods_get_the_mean_of_frame_features_and_say_so():
+    config = base.get_config()
+    assert registry.adapt(config) is None
+    assert config.encoder.aggregator == "attention"
+    config.method.name = "pgm"
+    assert "aggregator is mean, not attention" in registry.adapt(config)
+    assert config.encoder.aggregator == "mean"
+    assert registry.adapt(config) is None
+
+
+def test_values_of_a_method_stand_for_those_of_the_family():
+    config = base.get_config()
+    made = {}
+    for config.method.name in ("adca", "cap", "pgm"):
+        made[config.method.name] = registry.make_method(config, 2, None).clusters
+    assert made["adca"] == config.clusters.to_dict()
+    assert made["cap"] == made["adca"] | {"k1": 20, "eps": 0.5, "temperature": 0.07, "momentum": 0.2}
+    assert made["pgm"] == made["adca"] | {"momentum": 0.2}
+
+
+def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):
+    with Writer(tmp_path) as writer:
+        figures = check.check(config_of(world, "pgm"), writer)
+        assert figures["step GFLOP"] > 0
+        assert "refresh seconds" not in figures
+        with pytest.raises(ValueError, match="frozen takes no step"):
+            check.check(config_of(world, "frozen"), writer)
+
+
+DEVICES = """
+import sys
+from pathlib import Path
+import jax, pytest
+from hitpro_jax import evaluate, train
+from tests.end_to_end import test_baselines_run as this
+assert jax.device_count() == 2
+train.make_encoder = evaluate.make_encoder = this.tiny_encoder
+this.run(this.config_of(sys.argv[1], "pgm"), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_find_what_one_does(finished, world, tmp_path):
+    """A baseline's memory is copied to all devices, its clips are cut."""
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES, world, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    workdir, _ = finished("pgm")
+    names = "train/loss", "clusters/number", "align/cross/per_tracklet"
+    one, two = ([m[name] for m in lines(w)[:4] for name in names if name in m] for w in (workdir, tmp_path))
+    assert len(one) == len(two) > 3
+    np.testing.assert_allclose(two, one, rtol=1e-3)

@@ -1,0 +1,318 @@
+"""Sweeps name real fields, tables are those of the workdirs, and the README's those of the result files."""
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import synthetic, vcm
+from experiments import records, report, sweeps, tables
+
+
+def test_readme_equals_the_result_files():
+    text = report.README.read_text()
+    assert report.insert(text) == text, "run python -m experiments.report"
+
+
+def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.render().count("not yet run") == 9
+
+
+def row(variant, seed, mean):
+    return {
+        "variant": variant,
+        "seed": seed,
+        "result": {key: {"mAP": mean} for key in ("i2v", "v2i")},
+        "frozen": {"i2v": 1.0, "v2i": 1.0},
+        "minutes": 2.0,
+        "commit": "abc",
+        "devices": {"cpu": 1},
+        "cores": 2,
+        "last refresh": {
+            f"align/cross/{name}": value
+            for name, value in (("precision", 0.5), ("recall_any", 0.25), ("false_any", 0.125))
+        },
+    }
+
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """What the report says of rows of a sweep of `configs/evidence.py`."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    (tmp_path / "evidence").mkdir()
+
+    def render(rows, sweep="baselines"):
+        (tmp_path / "evidence" / f"{sweep}.json").write_text(json.dumps(rows))
+        return report.render()
+
+    return render
+
+
+def test_a_baseline_ahead_of_hitpro_is_named(rendered):
+    rows = [
+        row("HiTPro", 0, 40.0),
+        row("HiTPro", 1, 40.0),
+        row("cap", 0, 41.5),
+        row("pgm", 1, 39.0),
+        row("supervised", 0, 60.0),
+    ]
+    rows[2]["result"]["v2i"]["mAP"] = 39.0  # ahead in one direction alone
+    rows.append(row("HiTPro, mean of frames", 0, 50.0))  # no rival
+    text = rendered(rows)
+    assert "**Ahead of HiTPro**: cap on seed 0, infrared to visible (41.5 to 40.0)." in text
+    assert "| cap | 41.5 / 39.0 | not yet run | - |" in text
+    assert "**Ahead of HiTPro**: none of the unsupervised methods run so far." in rendered(
+        [row for row in rows if row["variant"] != "cap"]
+    )
+
+
+def test_the_comparison_is_paired_over_worlds(rendered):
+    means = {
+        "HiTPro": (50.0, 50.0),
+        "cap": (40.0, 50.0),
+        "frozen": (20.0, 20.0),
+        "supervised": (60.0, 60.0),
+        **dict.fromkeys(("pgm", "sdcl", "cluster_contrast"), (30.0, 51.5)),
+    }
+    rows = [row(name, seed, mean) for name, scores in means.items() for seed, mean in enumerate(scores)]
+    assert "best baseline of each" not in rendered([*rows, row("adca", 2, 9.0)])  # no world has them all
+    rows[0]["processor"] = "ABC"
+    text = rendered([*rows, row("adca", 0, 30.0), row("adca", 1, 30.0), row("pgm", 2, 99.0)])
+    assert "1.11 times the mAP of the best baseline of each world (mean over the data seeds 0, 1; 0.97" in text
+    assert "on 1 of 2, by 4.2 ± 8.1 points, and has 1.12 times that of the best one on average, cap." in text
+    assert "75 % of the way" in text
+    assert "(cores: 2; processor: ABC, unrecorded)" in text
+    assert "0.50 of its cross-modality positives are right, and 0.25" in text
+    assert "adca on seed 0" in rendered([*rows, row("adca", 0, 99.0)])
+
+
+def test_harder_worlds_stand_side_by_side(rendered):
+    rows = [
+        row("HiTPro, cameras", 0, 40.0),
+        row("HiTPro, cameras", 1, 50.0),
+        row("cap, open_set", 0, 30.0),
+        row("HiTPro, open_set", 0, 35.0),
+    ]
+    text = rendered(rows, "settings")
+    assert "| | cameras, seed 0 / 1 | contaminated | unbalanced | open_set, seed 0 |" in text
+    assert "| HiTPro | 40.0 / 50.0 | not yet run | not yet run | 35.0 |" in text
+    assert "| frozen | 1.0 / 1.0 | not yet run | not yet run | 1.0 |" in text
+    assert "seen in one modality alone, HiTPro gives 0.12 a positive" in text
+    assert "**Ahead of HiTPro** there: none of those run." in text
+    assert "chosen on data seed 0" not in text
+    text = rendered([*rows, row(sweeps.STRICTER, 0, 45.0)], "settings")  # a variant of ours is no rival
+    assert "chosen on data seed 0, 0.12 and 0.25, at 45.0 mAP" in text
+    assert "there: none of those run." in text
+    text = rendered([*rows[:3], row("pgm, cameras", 0, 46.0), row("pgm, cameras", 1, 46.0)], "settings")
+    assert "**Ahead of HiTPro** there: pgm on cameras (46.0 to 45.0)." in text
+    assert "modality alone" not in text
+    text = rendered([*rows, row("pgm, cameras", 1, 46.0)], "settings")  # ahead of the mean, not on its own world
+    assert "| pgm | - / 46.0 |" in text
+    assert "there: none of those run." in text
+
+
+@pytest.mark.parametrize("base", [synthetic, vcm])
+def test_sweeps_name_fields_that_exist_and_change_them(base):
+    for variants in sweeps.SWEEPS.values():
+        seen = set()
+        for name, overrides in variants():
+            config = base.get_config()
+            before = config.to_json_best_effort()
+            config.update_from_flattened_dict(overrides)
+            assert (config.to_json_best_effort() == before) == (not overrides), name
+            seen.add(config.to_json_best_effort())
+        assert len(seen) == len(list(variants()))
+
+
+def test_the_ladder_ends_at_the_config_as_it_is():
+    rungs = [set(overrides) for _, overrides in sweeps.components()]
+    assert rungs[-1] == set()
+    assert all(above < below for below, above in itertools.pairwise(rungs))
+
+
+def test_each_baseline_stands_with_the_best_of_its_settings():
+    rows = json.loads((report.RESULTS / "evidence" / "tuning.json").read_text())
+    found = {row["variant"]: np.mean(records.scores(row)) for row in rows if row["seed"] == 0}
+    assert set(found) == {name for name, _ in sweeps.tuning()}
+    for name, chosen in sweeps.CHOSEN.items():
+        assert chosen == max((v for v in found if v.split(",")[0] == name), key=found.get)
+
+
+def test_rows_hold_the_config_that_is_not_the_usual_one():
+    config = synthetic.get_config()
+    config.cap.eps = 0.4
+    changed = records.changed(json.loads(config.to_json_best_effort()))
+    assert changed["cap.eps"] == 0.4
+    assert changed["data.image_size"] == [64, 32]
+    assert "batch.partner_share" not in changed
+
+
+def test_dry_run_prints_one_command_a_run():
+    done = sweep("--dry_run", "--seeds=3,4")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * len(list(sweeps.components()))
+    assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line.replace("'", "") for line in lines)
+    assert sum("--config.data.seed=4" in line for line in lines) == len(lines) // 2
+
+
+def test_a_variant_that_is_not_there_is_refused():
+    done = sweep("--dry_run", "--only=level 7", check=False)
+    assert done.returncode
+    assert "sweep components has no variant level 7" in done.stdout + done.stderr
+
+
+def sweep(*words, check=True):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.sweep", *words],
+        check=check,
+        capture_output=True,
+        text=True,
+        cwd=report.README.parent,
+    )
+
+
+STUB = """
+import json, pathlib, sys
+folder, fate = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder.joinpath("checkpoints").mkdir(parents=True, exist_ok=True)
+if fate == "waits":
+    print("waiting", flush=True)
+    import time
+    time.sleep(60)
+if fate == "ends":
+    metrics = [{"step": step, "eval/i2v/mAP": 20.0} for step in (0, 40)]
+    folder.joinpath("metrics.jsonl").write_text("".join(json.dumps(m) + "\\n" for m in metrics))
+    folder.joinpath("config.json").write_text('{"seed": 0, "data": {"seed": 3}}')
+    folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}, "cores": 2}')
+    folder.joinpath("result.json").write_text('{"step": 40, "i2v": {"mAP": 30.0}}')
+sys.exit(fate == "fails")
+"""
+SWEEP_STUB = """
+import sys
+from absl import app
+from experiments import sweep
+fates = dict(word.split("=") for word in sys.argv.pop(1).split(","))
+sweep.SWEEPS["frames"] = lambda: iter([(name, {}) for name in fates])
+sweep.command = lambda overrides, seed, workdir: [sys.executable, "-c", STUB, str(workdir), fates[workdir.parent.name]]
+app.run(sweep.main)
+"""
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Begins a sweep whose runs fail, leave (end without a result), end or wait, as the words say."""
+
+    def begin(fates: str):
+        code = f"STUB = {STUB!r}\n{SWEEP_STUB}"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, fates, "--sweep=frames", "--seeds=0", "--jobs=1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(report.README.parent)},
+        )
+
+    return begin
+
+
+def rows_of(folder):
+    path = folder / "experiments/results/synthetic/frames.json"
+    return {row["variant"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+
+
+@pytest.mark.parametrize("fate", ["fails", "leaves"])
+def test_a_sweep_goes_on_where_a_run_ended_without_a_result(begun, tmp_path, fate):
+    process = begun(f"one=ends,two={fate},three=ends")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode
+    assert "two, seed 0, ended with code" in said
+    assert "no result" in said
+    assert set(rows_of(tmp_path)) == {"one"}  # three had not begun
+    minutes = rows_of(tmp_path)["one"]["minutes"]
+    process = begun("one=ends,two=ends,three=ends")
+    assert process.wait(timeout=60) == 0
+    rows = rows_of(tmp_path)
+    assert set(rows) == {"one", "two", "three"}
+    assert rows["one"]["minutes"] == minutes is not None
+    assert rows["two"]["minutes"] is None
+    assert rows["three"]["minutes"] is not None
+
+
+def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
+    process = begun("one=ends,two=waits,three=ends")
+    assert any("waiting" in line for line in process.stdout)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode
+    assert "asked to stop" in said
+    assert set(rows_of(tmp_path)) == {"one"}
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    """Finished runs of two variants with two seeds, and one that did not finish."""
+    for variant, seed, score in (("1_parts", 0, 30.0), ("1_parts", 1, 34.0), ("HiTPro", 0, 40.0), ("HiTPro", 1, 50.0)):
+        folder = tmp_path / variant / f"seed{seed}"
+        folder.mkdir(parents=True)
+        evals = [
+            {"step": step, "eval/i2v/mAP": value - 1, "eval/v2i/mAP": value + 1}
+            for step, value in ((0, 20.0), (40, score))
+        ]
+        refresh = {"step": 1, "align/within/precision": 0.7, "align/cross/precision": 0.25, "bank/reliability": 0.9}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in (evals[0], refresh, evals[1])))
+        result = {key: {"mAP": score + sign, "rank1": 7.0, "cmc": [0.1]} for key, sign in (("i2v", -1), ("v2i", 1))}
+        (folder / "result.json").write_text(json.dumps({"step": 40, **result}))
+        (folder / "config.json").write_text(json.dumps({"seed": seed, "data": {"seed": 0}}))
+        (folder / "env.json").write_text(json.dumps({"git": "abc", "devices": {"cpu": 1}, "cores": 2}))
+    (tmp_path / "HiTPro" / "seed2").mkdir()
+    return tmp_path
+
+
+def test_tables_and_curves_of_workdirs(workdirs, tmp_path):
+    out = tmp_path / "figures"
+    subprocess.run(
+        [sys.executable, "-m", "experiments.tables", f"--workdirs={workdirs}", f"--out={out}"],
+        check=True,
+        cwd=report.README.parent,
+    )
+    table = (out / "table.md").read_text().splitlines()
+    assert table[2:] == [
+        "| frozen encoder | 19.0 / 21.0 | 19.0 / 21.0 | 20.0 ± 0.0 |",
+        "| HiTPro | 39.0 / 41.0 | 49.0 / 51.0 | 45.0 ± 7.1 |",
+        "| 1 parts | 29.0 / 31.0 | 33.0 / 35.0 | 32.0 ± 2.8 |",
+    ]
+    with open(out / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["variant"], r["seed"], r["mean mAP"], r["align/cross/precision"]) for r in rows][:2] == [
+        ("HiTPro", "0", "40.0", "0.25"),
+        ("HiTPro", "1", "50.0", "0.25"),
+    ]
+    assert len(np.unique(cv2.imread(str(out / "curves.png")))) > 10
+
+
+def test_rows_of_workdirs_hold_every_refresh_and_unlabelled_runs_say_so(workdirs):
+    found = records.record("HiTPro", "0", workdirs / "HiTPro" / "seed0", None)
+    assert found["every refresh"] == {"align/within/precision": [0.7], "align/cross/precision": [0.25]}
+    assert found["last refresh"] == {"align/within/precision": 0.7, "align/cross/precision": 0.25}
+    unlabelled = found | {"result": {"step": 40}}
+    assert records.markdown([unlabelled], ["HiTPro", "1 parts"])[-2:] == [
+        "| HiTPro | no labels | - |",
+        "| 1 parts | not yet run | - |",
+    ]
+
+
+def test_curves_are_of_the_steps_that_all_runs_have(workdirs):
+    runs = tables.finished(workdirs)["HiTPro"]
+    with open(runs[0] / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 80, "eval/i2v/mAP": 60.0}) + "\n")
+    steps, values = tables.curve(runs, tables.CURVES["mAP in %"])
+    assert steps.tolist() == [0, 40]
+    assert values.tolist() == [[20.0, 40.0], [20.0, 50.0]]

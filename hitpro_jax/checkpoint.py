@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from hitpro_jax import legacy
 from hitpro_jax.sharding import fetch
 
 
@@ -27,10 +28,10 @@ def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
       sharding: one sharding, or a pytree prefix of `state` with shardings as leaves.
     """
 
-    def place(where: Sharding, part: chex.ArrayTree):
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), part)
+    def shape_of(sharding: Sharding, part: chex.ArrayTree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
 
-    return jax.tree.map(place, sharding, state)
+    return jax.tree.map(shape_of, sharding, state)
 
 
 def config_differences(saved: Mapping, current: Mapping, ignore: Sequence[str] = ()) -> list[str]:
@@ -66,7 +67,7 @@ class Checkpointer:
       ignore: dotted names of config fields or sections that do not matter to the comparison.
       keep: number of newest checkpoints kept.
       read_only: for evaluation and for starting from another run's checkpoint; never writes or deletes.
-      say: receives warnings as text.
+      log: receives warnings as text.
     """
 
     def __init__(
@@ -77,10 +78,10 @@ class Checkpointer:
         ignore: Sequence[str] = (),
         keep: int = 2,
         read_only: bool = False,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ):
-        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step it takes; what matters reaches `say`
-        self._directory, self._config, self._ignore, self._say = Path(directory).absolute(), config, ignore, say
+        logging.set_verbosity(logging.FATAL)  # Orbax logs every step it takes; what matters goes to `log`
+        self._directory, self._config, self._ignore, self._log = Path(directory).absolute(), config, ignore, log
         self._damaged = set()  # steps
         self._manager = (
             ocp.CheckpointManager(
@@ -183,13 +184,13 @@ class Checkpointer:
             record, problem = _attempt(self._read_record, step)
             if record:
                 self._refuse_foreign(step, record, abstract_state, partial)
-                state, problem = _attempt(self._read_state, step, abstract_state)
+                state, problem = _attempt(self._read_state, step, abstract_state, record["stored"])
             if not problem:
                 _, problem = _attempt(_verify, state, record["crc32"])
             if not problem:
                 return state, record["meta"], step
             self._damaged.add(step)
-            self._say(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
+            self._log(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
         if steps:
             raise ValueError(
                 f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
@@ -199,7 +200,7 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Tells a full disk, which Orbax raises as a ValueError or another, in one sentence."""
+        """Turns what Orbax raises for a full disk, a ValueError or another, into an OSError of one sentence."""
         try:
             yield
         except jax.errors.JaxRuntimeError:  # of another process or a device, not of the disk
@@ -215,29 +216,29 @@ class Checkpointer:
         stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
         if zlib.crc32(stored["text"].encode()) != stored["crc32"]:
             raise ValueError("the CRC of its record is wrong")
-        return json.loads(stored["text"])
+        return _upgraded(json.loads(stored["text"]))
 
     def _refuse_foreign(self, step: int, record: dict, abstract_state: chex.ArrayTree, partial: bool):
-        where = self._directory / str(step)
+        folder = self._directory / str(step)
         known = self._config is not None and record["config"] is not None
         if known and (differing := config_differences(record["config"], self._config, self._ignore)):
             raise ValueError(
-                f"checkpoint {where} was saved with another config ({'; '.join(differing)}): "
+                f"checkpoint {folder} was saved with another config ({'; '.join(differing)}): "
                 "restore these fields, or choose another workdir"
             )
         wanted = {name: _describe(x) for name, x in _leaves(abstract_state).items()}
         saved = {name: kind for name, kind in record["leaves"].items() if name in wanted or not partial}
         if differing := config_differences(saved, wanted):
             raise ValueError(
-                f"checkpoint {where} holds other arrays than this run's state "
+                f"checkpoint {folder} holds other arrays than this run's state "
                 f"({'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}): "
                 "use the model and optimiser it was saved with, on a number of devices that "
                 "docs/pods.md allows"
             )
 
-    def _read_state(self, step: int, abstract_state: chex.ArrayTree) -> chex.ArrayTree:
+    def _read_state(self, step: int, abstract_state: chex.ArrayTree, stored: Mapping[str, str]) -> chex.ArrayTree:
         wanted = _leaves(abstract_state)
-        full = {name: x for name, x in wanted.items() if x.size}
+        full = {stored[name]: x for name, x in wanted.items() if x.size}
         reading = ocp.args.PyTreeRestore(
             full,
             restore_args=jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), full),
@@ -247,7 +248,21 @@ class Checkpointer:
         empty = {
             name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding) for name, x in wanted.items() if not x.size
         }
-        return jax.tree.unflatten(jax.tree.structure(abstract_state), [(arrays | empty)[name] for name in wanted])
+        return jax.tree.unflatten(
+            jax.tree.structure(abstract_state),
+            [empty[name] if name in empty else arrays[stored[name]] for name in wanted],
+        )
+
+
+def _upgraded(record: dict) -> dict:
+    """A record under today's names; `stored` maps today's name of each array to the one it is stored under."""
+    stored = {legacy.array_name(name): name for name in record["leaves"]}
+    return record | {
+        "config": None if record["config"] is None else legacy.upgraded(record["config"]),
+        "leaves": {name: record["leaves"][old] for name, old in stored.items()},
+        "crc32": {name: record["crc32"][old] for name, old in stored.items()},
+        "stored": stored,
+    }
 
 
 def _attempt(read: Callable, *args: Any) -> tuple[Any, str | None]:

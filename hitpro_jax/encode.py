@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from hitpro_jax.data.pipeline import share_of
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.sharding import local_rows, replicated, row_sharding, to_global
-from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY
+from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY, Clips, Layout
 
 Embed = Callable[[dict, jax.Array, jax.Array, str], jax.Array]
 
 
-def layout_of(modality: np.ndarray) -> str:
+def layout_of(modality: np.ndarray) -> Layout:
     """How the two modalities lie in a batch: all `rgb`, all `ir`, or `interleaved`; int [B].
 
     >>> layout_of(np.array([0, 1, 0, 1])), layout_of(np.array([1, 1]))
@@ -40,57 +40,59 @@ def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
     return jax.jit(embed, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
 
 
-class CountingUnreadable:
-    """Passes batches of `pipeline.part_clips` or `test_clips` on and counts their frames that could not be read."""
+class UnreadableCounter:
+    """Passes batches of ordered clips on, and counts their frames that could not be read."""
 
-    def __init__(self, batches: Iterable[dict]):
+    def __init__(self, batches: Iterable[Clips]):
         self._batches, self._here = batches, 0
 
-    def __iter__(self) -> Iterator[dict]:
+    def __iter__(self) -> Iterator[Clips]:
         for batch in self._batches:
-            self._here += int(batch["unreadable"].sum())
+            self._here += int(batch.unreadable.sum())
             yield batch
 
     def total(self) -> int:
-        """Frames in the batches so far, over all processes, which must all ask."""
+        """Frames in the batches so far, over all processes, which must all call this."""
         return int(multihost_utils.process_allgather(np.int32(self._here)).sum())
 
 
-def embed_all(embed: Embed, variables: dict, batches: Iterable[dict], rows: int, parts: int, mesh: Mesh):
+def embed_all(
+    embed: Embed, variables: dict, batches: Iterable[Clips], rows: int, parts: int, mesh: Mesh
+) -> tuple[np.ndarray | None, np.ndarray]:
     """Embeds this process's clips; nothing crosses from process to process.
 
-    The result of one batch is fetched while the next one runs.
-
     Args:
+      embed: of `make_embed`.
+      variables: of the encoder.
       batches: of `pipeline.part_clips` or `test_clips`; equally many on every process.
       rows: of all processes together, R.
       parts: S.
+      mesh: all devices.
 
     Returns:
-      (features [R / processes, S, D] float32, mask [R / processes, S] bool), rounded up, of the tracklets from
-      process_index * R / processes on: zero and False where no clip came.
+      features [R / processes, S, D] float32 and mask [R / processes, S] bool, rounded up, of the tracklets from
+      process_index * R / processes on: zero and False where no clip came. Features are None without any batch.
     """
     share = share_of(rows, jax.process_count())
     first = jax.process_index() * share
     features, mask = None, np.zeros((share, parts), bool)
     pending = None
 
-    def collect():
+    def collect(output: jax.Array, clips: Clips) -> None:
         nonlocal features
-        output, tracklet, part, seen = pending
         values = local_rows(output)
         if features is None:
             features = np.zeros((share, parts, values.shape[-1]), np.float32)
-        real = (tracklet >= 0) & seen  # a clip of which no frame could be read has no feature
-        features[tracklet[real] - first, part[real]] = values[real]
-        mask[tracklet[real] - first, part[real]] = True
+        real = clips.tracklet >= 0
+        features[clips.tracklet[real] - first, clips.part[real]] = values[real]
+        mask[clips.tracklet[real] - first, clips.part[real]] = True
 
-    for batch in batches:
-        clips = to_global({"frames": batch["frames"], "mask": batch["mask"]}, mesh)
-        output = embed(variables, clips["frames"], clips["mask"], layout_of(batch["modality"]))
+    for clips in batches:
+        frames, frame_mask = to_global((clips.frames, clips.mask), mesh)
+        output = embed(variables, frames, frame_mask, layout_of(clips.modality))
         if pending is not None:
-            collect()
-        pending = output, batch["tracklet"], batch["part"], batch["mask"].any(1)
+            collect(*pending)  # the result of one batch is fetched while the next one runs
+        pending = output, clips
     if pending is not None:
-        collect()
+        collect(*pending)
     return features, mask

@@ -15,6 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 T = TypeVar("T")
 
+# Fields in which a run may differ from the checkpoint that it continues: they change no number, except by rounding.
+FREE_FIELDS = (
+    "data.root",
+    "data.cache",
+    "data.packed",
+    "data.num_workers",
+    "data.jobs",
+    "mesh.cut_parameters",
+    "train.log_every",
+    "train.save_every",
+    "train.save_steps",
+)
+
 
 @dataclass(frozen=True)
 class Range:

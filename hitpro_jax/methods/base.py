@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hitpro_jax.options import Options
 from hitpro_jax.types import Clips, Encoded, Mined, TrackletInfo
 
 Memory = Any  # a pytree of arrays that the method alone knows
@@ -26,18 +25,18 @@ class Setting(NamedTuple):
 
 
 class Method(Protocol):
-    """A method of learning from tracklets.
+    """A method of learning from tracklets; a new one subclasses this and overrides what differs.
 
-    All functions but `create` are pure; those without `refresh_on_host` are compiled, so that they must not branch on
-    values of arrays. Person ids reach a method by `Setting.identities` alone, and only where it says `needs_identities`.
+    All functions but `create` are pure. Those without `refresh_on_host` are compiled, so they must not branch on values
+    of arrays. Person ids reach a method by `Setting.identities` alone, and only if it says `needs_identities`.
     """
 
-    section: ClassVar[str]  # of the config, with the method's own options; "" for none
-    Options: ClassVar[type | None]  # dataclass of that section (see `hitpro_jax.options`)
-    needs_identities: ClassVar[bool]  # trains with person ids: the supervised reference
-    trains: ClassVar[bool]  # False: the encoder is evaluated as it is, and no function below is called
-    refresh_on_host: ClassVar[bool]  # `refresh` runs as plain Python, for instance because it clusters with a library
-    image_method: ClassVar[bool]  # its tracklet feature is the mean of its frame features (aggregator "mean")
+    section: ClassVar[str] = ""  # of the config, with the method's own options; "" for none
+    Options: ClassVar[type | None] = None  # dataclass of that section (see `hitpro_jax.options`)
+    needs_identities: ClassVar[bool] = False  # trains with person ids: the supervised reference
+    trains: ClassVar[bool] = True  # False: the encoder is evaluated as it is, and takes no step
+    refresh_on_host: ClassVar[bool] = False  # `refresh` runs as plain Python, such as clustering with a library
+    image_method: ClassVar[bool] = False  # its tracklet feature is the mean of its frame features
 
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
@@ -48,13 +47,17 @@ class Method(Protocol):
         """
         ...
 
+    def notes(self, info: TrackletInfo) -> list[str]:
+        """Lines for the start of the log, such as which parts of the loss have no terms on these tracklets [N]."""
+        return []
+
     def init(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh, for `size` rows of `dim` features."""
         ...
 
     def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
         """Arrays that are trained besides the encoder; empty for none."""
-        ...
+        return {}
 
     def refresh(
         self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress: jax.Array

@@ -4,29 +4,36 @@ Followed: after the first stage (cluster contrast per modality), at every epoch 
 sample with a cosine of 0.5 or more is a vote for their two clusters; pairs of clusters are matched greedily, most votes
 first, each cluster once; matched centres are aggregated, 0.1 of the visible one and 0.9 of the infrared one.
 
-Differences, besides those of `methods/clusters.py`: both stages share one run of HiTPro's length, the second from
-`adca.begin` on and at the rate that is left there, where the paper trains each for 50 epochs, the second at the full
-rate again and from the best evaluation of the first, which is picked on the test set; aggregated centres are brought to
-unit length; ties of votes go to the pair of clusters with the most similar two samples. Random channel augmentation is
-that of the config.
+Differences, besides those of `methods/baselines/clusters.py`: both stages share one run of HiTPro's length, the second
+from `adca.begin` on and at the rate that is left there, where the paper trains each for 50 epochs, the second at the
+full rate again and from the best evaluation of the first, which is picked on the test set; aggregated centres are
+brought to unit length; ties of votes go to the pair of clusters with the most similar two samples. Random channel
+augmentation is that of the config.
 """
+
+from typing import ClassVar
 
 import numpy as np
 
 from hitpro_jax.kernels.prototypes import unit
 from hitpro_jax.methods.baselines.clusters import BLOCK, ClusterContrast, ClusterMemory
+from hitpro_jax.methods.baselines.options import AdcaOptions
 from hitpro_jax.types import IR, RGB, TrackletInfo
 
 
 class ADCA(ClusterContrast):
-    """own: begin, similarity, aggregation."""
+    """The method; see the head of this file."""
 
-    def relate(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
-        if progress < self.own["begin"]:
+    section: ClassVar[str] = "adca"
+    Options: ClassVar[type] = AdcaOptions
+
+    def match_classes(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
+        """Votes match clusters from `begin` on; the visible centre of a matched pair moves to the infrared one."""
+        if progress < self.own.begin:
             return memory, None
-        match = vote_matches(bank, memory.label, info.modality, least=self.own["similarity"])
+        match = vote_matches(bank, memory.label, info.modality, least=self.own.similarity)
         visible = (memory.modality == RGB) & (match >= 0)
-        centre, keep = np.array(memory.centre), self.own["aggregation"]
+        centre, keep = np.array(memory.centre), self.own.aggregation
         # the infrared centre would be 0.1 + 0.9 of itself: only the visible one moves
         centre[visible] = unit(keep * centre[visible] + (1.0 - keep) * centre[match[visible]])
         return memory._replace(centre=centre), match

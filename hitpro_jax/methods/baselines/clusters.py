@@ -16,9 +16,10 @@ Differences from the papers, here and in all methods built on it:
     defined order; the released code moves it clip by clip.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,10 @@ from hitpro_jax.kernels.mining.positives import no_positives
 from hitpro_jax.kernels.prototypes import aggregate_parts, unit
 from hitpro_jax.kernels.pseudo_labels import sum_of_means
 from hitpro_jax.kernels.segments import segment_mean
-from hitpro_jax.types import MODALITIES, Positives, TrackletInfo
+from hitpro_jax.methods.base import Method, Setting
+from hitpro_jax.methods.baselines.options import ClusterOptions
+from hitpro_jax.options import Options
+from hitpro_jax.types import MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
 
 BLOCK = 512  # rows of distances held at once
 
@@ -51,60 +55,97 @@ class ClusterMemory(NamedTuple):
     prototypes: jax.Array  # [P, D] float32 unit tracklet features
     reliability: jax.Array  # [P] float32
     within: Positives
-    across: Positives  # told, but of weight 0: no partner is drawn from it
+    across: Positives  # for diagnostics; of weight 0, so that no partner of a batch is drawn from it
     same_view: jax.Array  # [P, A] int32
     label: jax.Array  # [P] int32 cluster of each tracklet, -1 for none
     target: jax.Array  # [P] int32 class of each tracklet, -1 for none
     centre: jax.Array  # [P, D] float32 unit centre of each class, zero in unused rows
-    owner: jax.Array  # [P] int32 the modality (CAP: view) in which a class stands, -1 in unused rows
+    scope: jax.Array  # [P] int32 the modality (CAP: view) within which a class is a negative, -1 in unused rows
     modality: jax.Array  # [P] int32 of a class, -1 in unused rows
-    kin: jax.Array  # [P, M] int32 classes of the same person as a class, -1 for none
+    same_person: jax.Array  # [P, M] int32 classes of the same person as a class, -1 for none
     epoch: jax.Array  # [] int32, refreshes so far
 
 
 @dataclass(frozen=True)
-class ClusterContrast:
-    """The method with its switches: `clusters` for all of the family, `own` for one (see `configs/base.py`)."""
+class ClusterContrast(Method):
+    """The method with its options, and what the methods that start from it share.
 
-    clusters: Mapping[str, Any]
-    own: Mapping[str, Any]
+    Attributes:
+      clusters: options of the family, with the method's own values where it has some.
+      own: options of the method alone; None for cluster contrast itself.
+      num_views: V.
+    """
+
+    refresh_on_host: ClassVar[bool] = True  # DBSCAN is a library's, and runs on the host
+    image_method: ClassVar[bool] = True
+
+    clusters: ClusterOptions
+    own: Any
     num_views: int
-    on_host: ClassVar[bool] = True  # `refresh` is a plain function, not to be compiled: DBSCAN runs on the host
 
-    def empty(self, size: int, dim: int) -> ClusterMemory:
+    @classmethod
+    def create(cls, options: Options, setting: Setting) -> Self:
+        """The method for one process.
+
+        Raises:
+          ValueError: there are several processes, or k1 and k2 do not fit together.
+        """
+        name, own = options.method.name, options.more.get(cls.section)
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"method {name} makes its labels on one host: run it as a single process, on any number of devices, "
+                "or choose method.name=hitpro"
+            )
+        clusters = with_own_values(options.more["clusters"], own)
+        if faults := clusters.faults():
+            raise ValueError(f"{cls.section or 'clusters'}.{faults[0]}")
+        return cls(clusters, own, setting.num_views)
+
+    @property
+    def classes_per_person(self) -> int:
+        """M, classes that the memory can hold together as one person's."""
+        return 1
+
+    def init(self, size: int, dim: int) -> ClusterMemory:
         """The memory before the first refresh: no clusters."""
 
-        def none(*columns):  # an array of its own each time: training gives every buffer of its state up
+        def none(*columns):  # an array of its own each time, because a training step donates every buffer of its state
             return jnp.full((size, *columns), -1, jnp.int32)
 
         def nothing():
-            return no_positives(size, positives=self.clusters["positives"], ambiguous=0)
+            return no_positives(size, positives=self.clusters.positives, ambiguous=0)
 
         return ClusterMemory(
             prototypes=jnp.zeros((size, dim)),
             reliability=jnp.zeros(size),
             within=nothing(),
             across=nothing(),
-            same_view=none(self.clusters["positives"]),
+            same_view=none(self.clusters.positives),
             label=none(),
             target=none(),
             centre=jnp.zeros((size, dim)),
-            owner=none(),
+            scope=none(),
             modality=none(),
-            kin=none(self.num_kin),
+            same_person=none(self.classes_per_person),
             epoch=jnp.zeros((), jnp.int32),
         )
 
-    def layout(self) -> ClusterMemory:
+    def shardings(self) -> ClusterMemory:
         """Copied to all devices. Choice: these memories are small, and the baselines need no pod."""
-        return jax.tree.map(lambda _: PartitionSpec(), jax.eval_shape(lambda: self.empty(1, 1)))
+        return jax.tree.map(lambda _: PartitionSpec(), jax.eval_shape(lambda: self.init(1, 1)))
+
+    def mined(self, memory: ClusterMemory) -> Mined:
+        """The memory's tables, and the cluster of each tracklet."""
+        return Mined(
+            memory.prototypes, memory.reliability, memory.within, memory.across, memory.same_view, memory.label
+        )
 
     def refresh(self, memory: ClusterMemory, parts, part_mask, info: TrackletInfo, progress) -> ClusterMemory:
         """Tracklet features from [P, S, D], their clusters, and the classes of the loss."""
         bank, reliability = aggregate(parts, part_mask)
         label = cluster(bank, info, self.clusters)
         info, host = jax.tree.map(np.asarray, (info, bank))
-        target, owner, modality = self.classes(label, info)
+        target, scope, modality = self.classes(label, info)
         centre = unit(segment_mean(host, target, num_segments=len(label))[0])
         fresh = memory._replace(
             prototypes=bank,
@@ -112,58 +153,67 @@ class ClusterContrast:
             label=label,
             target=target,
             centre=centre,
-            owner=owner,
+            scope=scope,
             modality=modality,
-            kin=np.full_like(memory.kin, -1),
+            same_person=np.full_like(memory.same_person, -1),
             epoch=memory.epoch + 1,
         )
-        fresh, match = self.relate(fresh, host, info, float(progress))
-        within, same_view, across = tables(host, label, info, match, self.clusters["positives"])
+        fresh, match = self.match_classes(fresh, host, info, float(progress))
+        within, same_view, across = tables(host, label, info, match, self.clusters.positives)
         return fresh._replace(
-            within=within, same_view=same_view.index, across=across._replace(weight=np.zeros_like(across.weight))
+            within=within,
+            same_view=same_view.index,
+            # of weight 0: diagnostics read them, but no batch draws a partner from them
+            across=across._replace(weight=np.zeros_like(across.weight)),
         )
 
-    num_kin: ClassVar[int] = 1
-
     def classes(self, label: np.ndarray, info: TrackletInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Class of each tracklet, owner and modality of each class, all int [P]: here a class is a cluster."""
-        modality = describing(label, info.modality)
+        """Class of each tracklet, scope and modality of each class, all int [P]: here a class is a cluster."""
+        modality = per_class(label, info.modality)
         return label, modality, modality
 
-    def relate(
+    def match_classes(
         self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float
     ) -> tuple[ClusterMemory, np.ndarray | None]:
-        """The memory with what a method makes of its classes, and the matched cluster of each cluster (None: none)."""
+        """Matches classes across modalities, where a method does.
+
+        Args:
+          memory: after clustering.
+          bank: [P, D] unit tracklet features.
+          info: of the tracklets.
+          progress: share of the training that is done.
+
+        Returns:
+          The memory with what follows from the match, and the matched cluster of each cluster [P]; None for no match.
+        """
         return memory, None
 
-    def loss(self, memory: ClusterMemory, encoded, clips: Mapping[str, jax.Array], info: TrackletInfo, progress):
-        """Cross-entropy against the clusters of the own modality; see `HiTPro.loss` for arguments and results."""
+    def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
+        """Cross-entropy against the clusters of the own modality."""
         similarity, target, modality = self.look_up(memory, encoded, clips, info)
         term = self.contrast(memory, similarity, target, modality)
         return term, {"cluster": term}
 
-    def look_up(self, memory: ClusterMemory, encoded, clips, info: TrackletInfo):
+    def look_up(self, memory: ClusterMemory, encoded: Encoded, clips: Clips, info: TrackletInfo):
         """Similarities of clips and centres [B, P], classes of the clips [B] (-1 for none), and their modalities."""
-        target = of_clips(memory.target, clips["tracklet"], -1)
-        return (
-            losses.similarities(encoded.tracklet, memory.centre),
-            target,
-            of_clips(info.modality, clips["tracklet"], 0),
-        )
+        target = of_clips(memory.target, clips.tracklet, -1)
+        similarity = losses.similarities(encoded.tracklet, memory.centre)
+        return similarity, target, of_clips(info.modality, clips.tracklet, 0)
 
     def contrast(self, memory: ClusterMemory, similarity, target, modality) -> jax.Array:
+        """Mean `entropy` of each modality's clips, summed over the modalities."""
         return sum_of_means(*self.entropy(memory, similarity, target), modality, parts=MODALITIES)
 
-    def entropy(self, memory: ClusterMemory, similarity, target):
-        """(loss, has) [B]: -log( exp(s_c / tau) / sum over all classes of c's owner ), c the target."""
+    def entropy(self, memory: ClusterMemory, similarity, target) -> tuple[jax.Array, jax.Array]:
+        """(loss, has) [B]: -log( exp(s_c / tau) / sum over all classes of c's scope ), c the target."""
         none = jnp.full((len(target), 1), -1)
         return losses.intra_camera(
             similarity,
             target,
-            memory.owner,
-            memory.owner >= 0,
+            memory.scope,
+            memory.scope >= 0,
             none,
-            temperature=self.clusters["temperature"],
+            temperature=self.clusters.temperature,
             mode="none",
         )
 
@@ -172,20 +222,32 @@ class ClusterContrast:
         return self.moved(memory, features, of_clips(memory.target, tracklet, -1))
 
     def moved(self, memory: ClusterMemory, features: jax.Array, target: jax.Array) -> ClusterMemory:
-        return memory._replace(
-            centre=momentum_update(memory.centre, features, target, momentum=self.clusters["momentum"])
-        )
+        """The memory with the centres of the classes `target` [B] moved towards `features` [B, D]."""
+        centre = momentum_update(memory.centre, features, target, momentum=self.clusters.momentum)
+        return memory._replace(centre=centre)
+
+
+def with_own_values(clusters: ClusterOptions, own: Any) -> ClusterOptions:
+    """The family's options, with a method's own value for every field that both have.
+
+    >>> with_own_values(ClusterOptions(), PgmOptions(momentum=0.3)).momentum
+    0.3
+    """
+    if own is None:
+        return clusters
+    shared = {each.name for each in dataclasses.fields(clusters)} & {each.name for each in dataclasses.fields(own)}
+    return dataclasses.replace(clusters, **{name: getattr(own, name) for name in shared})
 
 
 def of_clips(table: jax.Array, tracklet: jax.Array, none: int) -> jax.Array:
-    """What a table [P] says of the clips' tracklets [B]; `none` for a clip of -1."""
+    """The entries of a table [P] for the clips' tracklets [B]; `none` for a clip of -1."""
     return jnp.where(tracklet >= 0, table[tracklet], none)
 
 
-def describing(classes: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """What a column [P] of the members says of each class, int32 [P]; -1 in rows of no class.
+def per_class(classes: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The value of a column [P] for each class, that of its members, int32 [P]; -1 in rows of no class.
 
-    >>> describing(np.array([1, -1, 0]), np.array([5, 6, 7])).tolist()
+    >>> per_class(np.array([1, -1, 0]), np.array([5, 6, 7])).tolist()
     [7, 5, -1]
     """
     out = np.full(len(classes), -1, np.int32)
@@ -193,27 +255,27 @@ def describing(classes: np.ndarray, column: np.ndarray) -> np.ndarray:
     return out
 
 
-def cluster(bank: jax.Array, info: TrackletInfo, options: Mapping[str, Any]) -> np.ndarray:
+def cluster(bank: jax.Array, info: TrackletInfo, options: ClusterOptions) -> np.ndarray:
     """DBSCAN on Jaccard distances within each modality: cluster of each row, int32 [P]; -1 for outliers and padding.
 
     Only pairs closer than eps leave the device, a block of rows at a time, which is all that DBSCAN reads.
     """
-    # here, because HiTPro's users need not wait for it
+    # imported here, because HiTPro does without
     from scipy.sparse import csr_matrix
     from sklearn.cluster import DBSCAN
 
     size, valid = len(bank), np.asarray(info.valid)
-    encoding = _encode(bank, info, k1=options["k1"], k2=options["k2"])
+    encoding = _encode(bank, info, k1=options.k1, k2=options.k2)
     found = []
     for start in range(0, size, BLOCK):
         distance = np.asarray(_jaccard(encoding, np.arange(start, start + BLOCK, dtype=np.int32)))
-        row, column = np.nonzero(distance <= options["eps"])
+        row, column = np.nonzero(distance <= options.eps)
         found.append((row + start, column, distance[row, column]))
     row, column, distance = (np.concatenate(part) for part in zip(*found, strict=True))
     real = np.cumsum(valid) - 1  # DBSCAN sees the valid rows alone
     graph = csr_matrix((distance, (real[row], real[column])), shape=(valid.sum(),) * 2)
     label = np.full(size, -1, np.int32)
-    dbscan = DBSCAN(eps=options["eps"], min_samples=options["min_samples"], metric="precomputed")
+    dbscan = DBSCAN(eps=options.eps, min_samples=options.min_samples, metric="precomputed")
     label[valid] = dbscan.fit_predict(graph)
     return label
 

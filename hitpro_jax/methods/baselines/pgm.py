@@ -6,12 +6,14 @@ matched again, with all of the smaller side. A clip is also contrasted with the 
 is the matched cluster: weight 0.25, visible clips in one epoch, infrared ones in the next; these clips move the other
 modality's centres too, as every call of the released memory does. Centres keep 0.2 of their old value.
 
-Differences, besides those of `methods/clusters.py`: both stages share one run of HiTPro's length, the second from
-`pgm.begin` on and at the rate that is left there, where the released code starts it from the best evaluation of the
-first and at the full rate again; leftovers are matched again until none is left (the released code stops after one
+Differences, besides those of `methods/baselines/clusters.py`: both stages share one run of HiTPro's length, the second
+from `pgm.begin` on and at the rate that is left there, where the released code starts it from the best evaluation of
+the first and at the full rate again; leftovers are matched again until none is left (the released code stops after one
 more round), whichever side is the larger one (there: visible alone); centres are moved by the mean clip, where the
 second stage of the released code takes the least similar one.
 """
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,32 +21,39 @@ import numpy as np
 
 from hitpro_jax.kernels.pseudo_labels import sum_of_means
 from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, of_clips
-from hitpro_jax.types import IR, MODALITIES, RGB, TrackletInfo
+from hitpro_jax.methods.baselines.options import PgmOptions
+from hitpro_jax.types import IR, MODALITIES, RGB, Clips, Encoded, TrackletInfo
 
 
 class PGM(ClusterContrast):
-    """own: begin, weight, and momentum in place of that of `clusters`."""
+    """The method; see the head of this file."""
 
-    def relate(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
-        if progress < self.own["begin"]:
+    section: ClassVar[str] = "pgm"
+    Options: ClassVar[type] = PgmOptions
+
+    def match_classes(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
+        """Graph matching from `begin` on."""
+        if progress < self.own.begin:
             return memory, None
         match = progressive_matching(np.asarray(memory.centre), memory.modality)
-        return memory._replace(kin=match[:, None]), match
+        return memory._replace(same_person=match[:, None]), match
 
-    def loss(self, memory: ClusterMemory, encoded, clips, info: TrackletInfo, progress):
+    def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
+        """Cross-entropy against the clusters of the own modality, and against the matched ones of the other."""
         similarity, target, modality = self.look_up(memory, encoded, clips, info)
         cluster = self.contrast(memory, similarity, target, modality)
         cross = sum_of_means(
             *self.entropy(memory, similarity, self.crossing(memory, target)), modality, parts=MODALITIES
         )
-        return cluster + self.own["weight"] * cross, {"cluster": cluster, "cross": cross}
+        return cluster + self.own.weight * cross, {"cluster": cluster, "cross": cross}
 
     def crossing(self, memory: ClusterMemory, target: jax.Array) -> jax.Array:
         """The matched class of each clip whose modality has its turn in this epoch, visible first; -1 for the rest."""
         turn = memory.modality[target] == (memory.epoch - 1) % MODALITIES
-        return jnp.where((target >= 0) & turn, memory.kin[target, 0], -1)
+        return jnp.where((target >= 0) & turn, memory.same_person[target, 0], -1)
 
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
+        """Clips move the centre of their class, and those whose modality has its turn that of the matched class."""
         target = of_clips(memory.target, tracklet, -1)
         both = jnp.concatenate([target, self.crossing(memory, target)])
         return self.moved(memory, jnp.concatenate([features, features]), both)

@@ -6,15 +6,16 @@ tau 0.05 and divided by one more than their number. Within the modality (where t
 row) from the start, with weight 1; in the other modality from 20 % of training on (epoch 10 of 50), with weight 0.5,
 visible clips in one epoch, infrared ones in the next. Instances keep 0.9 of their old value.
 
-Differences, besides those of `methods/clusters.py`: one feature a sample, where the paper keeps two, of shallow and of
-deep transformer layers, and takes the neighbours on which both agree; so there is none of the collaboration between
-them, and no last stage (epoch 30 of 50) that labels visible samples by infrared clusters and turns the neighbours'
-weights down. Clips move their instance as unit features, in the released code as they leave the neck, which counts them
-for more than a tenth. Both cross-modal directions have the same weight, where the released code gives the visible one a
-tenth.
+Differences, besides those of `methods/baselines/clusters.py`: one feature a sample, where the paper keeps two, of
+shallow and of deep transformer layers, and takes the neighbours on which both agree; so there is none of the
+collaboration between them, and no last stage (epoch 30 of 50) that labels visible samples by infrared clusters and
+turns the neighbours' weights down. Clips move their instance as unit features, in the released code as they leave the
+neck, which counts them for more than a tenth. Both cross-modal directions have the same weight, where the released code
+gives the visible one a tenth.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,48 +25,52 @@ from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.pseudo_labels import neighbour_loss, neighbours_of, sum_of_means
 from hitpro_jax.kernels.schedules import ramp
 from hitpro_jax.methods.baselines.clusters import BLOCK, ClusterContrast, ClusterMemory
-from hitpro_jax.types import MODALITIES, TrackletInfo
+from hitpro_jax.methods.baselines.options import SdclOptions
+from hitpro_jax.types import MODALITIES, Clips, Encoded, TrackletInfo
 
 
 class SDCL(ClusterContrast):
-    """own: begin, share, within, across, instance_momentum."""
+    """The method; see the head of this file."""
 
-    def loss(self, memory: ClusterMemory, encoded, clips, info: TrackletInfo, progress):
+    section: ClassVar[str] = "sdcl"
+    Options: ClassVar[type] = SdclOptions
+
+    def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
+        """Cross-entropy against clusters, and neighbour learning within and across modalities."""
         similarity, target, modality = self.look_up(memory, encoded, clips, info)
         cluster = self.contrast(memory, similarity, target, modality)
-        own = memory.prototypes[clips["tracklet"]]
+        own = memory.prototypes[clips.tracklet]
         likeness, instances = (losses.similarities(x, memory.prototypes) for x in (own, encoded.tracklet))
         same = info.modality == modality[:, None]
-        learned = (clips["tracklet"] >= 0)[:, None] & info.valid
+        learned = (clips.tracklet >= 0)[:, None] & info.valid
         turn = (modality == (memory.epoch - 1) % MODALITIES)[:, None]
 
         def towards(candidate):
-            near = neighbours_of(likeness, candidate, share=self.own["share"])
-            term = neighbour_loss(instances, near, candidate, temperature=self.clusters["temperature"])
+            near = neighbours_of(likeness, candidate, share=self.own.share)
+            term = neighbour_loss(instances, near, candidate, temperature=self.clusters.temperature)
             return sum_of_means(*term, modality, parts=MODALITIES)
 
         within, across = towards(learned & same), towards(learned & ~same & turn)
-        weight = self.own["across"] * ramp(progress, begin=self.own["begin"], length=0)
+        weight = self.own.across * ramp(progress, begin=self.own.begin, length=0)
         return (
-            cluster + self.own["within"] * within + weight * across,
+            cluster + self.own.within * within + weight * across,
             {"cluster": cluster, "within": within, "across": across},
         )
 
     def refresh(self, memory: ClusterMemory, parts, part_mask, info: TrackletInfo, progress) -> ClusterMemory:
-        """As of cluster contrast; what is told as positives across are the neighbours in the other modality."""
+        """As of cluster contrast; the positives across are the neighbours in the other modality."""
         fresh = super().refresh(memory, parts, part_mask, info, progress)
         return fresh._replace(
             across=fresh.across._replace(
-                index=_neighbour_table(
-                    fresh.prototypes, info, share=self.own["share"], count=self.clusters["positives"]
-                )
+                index=_neighbour_table(fresh.prototypes, info, share=self.own.share, count=self.clusters.positives)
             )
         )
 
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
+        """Clips move the centre of their class and the instance of their tracklet."""
         memory = super().update(memory, features, tracklet)
         return memory._replace(
-            prototypes=momentum_update(memory.prototypes, features, tracklet, momentum=self.own["instance_momentum"])
+            prototypes=momentum_update(memory.prototypes, features, tracklet, momentum=self.own.instance_momentum)
         )
 
 

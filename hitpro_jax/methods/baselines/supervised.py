@@ -1,58 +1,73 @@
 """The reference: training with person ids, identity cross-entropy on cosine proxies plus a batch-hard triplet term.
 
-The one method that gets person ids, by an argument of its own (see `train.prepare`). It is the usual supervised recipe
+The one method that gets person ids (see `Setting.identities`). It is the usual supervised recipe
 (Luo et al., CVPRW 2019: softmax and triplet on a BNNeck) in the frame of all other methods: same encoder, clips,
 optimiser and evaluator. A batch's partners are tracklets of the anchors' persons, in either modality; the modalities
 share a person's proxy.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import jax
 import numpy as np
 
 from hitpro_jax.kernels.losses import mean_over
 from hitpro_jax.kernels.pseudo_labels import batch_hard_triplet, identity_entropy
+from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips, tables
-from hitpro_jax.types import TrackletInfo
+from hitpro_jax.methods.baselines.options import SupervisedOptions
+from hitpro_jax.types import Clips, Encoded, TrackletInfo
 
 
 @dataclass(frozen=True, eq=False)
 class Supervised(ClusterContrast):
-    """own: margin, triplet. labels: int [P] identities from 0 on, -1 for padding."""
+    """The method; `identities`: int32 [P] from 0 on, -1 for padding."""
 
-    labels: np.ndarray = None
+    section: ClassVar[str] = "supervised"
+    Options: ClassVar[type] = SupervisedOptions
+    needs_identities: ClassVar[bool] = True
+    image_method: ClassVar[bool] = False  # Choice: it trains the same encoder as HiTPro, attention over frames included
 
-    def parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
-        """What is trained besides the encoder: a proxy a person, in place of the memory's centres."""
-        proxies = np.random.default_rng(seed).standard_normal((self.labels.max() + 1, dim))
-        return {"centre": (0.05 * proxies).astype(np.float32)}  # short: quick to turn
+    identities: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @classmethod
+    def create(cls, options: Options, setting: Setting) -> Self:
+        """The method with the identities of the training set."""
+        return dataclasses.replace(super().create(options, setting), identities=setting.identities)
+
+    def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
+        """A proxy a person [C, D]."""
+        proxies = np.random.default_rng(seed).standard_normal((self.identities.max() + 1, dim))
+        return {"proxies": (0.05 * proxies).astype(np.float32)}  # short, so that they turn quickly
 
     def refresh(self, memory: ClusterMemory, parts, part_mask, info: TrackletInfo, progress) -> ClusterMemory:
+        """Tracklet features; positives are tracklets of the same person."""
         bank, reliability = aggregate(parts, part_mask)
         info, host = jax.tree.map(np.asarray, (info, bank))
-        within, same_view, across = tables(host, self.labels, info, np.arange(len(host)), self.clusters["positives"])
+        everyone = np.arange(len(host))  # each person is matched with itself in the other modality
+        within, same_view, across = tables(host, self.identities, info, everyone, self.clusters.positives)
         return memory._replace(
             prototypes=bank,
             reliability=reliability,
             within=within,
             same_view=same_view.index,
             across=across,
-            label=self.labels,
-            target=self.labels,
+            label=self.identities,
+            target=self.identities,
             epoch=memory.epoch + 1,
         )
 
-    def loss(self, memory: ClusterMemory, encoded, clips: Mapping[str, jax.Array], info: TrackletInfo, progress):
-        features, label = encoded.tracklet, of_clips(memory.label, clips["tracklet"], -1)
-        terms = {
-            "identity": mean_over(
-                *identity_entropy(features, memory.centre, label, temperature=self.clusters["temperature"])
-            ),
-            "triplet": mean_over(*batch_hard_triplet(features, label, margin=self.own["margin"])),
-        }
-        return terms["identity"] + self.own["triplet"] * terms["triplet"], terms
+    def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
+        """Cross-entropy against the proxies, plus the triplet term."""
+        features, label = encoded.tracklet, of_clips(memory.label, clips.tracklet, -1)
+        entropy = identity_entropy(features, own["proxies"], label, temperature=self.clusters.temperature)
+        triplet = batch_hard_triplet(features, label, margin=self.own.margin)
+        terms = {"identity": mean_over(*entropy), "triplet": mean_over(*triplet)}
+        return terms["identity"] + self.own.triplet * terms["triplet"], terms
 
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
+        """Unchanged: the proxies are trained, and no centre is read."""
         return memory

@@ -1,0 +1,91 @@
+"""Around a command: parsing of its flags, the default workdir, and one sentence for what goes wrong. Imports no JAX."""
+
+import contextlib
+import importlib
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from hitpro_jax.commands import COMMANDS
+from hitpro_jax.options import FREE_FIELDS
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Absl's parsing of the command line, with the flags of the command that `--mode` names.
+
+    Raises:
+      SystemExit: the config, or a field of it, is not there; one sentence.
+    """
+    module = COMMANDS.get(mode_of(argv))
+    if module:
+        importlib.import_module(module)  # defines its flags
+    try:
+        arguments = app.parse_flags_with_usage(list(argv))
+        _ = flags.FLAGS["config"].value.method  # a file that cannot be read is found out when a field is asked for
+    except (AttributeError, KeyError) as error:
+        reason: Any = error.args[0]
+        while isinstance(reason, Exception):  # ml_collections wraps one in the other
+            reason = reason.args[0]
+        sys.exit(
+            f"error: the config has no such field ({' '.join(str(reason).split())}): hitpro_jax/options.py has them "
+            "all, with their meaning"
+        )
+    except OSError as error:
+        sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")
+    return arguments
+
+
+def mode_of(argv: Sequence[str]) -> str:
+    """The value of `--mode`, before any flag is parsed.
+
+    >>> mode_of(["main", "--mode=eval"]), mode_of(["main", "-mode", "check"]), mode_of(["main"])
+    ('eval', 'check', 'train')
+    """
+    mode = "train"
+    for argument, following in zip(argv[1:], [*argv[2:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "mode":
+            mode = value if equals else following
+    return mode
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """One folder a config: the same command finds its own run again, another override gets another folder.
+
+    Fields that change no number do not count; the place of the data does.
+    """
+    counted = json.loads(config.to_json_best_effort())
+    for name in FREE_FIELDS:
+        if name != "data.root":
+            section, field = name.split(".")
+            del counted[section][field]
+    stamp = zlib.crc32(json.dumps(counted, sort_keys=True).encode())
+    name = Path(flags.FLAGS["config"].config_filename).stem
+    return Path("runs") / f"{name}-{stamp:08x}"
+
+
+@contextlib.contextmanager
+def failures_reported(workdir: Any) -> Iterator[None]:
+    """Reports what users can mend in one sentence, without a traceback, and ends the process.
+
+    Args:
+      workdir: a `Workdir`, whose log gets the sentence and the traceback.
+    """
+    from hitpro_jax import distributed
+
+    try:
+        yield
+    except distributed.Preempted as stop:
+        workdir.log(str(stop))
+    except (ValueError, OSError, FloatingPointError) as error:
+        workdir.error(error)
+        distributed.fail()
+    except KeyboardInterrupt:
+        workdir.log("interrupted; the same command goes on from the last checkpoint, if there is one")
+        sys.exit(130)

@@ -1,0 +1,61 @@
+"""Names that earlier releases wrote into workdirs, so that their configs, checkpoints and results are still read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Dotted config fields of before, and what they are called now.
+RENAMED_FIELDS: dict[str, tuple[str, ...]] = {
+    "data.repair": ("data.hitsz_vcm.repair",),
+    "data.auxiliary": ("data.buptcampus.auxiliary",),
+    "data.preset": ("data.synthetic.preset",),
+    "data.camera_seed": ("data.synthetic.camera_seed",),
+    "data.csv": ("data.folder.csv",),
+    "data.gallery": ("data.sysu_mm01.gallery",),
+    "data.query": ("data.llcm.query",),
+    "data.trial": ("data.regdb.trial", "data.sysu_mm01.trial", "data.llcm.trial"),
+}
+
+# Parts of the names of a checkpoint's arrays.
+RENAMED_ARRAYS = {
+    ".memory.owner": ".memory.scope",
+    ".memory.kin": ".memory.same_person",
+    "['method']['centre']": "['method']['proxies']",
+}
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of an earlier release under today's names; one of today unchanged.
+
+    >>> upgraded({"data": {"repair": True, "root": ""}})
+    {'data': {'root': '', 'hitsz_vcm': {'repair': True}}}
+    """
+    new = {name: dict(value) if isinstance(value, Mapping) else value for name, value in config.items()}
+    for old, names in RENAMED_FIELDS.items():
+        section, field = old.split(".")
+        if field not in new.get(section, {}):
+            continue
+        value = new[section].pop(field)
+        for name in names:
+            _, own, inner = name.split(".")
+            new[section][own] = {**new[section].get(own, {}), inner: value}
+    return new
+
+
+def upgraded_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted config fields of an earlier release under today's names.
+
+    >>> upgraded_fields({"data.preset": "large", "seed": 1})
+    {'data.synthetic.preset': 'large', 'seed': 1}
+    """
+    return {name: value for old, value in fields.items() for name in RENAMED_FIELDS.get(old, (old,))}
+
+
+def array_name(saved: str) -> str:
+    """Today's name of a checkpoint's array.
+
+    >>> array_name(".memory.kin")
+    '.memory.same_person'
+    """
+    for old, new in RENAMED_ARRAYS.items():
+        saved = saved.replace(old, new)
+    return saved

@@ -1,0 +1,331 @@
+"""Opens a run: its options, data, encoder, method and workdir, each made from the config when first asked for."""
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hitpro_jax import diagnostics, evaluate, optim
+from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
+from hitpro_jax.data import opening, sets
+from hitpro_jax.data.pipeline import FrameReader
+from hitpro_jax.data.protocols import Protocol
+from hitpro_jax.data.records import Dataset, Tracklet, anonymise, views
+from hitpro_jax.distributed import first_process_first
+from hitpro_jax.encode import Embed, make_embed
+from hitpro_jax.methods.base import Method, Setting
+from hitpro_jax.methods.baselines.options import SECTIONS
+from hitpro_jax.methods.registry import METHODS, make_method
+from hitpro_jax.models.backbones import BACKBONES
+from hitpro_jax.models.encoder import Encoder, init_variables, make_encoder, shapes_of
+from hitpro_jax.models.pretrained.weights import load_into
+from hitpro_jax.options import FREE_FIELDS, Options, read
+from hitpro_jax.sharding import make_mesh, pad_rows, replicated, row_sharding
+from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
+from hitpro_jax.types import Mined, TrackletInfo, TrainState
+from hitpro_jax.workdir import Workdir
+
+BANK_MULTIPLE = 256  # rows: device counts that divide it share checkpoints
+
+
+class TrainingSet(NamedTuple):
+    """The training set as the training path sees it: no person ids, and an order that says nothing."""
+
+    tracklets: tuple[Tracklet, ...]
+    info: TrackletInfo  # [N] int32, on the host
+    bank_info: TrackletInfo  # [P], the same padded to the rows of the bank, cut by rows over the devices
+
+    @property
+    def num_views(self) -> int:
+        """V, views that occur."""
+        return int(self.info.view.max()) + 1
+
+
+class Training(NamedTuple):
+    """What the training loop works with besides its state."""
+
+    data: TrainingSet
+    method: Method
+    steps: Steps
+    state: TrainState  # at step 0, on the host
+    shardings: TrainState
+    describe: Callable[[Mined, Mined | None], dict[str, float]]  # diagnostics; the only holder of person ids
+
+
+class Run:
+    """Everything that works on a run. A part that is not asked for is not made, so a command opens what it needs.
+
+    Attributes:
+      options: the config, checked.
+      record: the config as it is stored in the workdir, JSON-able.
+      workdir: its files, and the terminal.
+      devices: to compile for; None: all devices of all processes.
+      method: the class of the method.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        record: Mapping[str, Any],
+        workdir: Workdir,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        self.options, self.record, self.workdir, self.devices = options, record, workdir, devices
+        self.method = METHODS[options.method.name]
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The run's devices in one row."""
+        return make_mesh(self.devices)
+
+    @cached_property
+    def opened(self) -> opening.Opened:
+        """The data set, its files looked for, and its protocol; reports what was found."""
+        options = self.options
+        own = options.more.get(f"data.{options.data.name}")
+        with first_process_first():  # what it draws or crops is there for the others
+            dataset, protocol = opening.load(options.data, own)
+        return opening.check(
+            dataset, protocol, options.data, own, eval_frames=options.eval.frames, log=self.workdir.log
+        )
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        return self.opened.dataset
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the data set is scored."""
+        return self.opened.protocol
+
+    @cached_property
+    def reader(self) -> FrameReader:
+        """The reader of the data set's frames."""
+        return self.opened.reader()
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, without its variables."""
+        return make_encoder(self.options.encoder)
+
+    @cached_property
+    def embed(self) -> Embed:
+        """The compiled encoder in evaluation mode: (variables, frames, mask, layout) -> features [B, D]."""
+        return make_embed(self.encoder, self.mesh)
+
+    @property
+    def encoder_record(self) -> dict[str, Any]:
+        """What a checkpoint's weights belong to: the encoder's fields and the size of its input."""
+        return {**self.record["encoder"], "image_size": list(self.options.data.image_size)}
+
+    @property
+    def last_step(self) -> int:
+        """Optimiser steps of the whole run; 0 for a method that does not train."""
+        return self.options.train.steps if self.method.trains else 0
+
+    @cached_property
+    def training(self) -> Training:
+        """The training set, the method and its compiled steps, and the state at step 0."""
+        tracklets, pids = anonymise(self.dataset.train, self.options.seed)
+        data = training_set(tracklets, self.mesh)
+        identities = identities_of(pids, len(data.bank_info.valid)) if self.method.needs_identities else None
+        mesh = self.mesh if self.mesh.size > 1 else None
+        method = make_method(self.options, Setting(data.num_views, mesh, identities))
+        for line in method.notes(data.info):
+            self.workdir.log(line)
+        describe = partial(
+            diagnostics.describe,
+            info=data.info,
+            pids=pids if (pids >= 0).all() else None,
+            ban_same_camera=self.options.across.ban_same_camera,
+        )
+        return Training(data, method, *self.build(data, method), describe)
+
+    def build(self, data: TrainingSet, method: Method) -> tuple[Steps, TrainState, TrainState]:
+        """The compiled steps of a method, the state at step 0 on the host, and its shardings.
+
+        Args:
+          data: of which the rows of the bank are read.
+          method: to be compiled.
+        """
+        options = self.options
+        variables = self.initial_variables()
+        optimiser = optim.make_optimiser(options.optim, options.train.steps)
+        dim = variables["params"]["neck"]["scale"].shape[0]
+        memory, own = method.init(len(data.bank_info.valid), dim), method.own_parameters(dim, options.seed)
+        start = partial(initial_state, variables, optimiser, memory, own)
+        shardings = state_sharding(jax.eval_shape(start), method, self.mesh, cut_parameters=options.mesh.cut_parameters)
+        steps = make_steps(self.encoder, optimiser, method, options.train.steps, self.mesh, shardings)
+        return steps, start(), shardings
+
+    def initial_variables(self) -> dict:
+        """The encoder's variables that training starts from: pretrained, or random by the seed."""
+        variables = init_variables(self.encoder, self.options.data.image_size, self.options.seed)
+        if self.options.init.weights:
+            return load_into(variables, self.options.init.weights, self.workdir.log)
+        self.workdir.log(
+            f"note: {self.options.encoder.backbone} starts from random weights; people use pretrained ones: "
+            "set init.weights"
+        )
+        return variables
+
+    def checkpoints(self, *, read_only: bool = False) -> Checkpointer:
+        """The checkpoints of the workdir; to be closed, or used in a `with`."""
+        return Checkpointer(
+            self.workdir.path / "checkpoints",
+            config=None if read_only else self.record,
+            ignore=FREE_FIELDS,
+            read_only=read_only,
+            log=self.workdir.log,
+        )
+
+    def trained_variables(self) -> tuple[dict, int]:
+        """The encoder's variables of the newest checkpoint, and its step.
+
+        Raises:
+          ValueError: there is no checkpoint, or it belongs to another encoder.
+        """
+        shapes = shapes_of(self.encoder, self.options.data.image_size)
+        wanted = TrainState(step=np.int32(0), opt_state=None, memory=None, **shapes)
+        with self.checkpoints(read_only=True) as checkpoints:
+            restored = checkpoints.restore_latest(abstract(wanted, replicated(self.mesh)), partial=True)
+        if restored is None:
+            raise ValueError(f"no checkpoint in {self.workdir.path}: give the --workdir of a run, or train one first")
+        state, meta, step = restored
+        if differing := config_differences(meta["encoder"], self.encoder_record):
+            raise ValueError(
+                f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
+                "give the config it was trained with"
+            )
+        return state.variables, step
+
+    def evaluate(self, variables: dict, step: int) -> evaluate.Result:
+        """Scores of every direction of the protocol; the result has none where nothing is labelled.
+
+        Args:
+          variables: of the encoder.
+          step: at which they were trained, for the result.
+        """
+        with self.workdir.waiting("embedding query and gallery") as wait:
+            embed = wait.counting(self.embed, len(self.dataset.query) + len(self.dataset.gallery))
+            return evaluate.evaluate(embed, variables, self, step)
+
+
+def open_run(config: ConfigDict, workdir: Workdir, devices: Sequence[jax.Device] | None = None) -> Run:
+    """Opens a run; no data are read yet.
+
+    Args:
+      config: of the run, see `configs/base.py`. An image method gets its one adaptation to video here: its tracklet
+        feature is the mean of its frame features.
+      workdir: folder of the run.
+      devices: to compile for, where they are not here; None: all devices of all processes.
+
+    Raises:
+      ValueError: fields of the config are faulty; one sentence for each.
+    """
+    if note := adapt(config):
+        workdir.log(note)
+    return Run(read_options(config), json.loads(config.to_json_best_effort()), workdir, devices)
+
+
+def adapt(config: ConfigDict) -> str | None:
+    """Sets the aggregator of an image method to the mean of frame features; returns what to log, if it was not."""
+    method, encoder = METHODS.get(config.method.name), config.encoder
+    if method is None or not method.image_method or encoder.aggregator == "mean":
+        return None
+    before, encoder.aggregator = encoder.aggregator, "mean"
+    return (
+        f"note: {config.method.name} is an image method, whose tracklet feature is the mean of frame features: "
+        f"encoder.aggregator is mean, not {before}"
+    )
+
+
+def sections() -> dict[str, type]:
+    """The dataclass of every section of single data sets and methods, by its dotted name."""
+    of_data = {f"data.{spec.name}": spec.options for spec in sets.SPECS.values() if spec.options}
+    of_methods = {method.section: method.Options for method in METHODS.values() if method.Options}
+    return of_data | SECTIONS | of_methods
+
+
+def read_options(config: ConfigDict) -> Options:
+    """The config as options, every field checked.
+
+    Raises:
+      ValueError: fields are missing, unknown, of another type or out of range, or a name is not one of the lists; a
+        sentence for each, all at once.
+    """
+    faults: list[str] = []
+    more, kinds = {}, sections()
+    plain = config.to_dict()
+    options = read(Options, plain, "", faults, known=frozenset(kinds))
+    for name, kind in kinds.items():
+        section = plain
+        for part in name.split("."):
+            section = section.get(part, {}) if isinstance(section, Mapping) else {}
+        # a method or data set that came after the config's file has its defaults
+        more[name] = read(kind, section, name, faults) if section else kind()
+    for field, value, known in (
+        ("method.name", options.method.name, METHODS),
+        ("data.name", options.data.name, sets.SPECS),
+        ("encoder.backbone", options.encoder.backbone, BACKBONES),
+    ):
+        if value not in known:
+            faults.append(f"{field} is {value!r}: choose one of {', '.join(known)}")
+    if options.data.name in sets.SPECS:
+        try:
+            sets.SPECS[options.data.name].choose_protocol(options.data.protocol)
+        except ValueError as fault:
+            faults.append(str(fault))
+    if faults:
+        several = f"{len(faults)} fields of the config cannot be used:\n  " if len(faults) > 1 else ""
+        raise ValueError(several + "\n  ".join(faults))
+    return dataclasses.replace(options, more=more)
+
+
+def training_set(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> TrainingSet:
+    """Arrays of what each tracklet may know of itself; padding rows are not valid and belong to no view.
+
+    Args:
+      tracklets: N, without person ids.
+      mesh: over which the rows of the bank are cut.
+    """
+    size = bank_rows(len(tracklets), mesh)
+    modality = np.array([tracklet.modality for tracklet in tracklets], np.int32)
+    camera = np.array([tracklet.camid for tracklet in tracklets], np.int32)
+    view, _ = views(tracklets)
+    info = TrackletInfo(modality, camera, view, np.ones(len(tracklets), bool))
+    padded = jax.tree.map(lambda column: np.pad(column, (0, size - len(column))), info)
+    return TrainingSet(tracklets, info, jax.device_put(padded, row_sharding(mesh)))
+
+
+def bank_rows(tracklets: int, mesh: Mesh) -> int:
+    """P, rows of the bank: a multiple of `BANK_MULTIPLE` and of the devices."""
+    return pad_rows(-(-tracklets // BANK_MULTIPLE) * BANK_MULTIPLE, mesh)
+
+
+def identities_of(pids: np.ndarray, rows: int) -> np.ndarray:
+    """Person ids [N] as dense identities from 0 on, int32 [rows], -1 for padding.
+
+    Raises:
+      ValueError: a tracklet has no id.
+    """
+    if (pids < 0).any():
+        raise ValueError(
+            f"method supervised needs a person id for every training tracklet, and {(pids < 0).sum()} "
+            "have none: label them, or choose another method.name"
+        )
+    identities = np.unique(pids, return_inverse=True)[1].astype(np.int32)
+    return np.pad(identities, (0, rows - len(identities)), constant_values=-1)
+
+
+def fingerprint(tracklets: tuple[Tracklet, ...]) -> int:
+    """CRC32 of the training set's frames, modalities and cameras in their order: a run belongs to its data."""
+    return zlib.crc32("\n".join(f"{t.modality} {t.camid} {' '.join(t.frames)}" for t in tracklets).encode())

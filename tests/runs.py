@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 from configs import synthetic
-from hitpro_jax.data import sampling
-from hitpro_jax.data.opening import open_dataset
+from hitpro_jax.data import opening, sampling
+from hitpro_jax.run import read_options
 
 REPO = Path(__file__).parent.parent
 STEPS, EPOCHS = 4, 2
 OVERRIDES = {
-    "data.preset": "tiny",
+    "data.synthetic.preset": "tiny",
     "data.jobs": 1,
     "init.weights": "",
     "encoder.aggregator": "attention",
@@ -112,7 +112,8 @@ def torn(world: str, root: Path, scored: dict[str, dict[int, int]]) -> str:
     shutil.copytree(world, root)
     config = synthetic.get_config()
     config.update_from_flattened_dict({**OVERRIDES, "data.root": str(root)})
-    dataset, _ = open_dataset(config.data.to_dict())
+    options = read_options(config)
+    dataset, _ = opening.load(options.data, options.more["data.synthetic"])
     for split, counts in scored.items():
         for number, count in counts.items():
             frames = getattr(dataset, split)[number].frames

@@ -106,7 +106,7 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
     save(tmp_path, 1, 2)
     damage(data_file(tmp_path, 2))
     said = []
-    state, meta, step = restore(tmp_path, say=said.append)
+    state, meta, step = restore(tmp_path, log=said.append)
     assert (meta["epoch"], step) == (1, 1)
     assert_same(state, state_of(1))
     assert len(said) == 1
@@ -117,7 +117,7 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(tmp_path, damage):
 def test_a_damaged_checkpoint_counts_as_none_of_those_kept(tmp_path):
     save(tmp_path, 1, 2)
     flip_a_byte(data_file(tmp_path, 2))
-    with checkpoint.Checkpointer(tmp_path, say=lambda _: None) as checkpoints:
+    with checkpoint.Checkpointer(tmp_path, log=lambda _: None) as checkpoints:
         checkpoints.restore_latest(target())
         checkpoints.save(3, state_of(3))
         checkpoints.wait()
@@ -130,13 +130,13 @@ def test_altered_record_is_damage(tmp_path):
     text = record.read_text()
     assert '\\"epoch\\": 2' in text
     record.write_text(text.replace('\\"epoch\\": 2', '\\"epoch\\": 9'))
-    assert restore(tmp_path, say=lambda _: None)[1:] == ({"epoch": 1}, 1)
+    assert restore(tmp_path, log=lambda _: None)[1:] == ({"epoch": 1}, 1)
 
 
 def test_empty_folder_of_a_step_is_damage(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "5").mkdir()
-    assert restore(tmp_path, say=lambda _: None)[2] == 1
+    assert restore(tmp_path, log=lambda _: None)[2] == 1
 
 
 def test_all_damaged_is_an_error_with_the_next_thing_to_do(tmp_path):
@@ -144,7 +144,7 @@ def test_all_damaged_is_an_error_with_the_next_thing_to_do(tmp_path):
     for step in (1, 2):
         flip_a_byte(data_file(tmp_path, step))
     with pytest.raises(ValueError, match=r"steps \[2, 1\] are all damaged: remove the folder"):
-        restore(tmp_path, say=lambda _: None)
+        restore(tmp_path, log=lambda _: None)
 
 
 def test_saving_an_existing_step_replaces_it_and_what_came_after(tmp_path):
@@ -273,27 +273,32 @@ def from_eight_devices(tmp_path_factory):
     """A checkpoint saved, and restored, by a process with eight devices."""
     folder = tmp_path_factory.mktemp("eight")
     process = elsewhere("save", folder, 8, devices=8)
-    told, _ = process.communicate(timeout=900)
-    assert (process.returncode, told) == (0, ""), "Orbax's log is to stay off the terminal"
+    printed, _ = process.communicate(timeout=900)
+    assert (process.returncode, printed) == (0, ""), "Orbax's log is to stay off the terminal"
     return folder
 
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_saved_on_eight_devices_restored_on_others(from_eight_devices, devices):
     process = elsewhere("restore", from_eight_devices, devices, devices=devices)
-    told, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, told
+    printed, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, printed
 
 
 @pytest.mark.slow
 def test_saved_on_eight_devices_restored_by_two_processes(from_eight_devices):
     place = f"127.0.0.1:{free_port()}"
     processes = [elsewhere("restore", from_eight_devices, 4, place, number, devices=2) for number in range(2)]
-    told = [process.communicate(timeout=900)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
+    printed = [process.communicate(timeout=900)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
 
 
-def test_a_full_disk_is_told_and_leaves_earlier_checkpoints(tmp_path):
+def save_and_wait(checkpoints: checkpoint.Checkpointer, step: int, state: dict) -> None:
+    checkpoints.save(step, state)
+    checkpoints.wait()
+
+
+def test_a_full_disk_is_reported_and_leaves_earlier_checkpoints(tmp_path):
     """A limit on the size of files fails a write as a full disk does: with an error of its own kind, in a thread."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     large = jnp.asarray(np.random.default_rng(0).random((200, 1000)), jnp.float32)  # noise: it does not compress
@@ -303,8 +308,7 @@ def test_a_full_disk_is_told_and_leaves_earlier_checkpoints(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
         try:
             with pytest.raises(OSError, match=rf"checkpoint to {tmp_path} \(File too large.*\): make room there"):
-                checkpoints.save(2, {"bank": large})
-                checkpoints.wait()
+                save_and_wait(checkpoints, 2, {"bank": large})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         assert checkpoints.steps() == [1]
@@ -362,7 +366,7 @@ state = {"bank": sharding.to_global(rows[3 * process:3 * process + 3], mesh),
 wanted = checkpoint.abstract(state, {"bank": sharding.row_sharding(mesh), "params": sharding.replicated(mesh)})
 said = []
 with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer(
-        folder / "checkpoints", say=said.append) as checkpoints:
+        folder / "checkpoints", log=said.append) as checkpoints:
     writer.metrics(0, {"a": 1})
     for step in (1, 2):
         checkpoints.save(step, state, {"epoch": step})
@@ -393,6 +397,6 @@ def test_two_processes_agree_and_one_restores_what_they_saved(tmp_path):
     assert (tmp_path / "run0/metrics.jsonl").exists()
     assert not (tmp_path / "run1").exists()
     wanted = {"bank": np.arange(30_000, dtype=np.float32).reshape(6, 5000), "params": np.ones(4, np.float32)}
-    with checkpoint.Checkpointer(tmp_path / "checkpoints", say=lambda _: None) as checkpoints:
+    with checkpoint.Checkpointer(tmp_path / "checkpoints", log=lambda _: None) as checkpoints:
         state, _, _ = checkpoints.restore_latest(checkpoint.abstract(wanted, sharding.replicated(sharding.make_mesh())))
     assert_same(state, wanted)

@@ -13,15 +13,16 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
-from hitpro_jax import encode as embedding
-from hitpro_jax import steps
+from hitpro_jax import encode, steps
+from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
 from hitpro_jax.models.temporal import MeanPool
+from hitpro_jax.options import AcrossOptions, AlignmentOptions, LossOptions, Options, WithinOptions
 from hitpro_jax.sharding import fetch, make_mesh, row_sharding, to_global
-from hitpro_jax.types import INTERLEAVED, TrackletInfo
+from hitpro_jax.types import INTERLEAVED, Clips, TrackletInfo
+from tests.batches import clips_of
 
 SIZE, PARTS, CLIPS, FRAMES, PIXELS, DIM, TOTAL = 12, 2, 8, 2, (8, 6), 8, 10
 # stems alone: quick to compile
@@ -29,7 +30,6 @@ TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), DIM, 3, Fal
 
 
 def method(mesh=None) -> HiTPro:
-    config = base.get_config()
     small = {
         "reciprocity": 4,
         "positives": 3,
@@ -38,19 +38,15 @@ def method(mesh=None) -> HiTPro:
         "block": 4,
         "rho": (0.5, 0.5),
         "kappa": (-1.0, -2.0),
-        "camera_bias": "none",
     }
-    within = config.within.to_dict() | small
-    across = config.across.to_dict() | {k: v for k, v in small.items() if k != "camera_bias"} | {"debias": "none"}
-    loss = config.loss.to_dict() | {
-        "within_begin": 0.0,
-        "across_begin": 0.0,
-        "ramp": 0.0,
-        "frame": 0.3,
-        "hard_negatives": 4,
-        "temperature": 0.5,
-    }
-    return HiTPro(config.prototypes.to_dict(), within, across, loss, num_views=4, mesh=mesh)
+    loss = LossOptions(within_begin=0.0, across_begin=0.0, ramp=0.0, frame=0.3, hard_negatives=4, temperature=0.5)
+    options = Options(
+        within=WithinOptions(**small, camera_bias="none"),
+        across=AcrossOptions(**small, debias="none"),
+        alignment=AlignmentOptions(centre=False),
+        loss=loss,
+    )
+    return HiTPro.create(options, Setting(4, mesh, None))
 
 
 def info() -> TrackletInfo:
@@ -59,15 +55,12 @@ def info() -> TrackletInfo:
     return TrackletInfo(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
 
 
-def batch(seed: int) -> dict[str, np.ndarray]:
+def batch(seed: int) -> Clips:
     """Clips of both modalities in turn; the first two of each are of one tracklet."""
     rng = np.random.default_rng(seed)
     tracklet = np.array([0, 1, 0, 1, 2, 3, 4, 5], np.int32)
-    return {
-        "frames": rng.integers(0, 256, (CLIPS, FRAMES, *PIXELS, 3), np.uint8),
-        "tracklet": tracklet,
-        "mask": (np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1))),
-    }
+    frames = rng.integers(0, 256, (CLIPS, FRAMES, *PIXELS, 3), np.uint8)
+    return clips_of(tracklet, frames=frames, mask=np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1)))
 
 
 def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,18 +75,18 @@ def parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def compiled():
     """The mesh of all devices of this process and the steps; plain descent adds no noise to small gradients."""
     mesh = make_mesh()
-    where = steps.state_sharding(initial(), method(mesh), mesh, cut_parameters=False)
-    return mesh, steps.make_steps(TINY, optax.sgd(0.02), method(mesh), TOTAL, mesh, where), where
+    shardings = steps.state_sharding(initial(), method(mesh), mesh, cut_parameters=False)
+    return mesh, steps.make_steps(TINY, optax.sgd(0.02), method(mesh), TOTAL, mesh, shardings), shardings
 
 
 def initial():
-    return steps.initial_state(encoders.init_variables(TINY, PIXELS, 0), optax.sgd(0.02), method().empty(SIZE, DIM))
+    return steps.initial_state(encoders.init_variables(TINY, PIXELS, 0), optax.sgd(0.02), method().init(SIZE, DIM), {})
 
 
 def start():
-    """The mesh, the steps, the state at step 0 and the group on all devices."""
-    mesh, tools, where = compiled()
-    return mesh, tools, jax.device_put(initial(), where), jax.device_put(info(), row_sharding(mesh))
+    """The mesh, the steps, the state at step 0 and the tracklets' info on all devices."""
+    mesh, tools, shardings = compiled()
+    return mesh, tools, jax.device_put(initial(), shardings), jax.device_put(info(), row_sharding(mesh))
 
 
 def run() -> dict[str, np.ndarray]:
@@ -105,7 +98,8 @@ def run() -> dict[str, np.ndarray]:
         state, metrics = tools.train(state, to_global(batch(step), mesh), rows, INTERLEAVED)
         out |= {f"step {step} {name}": np.array(value) for name, value in metrics.items()}
     clips = to_global(batch(9), mesh)
-    out["features"] = np.array(tools.embed(state.variables, clips["frames"], clips["mask"], INTERLEAVED))
+    embed = encode.make_embed(TINY, mesh)
+    out["features"] = np.array(embed(state.variables, clips.frames, clips.mask, INTERLEAVED))
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         out[jax.tree_util.keystr(path)] = np.array(leaf)
     return out
@@ -188,11 +182,10 @@ def test_what_a_step_changes():
 
     def naive(params):
         variables = {"params": params, "batch_stats": before.batch_stats}
-        encoded, updates = TINY.apply(
-            variables, clips["frames"], clips["mask"], INTERLEAVED, True, mutable=["batch_stats"]
-        )
+        encoded, updates = TINY.apply(variables, clips.frames, clips.mask, INTERLEAVED, True, mutable=["batch_stats"])
         loss, _ = method().loss(
             jax.tree.map(jnp.asarray, before.memory),
+            {},
             encoded,
             jax.tree.map(jnp.asarray, clips),
             rows,
@@ -209,7 +202,7 @@ def test_what_a_step_changes():
     jax.tree.map(lambda new, old, g: close(new, old - 0.02 * g), after.params, before.params, slope)
     jax.tree.map(close, after.batch_stats, statistics)
     moved = np.abs(after.memory.prototypes - before.memory.prototypes).max(1) > 1e-4
-    assert moved.tolist() == [row in batch(0)["tracklet"] for row in range(SIZE)]
+    assert moved.tolist() == [row in batch(0).tracklet for row in range(SIZE)]
     features = np.array(features)  # of the parameters before the step
     mean = features[4], (features[0] + features[2]) / 2
     for row, clip in zip((2, 0), mean, strict=True):
@@ -226,7 +219,7 @@ def test_the_memory_counts_for_progress():
     state = jax.tree.map(np.array, state)
     thresholds = []
     for step in (0, TOTAL):
-        state = state.replace(step=np.array(step, np.int32))
+        state = state._replace(step=np.array(step, np.int32))
         thresholds.append(np.array(tools.refresh(state, *parts(0), rows).memory.within.threshold))
     assert (thresholds[0] > thresholds[1] + 0.01).all()
 
@@ -269,20 +262,15 @@ def test_rows_land_where_their_clips_say():
 
     def clips(values, modality, tracklet, part):
         frames = np.broadcast_to(np.array(values, np.uint8)[:, None, None, None, None], (len(values), 1, 2, 2, 3))
-        return {
-            "frames": frames,
-            "mask": np.ones((len(values), 1), bool),
-            "modality": np.array(modality),
-            "tracklet": np.array(tracklet),
-            "part": np.array(part),
-        }
+        mask = np.ones((len(values), 1), bool)
+        return clips_of(tracklet, frames=frames, mask=mask, modality=modality, part=part)
 
     batches = [
         clips([1, 2], [0, 0], [2, 0], [1, 0]),
         clips([3, 9], [1, 1], [1, -1], [1, 0]),
         clips([4, 5], [0, 1], [0, 2], [1, 0]),
     ]
-    features, mask = embedding.embed_all(embed, {}, batches, 4, 2, mesh)
+    features, mask = encode.embed_all(embed, {}, batches, 4, 2, mesh)
     assert features[..., 0].tolist() == [[2, 4], [0, 3], [5, 1], [0, 0]]
     assert features.shape == (4, 2, 2)
     assert mask.tolist() == [[True, True], [False, True], [True, True], [False, False]]
@@ -293,4 +281,4 @@ def test_rows_land_where_their_clips_say():
 @pytest.mark.parametrize("modality", [[1, 0], [0, 1, 1, 0], [0, 1, 0], [0, 0, 1, 1]])
 def test_mixed_batches_must_alternate(modality):
     with pytest.raises(ValueError, match="must alternate"):
-        embedding.layout_of(np.array(modality))
+        encode.layout_of(np.array(modality))

@@ -1,15 +1,16 @@
-"""--mode=check: what it tells, and that it leaves no trace of a training."""
+"""--mode=check: what it logs, and that it leaves no trace of a training."""
 
 import jax
 
-from hitpro_jax.commands.check import check
-from hitpro_jax.workdir.writer import Writer
-from tests.end_to_end.test_train import tiny_config
+from hitpro_jax.commands import check
+from tests.end_to_end.test_train import opened, tiny_config
 
 
-def test_check_tells_costs_and_saves_nothing(world, tmp_path, capsys):
-    with Writer(tmp_path) as writer:
-        figures = check(tiny_config(world), writer)
+def test_check_logs_costs_and_saves_nothing(world, tmp_path, capsys, monkeypatch):
+    with opened(tiny_config(world), tmp_path) as run:
+        figures = check.check(run)
+        monkeypatch.setattr(check, "check", lambda run: figures)
+        check.main(run)
     assert figures["devices"] == jax.device_count()
     assert figures["parameters"] > 500_000
     assert all(figures[name] > 0 for name in ("step GFLOP", "step temporaries MiB", "refresh temporaries MiB"))

@@ -53,11 +53,11 @@ def test_a_run_is_compiled_for_more_devices_than_there_are_without_data(tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--mode=train", "--topology=v5e-4"), "--topology runs nothing"),
+        (("--mode=train", "--topology=v5e-4"), "Unknown command line flag 'topology'"),
         (("--mode=check", "--topology=v5e-256"), "a batch of 8 clips cannot be cut over 256 devices"),
     ],
 )
-def test_faulty_requests_are_told(tmp_path, words, message):
+def test_faulty_requests_are_refused(tmp_path, words, message):
     done = run(*words, f"--workdir={tmp_path}")
     assert done.returncode != 0
     assert message in done.stdout + done.stderr

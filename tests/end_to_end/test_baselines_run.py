@@ -12,16 +12,21 @@ import pytest
 
 from configs import base
 from hitpro_jax import distributed, evaluate, train
+from hitpro_jax import run as runs
 from hitpro_jax.commands import check
+from hitpro_jax.data import opening
+from hitpro_jax.data.records import anonymise
 from hitpro_jax.methods import registry
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.methods.baselines.options import ClusterOptions
 from hitpro_jax.models import resnet
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
-from hitpro_jax.workdir.writer import Writer
-from tests.end_to_end.test_train import renumbered, run, tiny_config
+from hitpro_jax.run import read_options
+from tests.end_to_end.test_train import evaluated, opened, renumbered, run, tiny_config
 from tests.runs import EPOCHS, STEPS, checksums, lines
 
-UNSUPERVISED = [name for name in registry.NAMES if name not in ("hitpro", "supervised")]
+UNSUPERVISED = [name for name in registry.METHODS if name not in ("hitpro", "supervised")]
 TERMS = {
     "cluster_contrast": {"cluster"},
     "adca": {"cluster"},
@@ -55,14 +60,11 @@ def tiny_encoder(*_, **__) -> Encoder:
 
 @pytest.fixture(autouse=True)
 def stems_alone(monkeypatch):
-    for module in (train, evaluate):
-        monkeypatch.setattr(module, "make_encoder", tiny_encoder)
+    monkeypatch.setattr(runs, "make_encoder", tiny_encoder)
 
 
 def config_of(world, name: str, **overrides):
-    config = tiny_config(world, **SMALL, **overrides, **{"method.name": name})
-    registry.adapt(config)
-    return config
+    return tiny_config(world, **SMALL, **overrides, **{"method.name": name})
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +131,14 @@ def renumbered_world(world, tmp_path_factory) -> str:
 
 def scatter_persons(monkeypatch):
     """Tracklets of one person are no longer of one: nothing that reads ids can come out the same."""
-    opened = evaluate.open_data
+    load = opening.load
 
-    def scrambled(config, say):
-        dataset, *rest = opened(config, say)
+    def scrambled(data, own):
+        dataset, protocol = load(data, own)
         records = tuple(replace(r, pid=(7 * i) % 5) for i, r in enumerate(dataset.train))
-        return replace(dataset, train=records), *rest
+        return replace(dataset, train=records), protocol
 
-    monkeypatch.setattr(evaluate, "open_data", scrambled)
+    monkeypatch.setattr(opening, "load", scrambled)
 
 
 @pytest.mark.parametrize("name", UNSUPERVISED)
@@ -174,8 +176,7 @@ def test_supervised_goes_on_where_it_was_stopped(finished, world, tmp_path, monk
 
 def test_a_checkpoint_with_parameters_of_the_methods_own_is_scored(finished, world):
     workdir, result = finished("supervised")
-    with Writer(workdir) as writer:
-        again = evaluate.evaluate_checkpoint(config_of(world, "supervised"), writer)
+    again = evaluated(config_of(world, "supervised"), workdir)
     for direction in ("i2v", "v2i"):
         assert again[direction] == pytest.approx(result[direction])
 
@@ -188,96 +189,95 @@ def test_another_method_does_not_go_on_with_a_checkpoint(finished, world):
 def test_only_supervised_is_given_person_ids(world, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(config, num_views, mesh, labels=None):
-        seen[config.method.name] = labels
-        return registry.make_method(config, num_views, mesh, labels)
+    def spy(options, setting):
+        seen[options.method.name] = setting.identities
+        return registry.make_method(options, setting)
 
-    monkeypatch.setattr(train, "make_method", spy)
-    dataset, _, reader = evaluate.open_data(config_of(world, "cap"), lambda line: None)
-    for name in registry.NAMES:
-        with Writer(tmp_path / name) as writer:
-            _, _, pids = train.prepare(config_of(world, name), dataset, reader, train.make_mesh(), writer)
+    monkeypatch.setattr(runs, "make_method", spy)
+    for name in registry.METHODS:
+        with opened(config_of(world, name), tmp_path / name) as run:
+            assert run.training.state.step == 0
     assert {name for name, labels in seen.items() if labels is not None} == {"supervised"}
     labels = seen["supervised"]
+    _, pids = anonymise(run.dataset.train, run.options.seed)
     same = pids[:, None] == pids
     assert ((labels[: len(pids), None] == labels[: len(pids)]) == same).all()
     assert (labels[len(pids) :] == -1).all()
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
+def made(labels=None, **fields):
+    config = base.get_config()
+    config.update_from_flattened_dict(fields)
+    return registry.make_method(read_options(config), Setting(2, None, labels))
+
+
+@pytest.mark.parametrize("name", registry.METHODS)
 def test_labels_in_the_wrong_hands_are_refused(name):
-    config, labels = base.get_config(), np.zeros(4, np.int32)
-    config.method.name = name
-    wrong = None if name == "supervised" else labels
+    wrong = None if name == "supervised" else np.zeros(4, np.int32)
     with pytest.raises(ValueError, match="needs person ids" if name == "supervised" else "must not see person ids"):
-        registry.make_method(config, 2, None, wrong)
+        made(wrong, **{"method.name": name})
 
 
-def test_supervised_without_ids_is_told():
+def test_supervised_without_ids_is_refused():
     with pytest.raises(ValueError, match="and 2 have none: label them"):
-        train.identities(np.array([3, -1, 3, -1]), 8)
+        runs.identities_of(np.array([3, -1, 3, -1]), 8)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"method.name": "adka"}, "unknown method 'adka': choose one of hitpro"),
-        ({"method.name": "adca", "clusters.k2": 31}, "k1 is 30 and k2 is 31"),
+        ({"method.name": "adka"}, "method.name is 'adka': choose one of hitpro"),
+        ({"method.name": "adca", "clusters.k2": 31}, "clusters.k2 is 31: give at most k1, which is 30"),
+        ({"method.name": "cap", "cap.k1": 5}, "cap.k2 is 6: give at most k1, which is 5"),
     ],
 )
-def test_a_wrong_choice_is_told(fields, message):
-    config = base.get_config()
-    config.update_from_flattened_dict(fields)
+def test_a_wrong_choice_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        registry.make_method(config, 2, None)
+        made(**fields)
 
 
 def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    config = base.get_config()
-    registry.make_method(config, 2, None)
-    for config.method.name in ("adca", "cap"):
+    made()
+    for name in ("adca", "cap"):
         with pytest.raises(ValueError, match="run it as a single process"):
-            registry.make_method(config, 2, None)
+            made(**{"method.name": name})
 
 
 def test_image_methods_get_the_mean_of_frame_features_and_say_so():
     config = base.get_config()
-    assert registry.adapt(config) is None
+    assert runs.adapt(config) is None
     assert config.encoder.aggregator == "attention"
     config.method.name = "pgm"
-    assert "aggregator is mean, not attention" in registry.adapt(config)
+    assert "aggregator is mean, not attention" in runs.adapt(config)
     assert config.encoder.aggregator == "mean"
-    assert registry.adapt(config) is None
+    assert runs.adapt(config) is None
 
 
 def test_values_of_a_method_stand_for_those_of_the_family():
-    config = base.get_config()
-    made = {}
-    for config.method.name in ("adca", "cap", "pgm"):
-        made[config.method.name] = registry.make_method(config, 2, None).clusters
-    assert made["adca"] == config.clusters.to_dict()
-    assert made["cap"] == made["adca"] | {"k1": 20, "eps": 0.5, "temperature": 0.07, "momentum": 0.2}
-    assert made["pgm"] == made["adca"] | {"momentum": 0.2}
+    clusters = {name: made(**{"method.name": name}).clusters for name in ("adca", "cap", "pgm")}
+    assert clusters["adca"] == ClusterOptions()
+    assert clusters["cap"] == replace(ClusterOptions(), k1=20, eps=0.5, temperature=0.07, momentum=0.2)
+    assert clusters["pgm"] == replace(ClusterOptions(), momentum=0.2)
 
 
 def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):
-    with Writer(tmp_path) as writer:
-        figures = check.check(config_of(world, "pgm"), writer)
-        assert figures["step GFLOP"] > 0
-        assert "refresh seconds" not in figures
-        with pytest.raises(ValueError, match="frozen takes no step"):
-            check.check(config_of(world, "frozen"), writer)
+    with opened(config_of(world, "pgm"), tmp_path) as run:
+        figures = check.check(run)
+    assert figures["step GFLOP"] > 0
+    assert "refresh seconds" not in figures
+    with opened(config_of(world, "frozen"), tmp_path) as run, pytest.raises(ValueError, match="frozen takes no step"):
+        check.check(run)
 
 
 DEVICES = """
 import sys
 from pathlib import Path
 import jax, pytest
-from hitpro_jax import evaluate, train
+from hitpro_jax import run
 from tests.end_to_end import test_baselines_run as this
 assert jax.device_count() == 2
-train.make_encoder = evaluate.make_encoder = this.tiny_encoder
+run.make_encoder = this.tiny_encoder
 this.run(this.config_of(sys.argv[1], "pgm"), Path(sys.argv[2]))
 """
 

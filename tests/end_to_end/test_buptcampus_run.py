@@ -13,12 +13,16 @@ from absl import flags
 from absl.testing import flagsaver
 
 from configs import buptcampus as config_file
-from hitpro_jax import diagnostics, evaluate, main, train
+from hitpro_jax import diagnostics, evaluate, main
+from hitpro_jax.data import opening
 from hitpro_jax.data.records import Tracklet, anonymise
 from hitpro_jax.data.sets import buptcampus
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.methods.registry import make_method
+from hitpro_jax.run import training_set
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
-from hitpro_jax.workdir.writer import Writer
+from tests.end_to_end.test_train import opened, run
 
 REPO = Path(__file__).parents[2]
 STEPS = 2
@@ -97,6 +101,11 @@ def test_the_evaluation_command_scores_by_another_protocol(finished, twins):
     assert "full (2 frames of 64x32, camera rule), step 4" in told
 
 
+def dataset_opened(config, workdir):
+    with opened(config, workdir) as made:
+        return made.dataset
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -104,16 +113,16 @@ def test_the_evaluation_command_scores_by_another_protocol(finished, twins):
         ("official", "unknown data.protocol 'official' of buptcampus; choose one of full, full_no_camera, auxnet"),
     ],
 )
-def test_a_protocol_that_cannot_be_is_told_in_one_sentence(word, message, twins):
+def test_a_protocol_that_cannot_be_is_refused_in_one_sentence(word, message, twins, tmp_path):
     config = config_file.get_config(word)
     config.data.root = str(twins / "BUPTCampus")
     with pytest.raises(ValueError, match=message):
-        evaluate.open_data(config, print)
+        dataset_opened(config, tmp_path)
 
 
-def test_no_root_is_told():
+def test_a_missing_root_is_refused(tmp_path):
     with pytest.raises(ValueError, match="data.root is not set: give the folder of BUPTCampus"):
-        evaluate.open_data(config_file.get_config(), print)
+        dataset_opened(config_file.get_config(), tmp_path)
 
 
 # ------------------------------------------------------------------- the pairing of RGB and IR is not for training
@@ -176,19 +185,18 @@ def opaque(root: Path, copy: Path) -> str:
 
 def test_neither_ids_nor_paths_change_a_trained_number(finished, twins, tmp_path, monkeypatch):
     """Opaque file names and an id of its own for every tracklet: each array of the last checkpoint stays the same."""
-    opened = evaluate.open_data
+    load = opening.load
 
-    def scrambled(config, say):
-        dataset, *rest = opened(config, say)
+    def scrambled(data, own):
+        dataset, protocol = load(data, own)
         assert not any("RGB" in frame or "IR" in frame for r in dataset.train for frame in r.frames)
         alone = tuple(dataclasses.replace(r, pid=i) for i, r in enumerate(dataset.train))
-        return dataclasses.replace(dataset, train=alone), *rest
+        return dataclasses.replace(dataset, train=alone), protocol
 
-    monkeypatch.setattr(evaluate, "open_data", scrambled)
+    monkeypatch.setattr(opening, "load", scrambled)
     config = config_file.get_config("full_no_camera")
     config.update_from_flattened_dict({**TINY, "data.root": opaque(twins / "BUPTCampus", tmp_path / "opaque")})
-    with Writer(tmp_path / "run") as writer:
-        result = train.train(config, writer)
+    result = run(config, tmp_path / "run")
     assert checksums(tmp_path / "run") == checksums(finished[0])
     assert result == json.loads((finished[0] / "result.json").read_text())
 
@@ -206,7 +214,7 @@ def test_the_config_keeps_twins_out_of_the_positives_of_a_run(finished):
 
 
 @pytest.mark.parametrize("ban", [True, False])
-def test_ban_same_camera_bars_the_own_camera(ban):
+def test_ban_same_camera_bars_the_own_camera(ban, tmp_path):
     """People in three cameras, whose two tracklets in a camera have the same feature up to a little noise."""
     rng, people, cameras, parts = np.random.default_rng(0), 8, 6, 2
     rows = [(pid, camera, modality) for pid in range(people) for camera in range(cameras) for modality in (0, 1)]
@@ -214,14 +222,16 @@ def test_ban_same_camera_bars_the_own_camera(ban):
     config = config_file.get_config()
     assert config.across.ban_same_camera  # as shipped
     config.update_from_flattened_dict({**TINY, "across.ban_same_camera": ban})
-    data = train.unlabelled(tuple(Tracklet((), int(m), int(c)) for m, c in zip(modality, camera)), make_mesh())
-    steps, state, _ = train.build(config, data, make_mesh())
+    data = training_set(tuple(Tracklet((), int(m), int(c)) for m, c in zip(modality, camera)), make_mesh())
+    with opened(config, tmp_path) as made:
+        method = make_method(made.options, Setting(data.num_views, None, None))
+        steps, state, _ = made.build(data, method)
     bank = np.zeros((state.memory.prototypes.shape[0], parts, state.memory.prototypes.shape[1]), np.float32)
     moments = rng.normal(size=(people, 1, bank.shape[2])) + 0.5 * rng.normal(size=(people, cameras, bank.shape[2]))
     features = moments[pids, camera] + 0.05 * rng.normal(size=(len(rows), bank.shape[2]))
     bank[: len(rows)] = (features / np.linalg.norm(features, axis=1, keepdims=True))[:, None]
     mask = np.repeat(np.arange(len(bank))[:, None] < len(rows), parts, 1)
-    memory = jax.device_get(steps.refresh(state, bank, mask, data.info).memory)
+    memory = jax.device_get(steps.refresh(state, bank, mask, data.bank_info).memory)
     index = memory.across.index[: len(rows)]
     own_camera = (index >= 0) & (camera[index] == camera[:, None])
     assert (index >= 0).sum() > len(rows)

@@ -1,5 +1,6 @@
 """The whole path on a tiny world: training, evaluation, resume, and what must not change anything."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -14,11 +15,13 @@ import pytest
 
 from configs import own_video, synthetic
 from hitpro_jax import evaluate, train
-from hitpro_jax.data.records import Dataset
+from hitpro_jax.commands import evaluate as evaluate_command
+from hitpro_jax.data import opening
 from hitpro_jax.methods import registry
-from hitpro_jax.sharding import make_mesh
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.run import open_run, read_options
 from hitpro_jax.types import TrackletInfo
-from hitpro_jax.workdir.writer import Writer
+from hitpro_jax.workdir import Workdir
 from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged, torn
 
 
@@ -28,9 +31,30 @@ def tiny_config(world: str, **overrides):
     return config
 
 
+@contextlib.contextmanager
+def opened(config, workdir):
+    """A run opened from Python, its workdir closed at the end."""
+    with Workdir(workdir) as files:
+        yield open_run(config, files)
+
+
 def run(config, workdir) -> dict:
-    with Writer(workdir) as writer:
-        return train.train(config, writer)
+    """Trains to the end; what result.json would hold."""
+    with opened(config, workdir) as made:
+        return train.train(made).to_json()
+
+
+def evaluated(config, workdir) -> dict:
+    """What eval/<step>.json holds after `--mode=eval`."""
+    with opened(config, workdir) as made:
+        evaluate_command.main(made)
+        return json.loads((Path(workdir) / "eval" / f"{made.trained_variables()[1]}.json").read_text())
+
+
+def dataset_of(config):
+    """The data set of a config."""
+    options = read_options(config)
+    return opening.load(options.data, options.more.get(f"data.{options.data.name}"))[0]
 
 
 @pytest.fixture(scope="session")
@@ -93,23 +117,22 @@ def test_other_tracklets_are_refused(finished, world, monkeypatch):
 
 
 def test_evaluation_with_another_encoder_is_refused(finished, world):
-    with Writer(finished[0]) as writer, pytest.raises(ValueError, match="aggregator: saved attention, now mean"):
-        evaluate.evaluate_checkpoint(tiny_config(world, **{"encoder.aggregator": "mean"}), writer)
+    with pytest.raises(ValueError, match="aggregator: saved attention, now mean"):
+        evaluated(tiny_config(world, **{"encoder.aggregator": "mean"}), finished[0])
 
 
 def test_evaluation_of_the_checkpoint_gives_the_same_result(finished, world):
     workdir, result = finished
-    with Writer(workdir) as writer:
-        again = evaluate.evaluate_checkpoint(tiny_config(world, **{"eval.batch_size": 5}), writer)
-    written = json.loads((workdir / "eval" / f"{STEPS * EPOCHS}.json").read_text())
-    assert written == json.loads(json.dumps(again))
+    again = evaluated(tiny_config(world, **{"eval.batch_size": 5}), workdir)
+    assert again["step"] == STEPS * EPOCHS
+    assert [path.name for path in (workdir / "eval").iterdir()] == [f"{STEPS * EPOCHS}.json"]
     for direction in ("i2v", "v2i"):
         assert again[direction] == pytest.approx(result[direction], abs=1e-3)  # another batch size, other last bits
 
 
-def test_no_checkpoint_is_told(world, tmp_path):
-    with Writer(tmp_path) as writer, pytest.raises(ValueError, match="no checkpoint"):
-        evaluate.evaluate_checkpoint(tiny_config(world), writer)
+def test_a_workdir_without_a_checkpoint_is_refused(world, tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint"):
+        evaluated(tiny_config(world), tmp_path)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -117,16 +140,15 @@ def test_unreadable_frames_of_query_and_gallery_stand_in_the_setting(finished, w
     root = torn(world, tmp_path / "world", {"query": {0: 1, 2: 1}, "gallery": {0: 1}})
     shutil.copytree(finished[0], tmp_path / "run")
     config = tiny_config(root, **{"data.allow_missing": True, "data.num_workers": num_workers})
-    with Writer(tmp_path / "run") as writer:
-        result = evaluate.evaluate_checkpoint(config, writer)
+    result = evaluated(config, tmp_path / "run")
     assert result["setting"].endswith(", NOT the published rows: 3 frames unreadable")
     assert "NOT the published rows: 3 frames unreadable" in " ".join(capsys.readouterr().out.split())
     assert "NOT" not in finished[1]["setting"]
 
 
-def test_missing_and_unreadable_frames_are_told_in_a_run(world, tmp_path):
+def test_missing_and_unreadable_frames_are_reported_in_a_run(world, tmp_path):
     root = torn(world, tmp_path / "world", {"gallery": {1: 1}})
-    dataset, _, _ = evaluate.open_data(tiny_config(root), print)
+    dataset = dataset_of(tiny_config(root))
     (tmp_path / "world" / dataset.query[0].frames[-1]).unlink()
     for frame in dataset.train[0].frames:
         (tmp_path / "world" / frame).write_bytes(b"torn")
@@ -139,18 +161,15 @@ def test_missing_and_unreadable_frames_are_told_in_a_run(world, tmp_path):
 
 def test_a_tracklet_without_a_frame_to_read_is_not_ranked(finished, world, tmp_path):
     root = torn(world, tmp_path / "world", {"gallery": {0: 1, 1: 2}})
-    first = evaluate.open_data(tiny_config(root), print)[0].gallery[1].frames[0]
-    with (
-        Writer(finished[0]) as writer,
-        pytest.raises(
-            ValueError,
-            match=(
-                f"1 of [0-9]+ query or gallery tracklets have no frame that can be read, the first begins with "
-                f"{root}/{first}: restore its files, or remove it"
-            ),
+    first = dataset_of(tiny_config(root)).gallery[1].frames[0]
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"1 of [0-9]+ query or gallery tracklets have no frame that can be read, the first begins with "
+            f"{root}/{first}: restore its files, or remove it"
         ),
     ):
-        evaluate.evaluate_checkpoint(tiny_config(root, **{"data.allow_missing": True}), writer)
+        evaluated(tiny_config(root, **{"data.allow_missing": True}), finished[0])
 
 
 def renumbered(world: str, root: Path) -> str:
@@ -171,20 +190,20 @@ def renumbered(world: str, root: Path) -> str:
 
 def test_person_ids_change_no_trained_number(finished, world, tmp_path, monkeypatch):
     """All training ids replaced, those in paths too: every array of the last checkpoint stays the same to the bit."""
-    opened = evaluate.open_data
-    known = opened(tiny_config(world), print)[0].train
+    load = opening.load
+    known = dataset_of(tiny_config(world)).train
 
-    def scrambled(config, say):
-        dataset, *rest = opened(config, say)
+    def scrambled(data, own):
+        dataset, protocol = load(data, own)
         train_records = tuple(replace(r, pid=(7 * i) % 5) for i, r in enumerate(dataset.train))
         assert {r.pid for r in train_records} != {r.pid for r in dataset.train}
         assert not any(
             new.frames[0].split("/")[1] == old.frames[0].split("/")[1]
             for new, old in zip(dataset.train, known, strict=True)
         )
-        return Dataset(dataset.name, dataset.root, train_records, dataset.query, dataset.gallery, dataset.counts), *rest
+        return replace(dataset, train=train_records), protocol
 
-    monkeypatch.setattr(evaluate, "open_data", scrambled)
+    monkeypatch.setattr(opening, "load", scrambled)
     result = run(tiny_config(renumbered(world, tmp_path / "world")), tmp_path / "run")
     assert checksums(tmp_path / "run") == checksums(finished[0])
     assert result == finished[1]
@@ -202,7 +221,7 @@ def test_pixels_and_seed_do_change_it(finished, world, tmp_path):
 
 @pytest.mark.parametrize("field", ["train.steps_per_epoch", "prototypes.parts", "eval.frames"])
 def test_a_zero_that_makes_no_sense_is_refused(world, tmp_path, field):
-    with pytest.raises(ValueError, match=f"{field} is 0: give at least 1"):
+    with pytest.raises(ValueError, match=f"{field} is 0: give a whole number at least 1"):
         run(tiny_config(world, **{field: 0}), tmp_path)
 
 
@@ -257,7 +276,7 @@ def test_killed_and_run_again_ends_bit_for_bit_the_same(world, tmp_path, moments
         assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
-def test_command_line_tells_errors_in_one_sentence(tmp_path):
+def test_command_line_reports_errors_in_one_sentence(tmp_path):
     process = subprocess.run(
         [
             sys.executable,
@@ -282,27 +301,24 @@ def test_command_line_tells_errors_in_one_sentence(tmp_path):
 def test_memory_of_mining_stays_far_below_n_by_n(world):
     """The whole refresh compiled for N = 50,000 prototypes needs a small part of the 10 GB of an N x N table."""
     rows, dim = 50_000, 192
-    config = tiny_config(world)
-    method = registry.make_method(config, num_views=12, mesh=None)
-    memory = jax.eval_shape(lambda: method.empty(rows, dim))
+    method = registry.make_method(read_options(tiny_config(world)), Setting(12, None, None))
+    memory = jax.eval_shape(lambda: method.init(rows, dim))
     shaped = jax.ShapeDtypeStruct
-    info = train.TrackletInfo(*(shaped((rows,), np.int32) for _ in range(3)), shaped((rows,), np.bool_))
+    info = TrackletInfo(*(shaped((rows,), np.int32) for _ in range(3)), shaped((rows,), np.bool_))
     parts = shaped((rows, 4, dim), np.float32), shaped((rows, 4), np.bool_)
     compiled = jax.jit(method.refresh).lower(memory, *parts, info, shaped((), np.float32)).compile()
     analysis = compiled.memory_analysis()
     assert analysis.temp_size_in_bytes + analysis.output_size_in_bytes < 0.1 * rows * rows * 4
 
 
-def test_where_the_weights_come_from_is_said():
+def test_the_log_says_where_the_weights_come_from(tmp_path):
     """Random weights of a large encoder are the commonest reason for a run that learns nothing."""
-    rows = np.arange(4, dtype=np.int32)
-    data = train.Unlabelled((), rows % 2, rows, rows, TrackletInfo(rows % 2, rows, rows, rows >= 0))
-    config, lines = synthetic.get_config(), []
-    train.build(config, data, make_mesh(), lines.append)
-    assert len(lines) == 1
-    assert lines[0].startswith("weights: ")
-    assert "resnet_small.safetensors" in lines[0]
-    config.init.weights = ""
-    train.build(config, data, make_mesh(), lines.append)
-    assert lines[1].startswith("note: resnet_small starts from random weights")
-    assert len(lines) == 2
+    config = synthetic.get_config()
+    for weights in (config.init.weights, ""):
+        config.init.weights = weights
+        with opened(config, tmp_path) as made:
+            made.initial_variables()
+    first, second = (tmp_path / "log.txt").read_text().splitlines()
+    assert first.startswith("weights: ")
+    assert "resnet_small.safetensors" in first
+    assert second.startswith("note: resnet_small starts from random weights")

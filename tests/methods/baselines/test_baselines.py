@@ -9,10 +9,13 @@ import pytest
 
 from configs import base
 from hitpro_jax.methods import registry
+from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.baselines import clusters
 from hitpro_jax.methods.baselines.adca import vote_matches
 from hitpro_jax.methods.baselines.pgm import progressive_matching
+from hitpro_jax.run import read_options
 from hitpro_jax.types import Encoded, TrackletInfo
+from tests.batches import clips_of
 from tests.reference import baselines as naive
 from tests.reference import jaccard as naive_jaccard
 from tests.reference.losses import gradient
@@ -37,13 +40,13 @@ SMALL = {
     "sdcl.begin": 0.5,
     "sdcl.share": 0.7,
 }
-NAMES = list(registry.CLUSTERED)
+NAMES = ["cluster_contrast", "adca", "pgm", "cap", "sdcl"]
 
 
-def method(name: str, labels=None, **overrides):
+def method(name: str, identities=None, **overrides):
     config = base.get_config()
     config.update_from_flattened_dict({**SMALL, "method.name": name, **overrides})
-    return registry.make_method(config, VIEWS, None, labels)
+    return registry.make_method(read_options(config), Setting(VIEWS, None, identities))
 
 
 class Problem:
@@ -74,7 +77,7 @@ class Problem:
 @cache
 def refreshed(name: str, seed: int, *progress: float):
     problem, made = Problem(seed), method(name)
-    memory = made.empty(SIZE, DIM)
+    memory = made.init(SIZE, DIM)
     for now in progress:
         memory = made.refresh(memory, problem.parts, problem.mask, problem.info, now)
     return problem, made, jax.tree.map(np.asarray, memory)
@@ -89,8 +92,8 @@ def test_clusters_equal_naive(seed):
     problem, made, memory = refreshed("cluster_contrast", seed, 0.0)
     w, o = problem.w, made.clusters
     np.testing.assert_allclose(memory.prototypes, problem.bank, atol=1e-5)
-    dense = naive_jaccard.encodings(memory.prototypes, w.modality, w.valid, o["k1"], o["k2"])
-    expected = naive.dbscan(naive_jaccard.distances(dense), o["eps"], o["min_samples"], w.valid)
+    dense = naive_jaccard.encodings(memory.prototypes, w.modality, w.valid, o.k1, o.k2)
+    expected = naive.dbscan(naive_jaccard.distances(dense), o.eps, o.min_samples, w.valid)
     assert memory.label.tolist() == expected.tolist() == memory.target.tolist()
     assert expected.max() >= 5
     assert (expected[w.valid] == -1).any()
@@ -98,15 +101,15 @@ def test_clusters_equal_naive(seed):
     found = naive.centres(problem.bank, expected)
     for c in range(SIZE):
         np.testing.assert_allclose(memory.centre[c], found.get(c, np.zeros(DIM)), atol=1e-5)
-        assert memory.owner[c] == memory.modality[c] == (w.modality[expected == c][0] if c in found else -1)
+        assert memory.scope[c] == memory.modality[c] == (w.modality[expected == c][0] if c in found else -1)
     assert memory.epoch == 1
-    assert (memory.kin == -1).all()
+    assert (memory.same_person == -1).all()
 
 
 def test_positives_are_members_of_the_cluster():
     problem, _, memory = refreshed("pgm", 1, 0.6)
     w, label = problem.w, memory.label
-    match = np.where(label >= 0, memory.kin[label, 0], -1)
+    match = np.where(label >= 0, memory.same_person[label, 0], -1)
     relations = {
         "within": lambda i, j: label[j] == label[i] and w.camera[i] != w.camera[j],
         "same_view": lambda i, j: label[j] == label[i] and w.view[i] == w.view[j] and i != j,
@@ -139,9 +142,9 @@ def test_cap_splits_clusters_by_camera():
     found = naive.centres(problem.bank, memory.target)
     for (cluster, view), (proxy,) in pairs.items():
         np.testing.assert_allclose(memory.centre[proxy], found[proxy], atol=1e-5)
-        assert memory.owner[proxy] == view
-        kin = {min(p) for (c, _), p in pairs.items() if c == cluster}
-        assert {k for k in memory.kin[proxy] if k >= 0} == kin
+        assert memory.scope[proxy] == view
+        same_person = {min(p) for (c, _), p in pairs.items() if c == cluster}
+        assert {k for k in memory.same_person[proxy] if k >= 0} == same_person
 
 
 def test_votes_equal_naive_and_aggregate_centres():
@@ -149,8 +152,8 @@ def test_votes_equal_naive_and_aggregate_centres():
     for seed in range(1, 5):
         problem, made, memory = refreshed("adca", seed, 0.6)
         w = problem.w
-        expected = naive.votes(memory.prototypes, memory.label, w.modality, made.own["similarity"])
-        found = vote_matches(memory.prototypes, memory.label, w.modality, least=made.own["similarity"])
+        expected = naive.votes(memory.prototypes, memory.label, w.modality, made.own.similarity)
+        found = vote_matches(memory.prototypes, memory.label, w.modality, least=made.own.similarity)
         assert {c: m for c, m in enumerate(found) if m >= 0} == expected
         before = naive.centres(problem.bank, memory.label)
         for c, centre in before.items():
@@ -179,37 +182,33 @@ def test_progressive_matching_equals_every_assignment_tried(visible, infrared):
 
 def naive_loss(name: str, problem: Problem, made, memory, tracklet, features, progress: float) -> float:
     w, o, own = problem.w, made.clusters, made.own
-    used = np.flatnonzero(memory.owner >= 0)
+    used = np.flatnonzero(memory.scope >= 0)
     centre, bank = table(memory.centre, used), memory.prototypes.astype(np.float64)
     target = [int(memory.target[t]) if t >= 0 else -1 for t in tracklet]
     modality = [int(w.modality[t]) if t >= 0 else 0 for t in tracklet]
     view = [int(w.view[t]) if t >= 0 else 0 for t in tracklet]
     late = progress >= 0.5
-    total = naive.contrast(
-        features, target, view if name == "cap" else modality, centre, memory.owner, o["temperature"]
-    )
+    total = naive.contrast(features, target, view if name == "cap" else modality, centre, memory.scope, o.temperature)
     if name == "cap" and late:
         cluster = {int(memory.target[i]): int(memory.label[i]) for i in np.flatnonzero(memory.label >= 0)}
-        total += own["weight"] * naive.inter_camera(
-            features, target, view, centre, cluster, memory.modality, o["temperature"], own["hard_negatives"]
+        total += own.weight * naive.inter_camera(
+            features, target, view, centre, cluster, memory.modality, o.temperature, own.hard_negatives
         )
     turn = (int(memory.epoch) - 1) % 2
     if name == "pgm":
-        cross = [int(memory.kin[c, 0]) if c >= 0 and m == turn else -1 for c, m in zip(target, modality, strict=True)]
-        total += own["weight"] * naive.contrast(features, cross, modality, centre, memory.owner, o["temperature"])
+        cross = [
+            int(memory.same_person[c, 0]) if c >= 0 and m == turn else -1 for c, m in zip(target, modality, strict=True)
+        ]
+        total += own.weight * naive.contrast(features, cross, modality, centre, memory.scope, o.temperature)
     if name == "sdcl":
         alike, other = (
             [[j for j in range(SIZE) if w.valid[j] and (w.modality[j] == m) == same] for m in modality]
             for same in (True, False)
         )
         other = [row if m == turn else [] for row, m in zip(other, modality, strict=True)]
-        total += own["within"] * naive.neighbour(
-            features, tracklet, modality, bank, alike, own["share"], o["temperature"]
-        )
+        total += own.within * naive.neighbour(features, tracklet, modality, bank, alike, own.share, o.temperature)
         if late:
-            total += own["across"] * naive.neighbour(
-                features, tracklet, modality, bank, other, own["share"], o["temperature"]
-            )
+            total += own.across * naive.neighbour(features, tracklet, modality, bank, other, own.share, o.temperature)
     return total
 
 
@@ -220,10 +219,10 @@ def test_loss_and_its_gradient_equal_naive(name, progress):
     tracklet = problem.batch(memory.label)
     assert (tracklet < 0).any()
     assert (memory.target[tracklet[tracklet >= 0]] < 0).any()
-    clips = {"tracklet": tracklet, "mask": np.ones((CLIPS, 2), bool)}
+    clips = clips_of(tracklet)
 
     def total(features, memory, clips, info):
-        return made.loss(memory, Encoded(features, None), clips, info, progress[-1])[0]
+        return made.loss(memory, {}, Encoded(features, None), clips, info, progress[-1])[0]
 
     found, slope = jax.jit(jax.value_and_grad(total))(problem.features.astype(np.float32), memory, clips, problem.info)
 
@@ -246,24 +245,24 @@ def test_update_equals_naive(name):
     clips = list(problem.features)
     if name == "pgm":  # the second epoch's turn is that of infrared clips
         cross = [
-            int(memory.kin[c, 0]) if c >= 0 and problem.w.modality[t] == 1 else -1
+            int(memory.same_person[c, 0]) if c >= 0 and problem.w.modality[t] == 1 else -1
             for c, t in zip(target, tracklet, strict=True)
         ]
         assert max(cross) >= 0
         target, clips = target + cross, clips + clips
-    centre = table(memory.centre, np.flatnonzero(memory.owner >= 0))
-    expected = naive.moved(centre, clips, target, made.clusters["momentum"])
+    centre = table(memory.centre, np.flatnonzero(memory.scope >= 0))
+    expected = naive.moved(centre, clips, target, made.clusters.momentum)
     for c, value in expected.items():
         np.testing.assert_allclose(after.centre[c], value, atol=1e-5)
     rows = table(memory.prototypes, range(SIZE))
     if name == "sdcl":
-        rows = naive.moved(rows, list(problem.features), tracklet.tolist(), made.own["instance_momentum"])
+        rows = naive.moved(rows, list(problem.features), tracklet.tolist(), made.own.instance_momentum)
     np.testing.assert_allclose(after.prototypes, np.array([rows[i] for i in range(SIZE)]), atol=1e-5)
     same = memory._replace(centre=None, prototypes=None)
     jax.tree.map(np.testing.assert_array_equal, after._replace(centre=None, prototypes=None), same)
 
 
-def test_neighbours_in_the_other_modality_are_told():
+def test_neighbours_in_the_other_modality_are_positives_across():
     problem, made, memory = refreshed("sdcl", 1, 0.0)
     w, bank, some = problem.w, memory.prototypes, 0
     for i in range(SIZE):
@@ -271,7 +270,7 @@ def test_neighbours_in_the_other_modality_are_told():
         likeness = {j: float(bank[i] @ bank[j]) for j in other}
         best = max(likeness.values(), default=-1.0)
         near = sorted(
-            (j for j in other if best > 0 and likeness[j] > made.own["share"] * best), key=lambda j: -likeness[j]
+            (j for j in other if best > 0 and likeness[j] > made.own.share * best), key=lambda j: -likeness[j]
         )[:K]
         assert [j for j in memory.across.index[i] if j >= 0] == near
         some += len(near)
@@ -281,42 +280,41 @@ def test_neighbours_in_the_other_modality_are_told():
 @pytest.mark.parametrize("name", NAMES)
 def test_without_any_cluster_there_is_no_loss(name):
     problem, made = Problem(1), method(name, **{"clusters.min_samples": SIZE})
-    memory = made.refresh(made.empty(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.9)
+    memory = made.refresh(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.9)
     assert (memory.label == -1).all()
     assert (memory.within.index == -1).all()
-    clips = {"tracklet": np.arange(CLIPS), "mask": np.ones((CLIPS, 2), bool)}
+    clips = clips_of(np.arange(CLIPS))
     features = problem.features.astype(np.float32)
 
     def total(features, memory, clips, info):
-        return made.loss(memory, Encoded(features, None), clips, info, 0.9)[0]
+        return made.loss(memory, {}, Encoded(features, None), clips, info, 0.9)[0]
 
     with jax.debug_nans(True):
         loss, slope = jax.jit(jax.value_and_grad(total))(features, memory, clips, problem.info)
-        after = jax.jit(made.update)(memory, features, clips["tracklet"])
+        after = jax.jit(made.update)(memory, features, clips.tracklet)
     assert (float(loss) == 0.0 and not slope.any()) == (name != "sdcl")  # which draws to neighbours without clusters
     np.testing.assert_array_equal(after.centre, memory.centre)
 
 
 def test_supervised_equals_naive():
     problem = Problem(1)
-    labels = np.where(problem.w.valid, np.random.default_rng(0).integers(0, 6, SIZE), -1).astype(np.int32)
-    made = method("supervised", labels)
-    memory = made.refresh(made.empty(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.0)
-    proxies = made.parameters(DIM, 0)["centre"]
+    identities = np.where(problem.w.valid, np.random.default_rng(0).integers(0, 6, SIZE), -1).astype(np.int32)
+    made = method("supervised", identities)
+    memory = made.refresh(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.0)
+    proxies = made.own_parameters(DIM, 0)["proxies"]
     assert proxies.shape == (6, DIM)
     tracklet = np.flatnonzero(problem.w.valid)[:CLIPS].astype(np.int32)
     tracklet[2] = -1
-    clips = {"tracklet": tracklet, "mask": np.ones((CLIPS, 2), bool)}
+    clips = clips_of(tracklet)
 
     def total(features, proxies, memory, clips, info):
-        return made.loss(memory._replace(centre=proxies), Encoded(features, None), clips, info, 0.0)[0]
+        return made.loss(memory, {"proxies": proxies}, Encoded(features, None), clips, info, 0.0)[0]
 
-    label = [int(labels[t]) if t >= 0 else -1 for t in tracklet]
-    own = made.own | made.clusters
+    label = [int(identities[t]) if t >= 0 else -1 for t in tracklet]
 
     def expected(features, proxies):
-        return naive.identity(features, proxies, label, own["temperature"]) + own["triplet"] * naive.triplet(
-            features, label, own["margin"]
+        return naive.identity(features, proxies, label, made.clusters.temperature) + made.own.triplet * naive.triplet(
+            features, label, made.own.margin
         )
 
     found, slopes = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(
@@ -326,9 +324,9 @@ def test_supervised_equals_naive():
     assert float(found) == pytest.approx(expected(problem.features, wide), rel=1e-4)
     np.testing.assert_allclose(slopes[0], gradient(lambda x: expected(x, wide), problem.features.copy()), atol=1e-3)
     np.testing.assert_allclose(slopes[1], gradient(lambda x: expected(problem.features, x), wide), atol=1e-2)
-    for index, weight in (memory.within[:2], memory.across[:2]):
+    for index, weight in ((found.index, found.weight) for found in (memory.within, memory.across)):
         rows, _ = np.nonzero(np.asarray(index) >= 0)
-        assert (labels[rows] == labels[index[index >= 0]]).all()
+        assert (identities[rows] == identities[index[index >= 0]]).all()
         assert (np.asarray(weight).sum(1) > 0).any()
 
 

@@ -1,33 +1,45 @@
-"""Imports flow one way, each room imports only what its job needs, and what is imported is declared."""
+"""The tree itself: imports flow one way and are declared, functions stay small, public names are documented."""
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import hitpro_jax
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "hitpro_jax"
 
-# From the bottom up; a room imports rooms below it, and itself. What is not listed stands just under main.
+# From the bottom up; a room imports rooms below it, and itself. The rooms of one line do not import each other where
+# they are data, kernels and models. What is not listed stands just under the commands.
 LAYERS = [
-    {"types"},
+    {"types", "options", "legacy"},
     {"data", "kernels", "models"},
-    {"sharding", "distributed", "checkpoint", "optim", "writers"},
-    {"embedding", "scoring", "methods"},
+    {"sharding", "distributed", "checkpoint", "optim", "workdir"},
+    {"encode", "scoring", "methods"},
     {"steps"},
     {"diagnostics", "evaluate"},
+    {"run"},
     {"train"},
+    {"commands"},
+    {"command_line"},
     {"main"},
 ]
-# What a room may import from outside; rooms that are not listed import what they like, but no Flax (below).
+# What a room may import from outside; rooms that are not listed import what they like, except Flax (below).
 OUTSIDE = {
+    "types": {"jax", "numpy"},  # for the type checker alone: see test_the_bottom_and_configs_start_no_jax
+    "options": set(),
+    "legacy": set(),
     "data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record", "simplejpeg"},
     "kernels": {"jax", "chex"},
     "configs": {"ml_collections"},
 }
+# The rooms that configs read their fields and defaults from.
+FOR_CONFIGS = ("hitpro_jax.options", "hitpro_jax.data.sets", "hitpro_jax.methods.baselines.options")
 DISTRIBUTIONS = {
     "absl": "absl-py",
     "cv2": "opencv-python-headless",
@@ -55,7 +67,8 @@ def room_of(path: Path, root: Path) -> str:
 
 
 def layer(room: str) -> int:
-    return next((i for i, rooms in enumerate(LAYERS) if room in rooms), len(LAYERS) - 2)
+    below_commands = LAYERS.index({"commands"}) - 1
+    return next((i for i, rooms in enumerate(LAYERS) if room in rooms), below_commands)
 
 
 def fault(room: str, name: str) -> str | None:
@@ -63,9 +76,13 @@ def fault(room: str, name: str) -> str | None:
     top, *rest = name.split(".")
     if top == PACKAGE:
         other = rest[0]
-        apart = room != other and {room, other} <= LAYERS[1]
-        return "runs upward or sideways" if room == "configs" or layer(other) > layer(room) or apart else None
-    if top == "flax" and room != "models" and not (room == "types" and rest[:1] == ["struct"]):
+        sideways = room != other and {room, other} <= LAYERS[1]
+        if room == "configs":
+            return (
+                None if f"{name}.".startswith(tuple(f"{allowed}." for allowed in FOR_CONFIGS)) else "is not for configs"
+            )
+        return "runs upward or sideways" if layer(other) > layer(room) or sideways else None
+    if top == "flax" and room != "models":
         return "takes Flax out of models/"
     known = top in sys.stdlib_module_names or top == room
     return f"is not for {room}" if not known and room in OUTSIDE and top not in OUTSIDE[room] else None
@@ -84,7 +101,7 @@ def faults(root: Path) -> list[str]:
 def test_torch_is_imported_where_it_is_needed_alone():
     """It is no dependency: nothing may need it before a .pth file is read."""
     places = [path for path in (ROOT / PACKAGE).rglob("*.py") if "torch" in {name for _, name in imports(path)}]
-    assert places == [ROOT / PACKAGE / "models" / "convert.py"]
+    assert places == [ROOT / PACKAGE / "models" / "pretrained" / "convert.py"]
     assert not [line for line in places[0].read_text().splitlines() if line.startswith(("import torch", "from torch"))]
 
 
@@ -97,14 +114,15 @@ def test_every_import_is_allowed():
     [
         ("types.py", "from hitpro_jax.kernels import losses"),
         ("kernels/losses.py", "from hitpro_jax import models"),
-        ("data/pipeline.py", "import hitpro_jax.kernels.search.exact as mining"),
+        ("data/pipeline.py", "import hitpro_jax.kernels.search.exact as exact"),
         ("checkpoint.py", "def late():\n    from hitpro_jax.train import run"),
         ("methods/hitpro.py", "from hitpro_jax import main"),
         ("data/records.py", "import jax"),
         ("kernels/losses.py", "import flax"),
         ("kernels/losses.py", "from ml_collections import ConfigDict"),
         ("steps.py", "from flax import linen as nn"),
-        ("types.py", "import flax.linen"),
+        ("types.py", "from flax import struct"),
+        ("types.py", "from hitpro_jax.options import Options as O; from hitpro_jax.data import records"),
         ("../configs/vcm.py", "from hitpro_jax.data import records"),
         ("../configs/vcm.py", "import numpy"),
     ],
@@ -120,11 +138,15 @@ def test_a_forbidden_import_is_found(tmp_path, path, line):
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("types.py", "from flax import struct"),
+        ("kernels/losses.py", "from hitpro_jax.options import WithinOptions"),
         ("kernels/losses.py", "import jax.numpy as jnp\nfrom hitpro_jax.kernels import segments"),
         ("models/vit.py", "import flax.linen as nn\nfrom hitpro_jax.types import Clips"),
-        ("search.py", "from hitpro_jax import evaluate, steps"),
-        ("../configs/vcm.py", "from configs import base\nfrom ml_collections import ConfigDict"),
+        ("explain.py", "from hitpro_jax import evaluate, run, steps"),
+        ("commands/search.py", "from hitpro_jax.run import Run"),
+        (
+            "../configs/vcm.py",
+            "from configs import base\nfrom hitpro_jax.data import sets\nfrom ml_collections import ConfigDict",
+        ),
     ],
 )
 def test_an_allowed_import_passes(tmp_path, path, line):
@@ -133,6 +155,89 @@ def test_an_allowed_import_passes(tmp_path, path, line):
     test_file.parent.mkdir(parents=True, exist_ok=True)
     test_file.write_text(line)
     assert faults(tmp_path.resolve()) == []
+
+
+def functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of the package with its file and name."""
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node)
+        for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    given = function.args
+    return [
+        each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs) if each.arg not in ("self", "cls")
+    ]
+
+
+def test_no_function_has_more_than_ten_parameters():
+    assert [name for name, function in functions() if len(parameters(function)) > 10] == []
+
+
+def test_block_and_mesh_travel_as_a_tiling():
+    assert [name for name, function in functions() if {"block", "mesh"} <= set(parameters(function))] == []
+
+
+def test_methods_are_asked_by_their_contract_alone():
+    """Outside methods/ nothing asks which method it has: no hasattr, no comparison with a method's name."""
+    probes = []
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        room = room_of(path, ROOT)
+        if room == "methods":
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(r"hasattr\((memory|method|steps|state|self\.method)\b", line) or re.search(
+                r"""(method\.name|name) [!=]= ["'](hitpro|frozen|supervised|adca|pgm|cap|sdcl|cluster_contrast)["']""",
+                line,
+            ):
+                probes.append(f"{path.relative_to(ROOT)}:{number}")
+    assert probes == []
+
+
+def test_there_is_no_import_circle():
+    """Modules can be sorted so that each imports only earlier ones; imports inside functions count too."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / PACKAGE).rglob("*.py")
+    }
+    edges = {
+        name: {
+            target
+            for _, imported in imports(path)
+            for target in (imported, imported.rpartition(".")[0])
+            if target in modules and target != name and not name.startswith(f"{target}.")
+        }
+        for name, path in modules.items()
+    }
+    while free := [name for name, needs in edges.items() if not needs & edges.keys()]:
+        for name in free:
+            del edges[name]
+    assert sorted(edges) == []
+
+
+def test_the_bottom_and_configs_start_no_jax():
+    """Worker processes that only read frames, sweeps and reports do without JAX and Orbax."""
+    names = ["hitpro_jax", "hitpro_jax.types", "hitpro_jax.options", "hitpro_jax.data.opening", "configs.base"]
+    script = f"import sys, {', '.join(names)}; print(sorted({{'jax', 'orbax', 'flax'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_in_the_docs():
+    docs = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    for name in hitpro_jax.__all__:
+        assert getattr(hitpro_jax, name).__doc__
+        assert re.search(rf"`(hitpro_jax\.)?{name}\b", docs), f"{name} is in no page of docs/"
+
+
+def test_the_readme_is_a_front_door():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) <= 1500
 
 
 def project() -> dict:

@@ -16,6 +16,8 @@ test-fast: lint
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ty check hitpro_jax
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache tests/.jax_cache *.egg-info

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -18,9 +17,10 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from hitpro_jax import legacy
 from hitpro_jax.sharding import fetch
+from hitpro_jax.types import PyTree
 
 
-def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
+def abstract(state: PyTree, sharding: Any) -> PyTree:
     """Shapes, dtypes and shardings of `state`: what `Checkpointer.restore_latest` needs to know of its target.
 
     Args:
@@ -28,7 +28,7 @@ def abstract(state: chex.ArrayTree, sharding: Any) -> chex.ArrayTree:
       sharding: one sharding, or a pytree prefix of `state` with shardings as leaves.
     """
 
-    def shape_of(sharding: Sharding, part: chex.ArrayTree):
+    def shape_of(sharding: Sharding, part: PyTree):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
 
     return jax.tree.map(shape_of, sharding, state)
@@ -83,7 +83,8 @@ class Checkpointer:
         logging.set_verbosity(logging.FATAL)  # Orbax logs every step it takes; what matters goes to `log`
         self._directory, self._config, self._ignore, self._log = Path(directory).absolute(), config, ignore, log
         self._damaged = set()  # steps
-        self._manager = (
+        # None where there is nothing to read
+        self._manager: Any = (
             ocp.CheckpointManager(
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
@@ -125,7 +126,7 @@ class Checkpointer:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps()) if self._manager else []
 
-    def save(self, step: int, state: chex.ArrayTree, meta: Mapping | None = None):
+    def save(self, step: int, state: PyTree, meta: Mapping | None = None):
         """Writes a checkpoint in the background; `state` may be donated as soon as this returns.
 
         Checkpoints that `restore_latest` found damaged are removed first, so that they count as none of those kept,
@@ -163,9 +164,7 @@ class Checkpointer:
                 ),
             )
 
-    def restore_latest(
-        self, abstract_state: chex.ArrayTree, *, partial: bool = False
-    ) -> tuple[chex.ArrayTree, dict, int] | None:
+    def restore_latest(self, abstract_state: PyTree, *, partial: bool = False) -> tuple[PyTree, dict, int] | None:
         """Newest undamaged checkpoint; each damaged one passed over is named in a warning.
 
         Args:
@@ -218,7 +217,7 @@ class Checkpointer:
             raise ValueError("the CRC of its record is wrong")
         return _upgraded(json.loads(stored["text"]))
 
-    def _refuse_foreign(self, step: int, record: dict, abstract_state: chex.ArrayTree, partial: bool):
+    def _refuse_foreign(self, step: int, record: dict, abstract_state: PyTree, partial: bool):
         folder = self._directory / str(step)
         known = self._config is not None and record["config"] is not None
         if known and (differing := config_differences(record["config"], self._config, self._ignore)):
@@ -236,7 +235,7 @@ class Checkpointer:
                 "docs/pods.md allows"
             )
 
-    def _read_state(self, step: int, abstract_state: chex.ArrayTree, stored: Mapping[str, str]) -> chex.ArrayTree:
+    def _read_state(self, step: int, abstract_state: PyTree, stored: Mapping[str, str]) -> PyTree:
         wanted = _leaves(abstract_state)
         full = {stored[name]: x for name, x in wanted.items() if x.size}
         reading = ocp.args.PyTreeRestore(
@@ -280,7 +279,7 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _verify(state: chex.ArrayTree, crc32: Mapping[str, int]):
+def _verify(state: PyTree, crc32: Mapping[str, int]):
     wrong = [name for name, x in _leaves(state).items() if _crc32(x) != crc32[name]]
     if wrong:
         raise ValueError(f"the CRC is wrong for {', '.join(wrong)}")
@@ -288,14 +287,14 @@ def _verify(state: chex.ArrayTree, crc32: Mapping[str, int]):
 
 def _crc32(x: jax.Array | np.ndarray) -> int:
     # of the whole array, so that the sum does not depend on how it is cut over processes
-    return zlib.crc32(np.ascontiguousarray(fetch(x)).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(fetch(x)).reshape(-1).view(np.uint8).data)
 
 
 def _describe(x: Any) -> str:
     return f"{x.dtype}{list(x.shape)}"
 
 
-def _leaves(tree: chex.ArrayTree) -> dict[str, Any]:
+def _leaves(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 

@@ -27,7 +27,7 @@ def parse(argv: Sequence[str]) -> list[str]:
         importlib.import_module(module)  # defines its flags
     try:
         arguments = app.parse_flags_with_usage(list(argv))
-        _ = flags.FLAGS["config"].value.method  # a file that cannot be read is found out when a field is asked for
+        _ = config_flag().value.method  # a file that cannot be read is found out when a field is asked for
     except (AttributeError, KeyError) as error:
         reason: Any = error.args[0]
         while isinstance(reason, Exception):  # ml_collections wraps one in the other
@@ -39,6 +39,11 @@ def parse(argv: Sequence[str]) -> list[str]:
     except OSError as error:
         sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")
     return arguments
+
+
+def config_flag() -> Any:
+    """The flag `--config`, which `main` defines."""
+    return flags.FLAGS["config"]
 
 
 def mode_of(argv: Sequence[str]) -> str:
@@ -66,7 +71,7 @@ def default_workdir(config: ConfigDict) -> Path:
             section, field = name.split(".")
             del counted[section][field]
     stamp = zlib.crc32(json.dumps(counted, sort_keys=True).encode())
-    name = Path(flags.FLAGS["config"].config_filename).stem
+    name = Path(config_flag().config_filename).stem
     return Path("runs") / f"{name}-{stamp:08x}"
 
 

@@ -1,6 +1,7 @@
 """Runs the encoder over ordered clips and collects a row per clip: refresh and evaluation both stand on it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.sharding import local_rows, replicated, row_sharding, to_global
 from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY, Clips, Layout
 
-Embed = Callable[[dict, jax.Array, jax.Array, str], jax.Array]
+Embed = Any  # jitted: (variables, frames [B, T, H, W, 3], mask [B, T], layout) -> features [B, D]
 
 
 def layout_of(modality: np.ndarray) -> Layout:
@@ -34,7 +35,8 @@ def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
     def embed(variables, *batch):
         # where parameters are cut over the devices, each gathers them first
         variables = jax.lax.with_sharding_constraint(variables, replicated(mesh))
-        return encoder.apply(variables, *batch, train=False).tracklet
+        encoded: Any = encoder.apply(variables, *batch, train=False)
+        return encoded.tracklet
 
     rows = row_sharding(mesh)
     return jax.jit(embed, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)

@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -322,7 +322,7 @@ def read(
     (MeshOptions(cut_parameters=False), ['mesh.cut_parameters is 3: give True or False'])
     """
     hints = get_type_hints(kind, include_extras=True)
-    names = [each.name for each in dataclasses.fields(kind) if each.name != "more"]
+    names = [each.name for each in dataclasses.fields(cast(Any, kind)) if each.name != "more"]
     before, values = len(faults), {}
     for key in names:
         where = f"{name}.{key}" if name else key
@@ -338,8 +338,9 @@ def read(
     unknown = [key for key in section if key not in names and key not in known]
     faults += [f"{f'{name}.' if name else ''}{key} is no field of the config: see configs/base.py" for key in unknown]
     made = kind(**values)
-    if len(faults) == before and hasattr(made, "faults"):
-        faults += [f"{name}.{fault}" for fault in made.faults()]
+    between_fields = getattr(made, "faults", list)
+    if len(faults) == before:
+        faults += [f"{name}.{fault}" for fault in between_fields()]
     return made
 
 

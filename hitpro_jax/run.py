@@ -251,7 +251,7 @@ def adapt(config: ConfigDict) -> str | None:
 def sections() -> dict[str, type]:
     """The dataclass of every section of single data sets and methods, by its dotted name."""
     of_data = {f"data.{spec.name}": spec.options for spec in sets.SPECS.values() if spec.options}
-    of_methods = {method.section: method.Options for method in METHODS.values() if method.Options}
+    of_methods = {method.section: method.section_type for method in METHODS.values() if method.section_type}
     return of_data | SECTIONS | of_methods
 
 

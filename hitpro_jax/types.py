@@ -4,15 +4,10 @@ Nothing here imports JAX at run time, so that processes which only read frames s
 B clips, T frames, H x W pixels, P prototypes (one a tracklet), D features, K positives, A ambiguous, V views.
 """
 
-from __future__ import annotations
+from typing import Any, Literal, NamedTuple
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    import jax
-    import numpy as np
-
-    Array = jax.Array | np.ndarray
+Array = Any  # a NumPy array on the host, or a JAX array on devices; dtype and shape stand beside each field
+PyTree = Any  # arrays in nested dicts, tuples and NamedTuples
 
 RGB, IR = 0, 1
 MODALITIES = 2

@@ -31,7 +31,7 @@ LAYERS = [
 ]
 # What a room may import from outside; rooms that are not listed import what they like, except Flax (below).
 OUTSIDE = {
-    "types": {"jax", "numpy"},  # for the type checker alone: see test_the_bottom_and_configs_start_no_jax
+    "types": set(),
     "options": set(),
     "legacy": set(),
     "data": {"numpy", "grain", "cv2", "tqdm", "absl", "array_record", "simplejpeg"},

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -141,15 +142,16 @@ def parameters(state: TrainState) -> int:
 
 def costs(compiled: jax.stages.Compiled, name: str) -> Figures:
     """Memory of one device, and collectives as they stand in a compiled program: in a loop they count once."""
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     sizes = {"arguments": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes}
     figures = {f"{name} {kind} MiB": size / 2**20 for kind, size in sizes.items()}
-    return figures | {f"{name} {kind}s": number for kind, number in collectives(compiled.as_text()).items()}
+    return figures | {f"{name} {kind}s": number for kind, number in collectives(compiled.as_text() or "").items()}
 
 
 def step_costs(compiled: jax.stages.Compiled) -> Figures:
     """Those of the training step, and its arithmetic, which XLA counts rightly because nothing in it loops."""
-    return costs(compiled, "step") | {"step GFLOP": compiled.cost_analysis().get("flops", 0.0) / 1e9}
+    analysis: Any = compiled.cost_analysis()
+    return costs(compiled, "step") | {"step GFLOP": analysis.get("flops", 0.0) / 1e9}
 
 
 def collectives(text: str) -> Counter[str]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from hitpro_jax.options import Options
 from hitpro_jax.types import Clips, Encoded, Mined, TrackletInfo
 
 Memory = Any  # a pytree of arrays that the method alone knows
@@ -32,7 +33,7 @@ class Method(Protocol):
     """
 
     section: ClassVar[str] = ""  # of the config, with the method's own options; "" for none
-    Options: ClassVar[type | None] = None  # dataclass of that section (see `hitpro_jax.options`)
+    section_type: ClassVar[type | None] = None  # dataclass of that section (see `hitpro_jax.options`)
     needs_identities: ClassVar[bool] = False  # trains with person ids: the supervised reference
     trains: ClassVar[bool] = True  # False: the encoder is evaluated as it is, and takes no step
     refresh_on_host: ClassVar[bool] = False  # `refresh` runs as plain Python, such as clustering with a library

@@ -25,7 +25,7 @@ class ADCA(ClusterContrast):
     """The method; see the head of this file."""
 
     section: ClassVar[str] = "adca"
-    Options: ClassVar[type] = AdcaOptions
+    section_type: ClassVar[type | None] = AdcaOptions
 
     def match_classes(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
         """Votes match clusters from `begin` on; the visible centre of a matched pair moves to the infrared one."""

@@ -26,7 +26,7 @@ class CAP(ClusterContrast):
     """The method; see the head of this file."""
 
     section: ClassVar[str] = "cap"
-    Options: ClassVar[type] = CapOptions
+    section_type: ClassVar[type | None] = CapOptions
 
     @property
     def classes_per_person(self) -> int:

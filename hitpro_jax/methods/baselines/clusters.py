@@ -36,7 +36,7 @@ from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.methods.base import Method, Setting
 from hitpro_jax.methods.baselines.options import ClusterOptions
 from hitpro_jax.options import Options
-from hitpro_jax.types import MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import MODALITIES, Array, Clips, Encoded, Mined, Positives, TrackletInfo
 
 BLOCK = 512  # rows of distances held at once
 
@@ -52,18 +52,18 @@ class ClusterMemory(NamedTuple):
     tracklet's positives are members of its cluster (within, same_view) and of the matched one (across).
     """
 
-    prototypes: jax.Array  # [P, D] float32 unit tracklet features
-    reliability: jax.Array  # [P] float32
+    prototypes: Array  # [P, D] float32 unit tracklet features
+    reliability: Array  # [P] float32
     within: Positives
     across: Positives  # for diagnostics; of weight 0, so that no partner of a batch is drawn from it
-    same_view: jax.Array  # [P, A] int32
-    label: jax.Array  # [P] int32 cluster of each tracklet, -1 for none
-    target: jax.Array  # [P] int32 class of each tracklet, -1 for none
-    centre: jax.Array  # [P, D] float32 unit centre of each class, zero in unused rows
-    scope: jax.Array  # [P] int32 the modality (CAP: view) within which a class is a negative, -1 in unused rows
-    modality: jax.Array  # [P] int32 of a class, -1 in unused rows
-    same_person: jax.Array  # [P, M] int32 classes of the same person as a class, -1 for none
-    epoch: jax.Array  # [] int32, refreshes so far
+    same_view: Array  # [P, A] int32
+    label: Array  # [P] int32 cluster of each tracklet, -1 for none
+    target: Array  # [P] int32 class of each tracklet, -1 for none
+    centre: Array  # [P, D] float32 unit centre of each class, zero in unused rows
+    scope: Array  # [P] int32 the modality (CAP: view) within which a class is a negative, -1 in unused rows
+    modality: Array  # [P] int32 of a class, -1 in unused rows
+    same_person: Array  # [P, M] int32 classes of the same person as a class, -1 for none
+    epoch: Array  # [] int32, refreshes so far
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class PGM(ClusterContrast):
     """The method; see the head of this file."""
 
     section: ClassVar[str] = "pgm"
-    Options: ClassVar[type] = PgmOptions
+    section_type: ClassVar[type | None] = PgmOptions
 
     def match_classes(self, memory: ClusterMemory, bank: np.ndarray, info: TrackletInfo, progress: float):
         """Graph matching from `begin` on."""

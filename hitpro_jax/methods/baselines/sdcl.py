@@ -33,7 +33,7 @@ class SDCL(ClusterContrast):
     """The method; see the head of this file."""
 
     section: ClassVar[str] = "sdcl"
-    Options: ClassVar[type] = SdclOptions
+    section_type: ClassVar[type | None] = SdclOptions
 
     def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
         """Cross-entropy against clusters, and neighbour learning within and across modalities."""

@@ -19,6 +19,7 @@ from hitpro_jax.kernels.pseudo_labels import batch_hard_triplet, identity_entrop
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips, tables
 from hitpro_jax.methods.baselines.options import SupervisedOptions
+from hitpro_jax.options import Options
 from hitpro_jax.types import Clips, Encoded, TrackletInfo
 
 
@@ -27,7 +28,7 @@ class Supervised(ClusterContrast):
     """The method; `identities`: int32 [P] from 0 on, -1 for padding."""
 
     section: ClassVar[str] = "supervised"
-    Options: ClassVar[type] = SupervisedOptions
+    section_type: ClassVar[type | None] = SupervisedOptions
     needs_identities: ClassVar[bool] = True
     image_method: ClassVar[bool] = False  # Choice: it trains the same encoder as HiTPro, attention over frames included
 

@@ -1,11 +1,12 @@
 """Rows against rows, on one device or many: the loop under every search, and look-ups in tables cut by rows.
 
-A bank of P rows is cut over the n devices of a mesh. Every device keeps its own rows and lets the parts of the bank
-pass by, one at a time, round the ring of devices; so none ever holds more than two parts, O(P / n). Without a mesh
-there is one part, the whole bank.
+A bank of P rows is cut over n devices. Every device keeps its rows while the parts of the bank pass by, one at a time,
+round the ring of devices: none ever holds more than two parts, O(P / n). Without a mesh the whole bank is one part.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,180 +14,143 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 
-def fold_rows(
-    function: Callable[..., Any],
-    rows: Any,
-    state: Any,
-    bank: Any,
-    *shared: Any,
-    block: int,
-    mesh: Mesh | None = None,
-) -> Any:
-    """state_i <- function(state_i, row_i, part, offset, *shared) for every part of the bank.
+@dataclass(frozen=True)
+class Tiling:
+    """How work over rows is cut: into blocks on each device, and over the devices of a mesh. Static."""
 
-    P rows, Q rows of the bank, n devices.
+    block: int = 512  # rows vectorised together; it bounds the temporary memory
+    mesh: Mesh | None = None  # of one axis; None: everything on one device
 
-    Args:
-      function: pure; of one row's state, one row (both without the leading axis), a part of the bank (rows offset,
-        offset + 1, ..), that offset, and `shared`. It must not matter in which order parts come. With a mesh it may
-        close over static values alone.
-      rows: pytree of arrays [P, ...].
-      state: pytree of arrays [P, ...], before the first part.
-      bank: pytree of arrays [Q, ...]. Where n does not divide Q, zero rows are put behind it.
-      *shared: pytrees of arrays that every device holds whole.
-      block: rows vectorised together, static; it bounds the temporary memory.
-      mesh: of one axis; cuts rows, state and bank.
+    @property
+    def axis(self) -> str | None:
+        """Name of the mesh axis that cuts the rows; None without a mesh."""
+        return None if self.mesh is None else self.mesh.axis_names[0]
 
-    Returns:
-      The last state, pytree of arrays [P, ...].
+    @property
+    def devices(self) -> int:
+        """N, 1 without a mesh."""
+        return 1 if self.mesh is None else self.mesh.size
 
-    Memory on each device: O((P + Q) / n + block x temporaries of a row). Communication: each part of the bank goes
-    round the ring once.
+    def fold_rows(self, function: Callable[..., Any], rows: Any, state: Any, bank: Any, *shared: Any) -> Any:
+        """state_i <- function(state_i, row_i, part, offset, *shared) for every part of the bank.
 
-    >>> add = lambda total, row, part, offset: total + row * part.sum()
-    >>> fold_rows(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int), block=2).tolist()
-    [0, 4, 8]
-    """
+        Args:
+          function: pure; gets one row and its state (without the leading axis), a part of the bank and the index of
+            its first row. The order of parts must not matter. With a mesh it closes over static values alone.
+          rows: pytree of arrays [P, ...].
+          state: pytree of arrays [P, ...], before the first part.
+          bank: pytree of arrays [Q, ...]; zero rows are added until n divides Q.
+          *shared: pytrees that every device holds whole.
 
-    def each(state: Any, rows: Any, part: Any, offset: jax.Array | int, *shared: Any) -> Any:
-        return jax.vmap(lambda *row: function(*row, part, offset, *shared))(state, rows)
+        Returns:
+          The last state.
 
-    return fold_blocks(each, rows, state, bank, *shared, block=block, mesh=mesh)
+        Cost: O((P + Q) / n + block x temporaries of a row) memory a device; every part goes round the ring once.
 
+        >>> add = lambda total, row, part, offset: total + row * part.sum()
+        >>> Tiling(block=2).fold_rows(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
+        [0, 4, 8]
+        """
 
-def fold_blocks(
-    function: Callable[..., Any],
-    rows: Any,
-    state: Any,
-    bank: Any,
-    *shared: Any,
-    block: int,
-    mesh: Mesh | None = None,
-) -> Any:
-    """`fold_rows` by whole blocks: for a function that treats neighbouring rows together.
+        def each(state: Any, rows: Any, part: Any, offset: jax.Array | int, *shared: Any) -> Any:
+            return jax.vmap(lambda *row: function(*row, part, offset, *shared))(state, rows)
 
-    Args:
-      function: as of `fold_rows`, but of `block` rows and their states at once, both with a leading axis. The last
-        block of a device is filled up with zero rows, whose states are dropped.
-      rows, state, bank, *shared, block, mesh: see `fold_rows`.
+        return self.fold_blocks(each, rows, state, bank, *shared)
 
-    Returns:
-      The last state, pytree of arrays [P, ...].
+    def fold_blocks(self, function: Callable[..., Any], rows: Any, state: Any, bank: Any, *shared: Any) -> Any:
+        """`fold_rows` by whole blocks, for a function that treats neighbouring rows together.
 
-    >>> add = lambda total, rows, part, offset: total + rows * part.sum()
-    >>> fold_blocks(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int), block=2).tolist()
-    [0, 4, 8]
-    """
+        Args:
+          function: as there, of `block` rows and their states, with the leading axis. A device's last block is filled
+            up with zero rows.
+          rows: as there.
+          state: as there.
+          bank: as there.
+          *shared: as there.
 
-    def visit(rows: Any, state: Any, part: Any, offset: jax.Array | int, *shared: Any) -> Any:
-        count, size = _length(rows), min(block, _length(rows))
-        blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), padded((state, rows), size))
-        done = jax.lax.map(lambda x: function(*x, part, offset, *shared), blocks)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], done)
+        Returns:
+          The last state.
 
-    if _length(bank) == 0 or _length(rows) == 0:
-        return state
-    if mesh is None:
-        return visit(rows, state, bank, 0, *shared)
-    (axis,), count = mesh.axis_names, _length(rows)
+        >>> add = lambda total, rows, part, offset: total + rows * part.sum()
+        >>> Tiling(block=2).fold_blocks(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
+        [0, 4, 8]
+        """
+        count = _length(rows)
+        if _length(bank) == 0 or count == 0:
+            return state
+        visit = partial(_visit, function, self.block)
+        if self.mesh is None:
+            return visit(rows, state, bank, 0, *shared)
+        cut = PartitionSpec(self.axis)
+        specs = (cut, cut, cut) + (PartitionSpec(),) * len(shared)
+        whole = (padded(tree, self.devices) for tree in (rows, state, bank))
+        ring = partial(_round_the_ring, visit, self.axis, self.devices)
+        result = jax.shard_map(ring, mesh=self.mesh, in_specs=specs, out_specs=cut)(*whole, *shared)
+        return jax.tree.map(lambda x: x[:count], result)
 
-    def local(rows: Any, state: Any, part: Any, *shared: Any) -> Any:
-        size, place = _length(part), jax.lax.axis_index(axis)
-        ring = [(i, (i - 1) % mesh.size) for i in range(mesh.size)]
+    def each_row(self, function: Callable[..., Any], rows: tuple) -> Any:
+        """function(*row) for every row of the arrays [P, ...], `block` rows at a time.
 
-        def turn(k: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, part = carry
-            state = visit(rows, state, part, (place + k) % mesh.size * size, *shared)
-            return state, jax.lax.ppermute(part, axis, ring)
+        >>> Tiling(block=2).each_row(lambda x, y: x * y, (jnp.arange(3), jnp.arange(3))).tolist()
+        [0, 1, 4]
+        """
+        return self.each_part(lambda *rows: jax.lax.map(lambda row: function(*row), rows, batch_size=self.block), rows)
 
-        return jax.lax.fori_loop(0, mesh.size, turn, (state, part))[0]
+    def each_part(self, function: Callable[..., Any], rows: tuple) -> Any:
+        """function(*rows) on every device's own rows.
 
-    cut = PartitionSpec(axis)
-    specs = (cut, cut, cut) + (PartitionSpec(),) * len(shared)
-    whole = (padded(tree, mesh.size) for tree in (rows, state, bank))
-    result = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=cut)(*whole, *shared)
-    return jax.tree.map(lambda x: x[:count], result)
+        Args:
+          function: pure, closing over static values alone; treats rows one by one. Where n divides P it may also move
+            rows and return more or fewer.
+          rows: arrays [P, ...].
 
+        Returns:
+          pytree of arrays [P, ...].
 
-def each_row(function: Callable[..., Any], rows: tuple, *, block: int, mesh: Mesh | None = None) -> Any:
-    """function(*row) for every row by itself, `block` rows at a time.
+        Choice: for what the compiler would otherwise gather whole, such as a top-k of each row.
 
-    Args:
-      function: pure, closing over static values alone; of one row of every array.
-      rows: arrays [P, ...].
-      block, mesh: see `fold_rows`.
+        >>> Tiling().each_part(lambda x: 2 * x, (jnp.arange(3),)).tolist()
+        [0, 2, 4]
+        """
+        if self.mesh is None:
+            return function(*rows)
+        cut, count = PartitionSpec(self.axis), _length(rows)
+        result = jax.shard_map(function, mesh=self.mesh, in_specs=cut, out_specs=cut)(*padded(rows, self.devices))
+        # only padding is cut off: a function that returns another number of rows has none
+        return result if count % self.devices == 0 else jax.tree.map(lambda x: x[:count], result)
 
-    Returns:
-      pytree of arrays [P, ...].
+    def lookup(self, table: Any, index: jax.Array) -> Any:
+        """The rows `index` [P, M] int32 of the arrays [Q, ...] of a table that may be cut; zero outside [0, Q).
 
-    >>> each_row(lambda x, y: x * y, (jnp.arange(3), jnp.arange(3)), block=2).tolist()
-    [0, 1, 4]
-    """
-    return each_part(lambda *rows: jax.lax.map(lambda row: function(*row), rows, batch_size=block), rows, mesh=mesh)
+        >>> Tiling().lookup(jnp.array([7, 8, 9]), jnp.array([[2, -1]])).tolist()
+        [[9, 0]]
+        """
 
+        def row(found: Any, index: jax.Array, part: Any, offset: jax.Array) -> Any:
+            position, present = local_position(index, offset, _length(part))
 
-def each_part(function: Callable[..., Any], rows: tuple, *, mesh: Mesh | None = None) -> Any:
-    """function(*rows) on every device's own rows.
+            def pick(old: jax.Array, values: jax.Array) -> jax.Array:
+                return jnp.where(present.reshape(present.shape + (1,) * (values.ndim - 1)), values[position], old)
 
-    Choice: for what the compiler would otherwise gather whole, such as a top-k of each row.
+            return jax.tree.map(pick, found, part)
 
-    Args:
-      function: pure, closing over static values alone; treats rows one by one. Where the device count divides P, it
-        may also move rows and return more or fewer than it got.
-      rows: arrays [P, ...].
-      mesh: see `fold_rows`.
-
-    Returns:
-      pytree of arrays [P, ...].
-
-    >>> each_part(lambda x: 2 * x, (jnp.arange(3),)).tolist()
-    [0, 2, 4]
-    """
-    if mesh is None:
-        return function(*rows)
-    cut = PartitionSpec(*mesh.axis_names)
-    result = jax.shard_map(function, mesh=mesh, in_specs=cut, out_specs=cut)(*padded(rows, mesh.size))
-    count = _length(rows)
-    return result if count % mesh.size == 0 else jax.tree.map(lambda x: x[:count], result)
+        empty = jax.tree.map(lambda x: jnp.zeros(index.shape + x.shape[1:], x.dtype), table)
+        return self.fold_rows(row, index, empty, table)
 
 
-def lookup(table: Any, index: jax.Array, *, block: int, mesh: Mesh | None = None) -> Any:
-    """The rows `index` of a table that may be cut over devices.
-
-    Args:
-      table: pytree of arrays [Q, ...].
-      index: [P, M] int32; outside [0, Q) (such as -1) it stands for none.
-      block, mesh: see `fold_rows`.
-
-    Returns:
-      pytree of arrays [P, M, ...]; zero for none.
-
-    >>> lookup(jnp.array([7, 8, 9]), jnp.array([[2, -1]]), block=1).tolist()
-    [[9, 0]]
-    """
-
-    def row(found: Any, index: jax.Array, part: Any, offset: jax.Array) -> Any:
-        place, here = local_place(index, offset, _length(part))
-
-        def pick(old: jax.Array, values: jax.Array) -> jax.Array:
-            return jnp.where(here.reshape(here.shape + (1,) * (values.ndim - 1)), values[place], old)
-
-        return jax.tree.map(pick, found, part)
-
-    empty = jax.tree.map(lambda x: jnp.zeros(index.shape + x.shape[1:], x.dtype), table)
-    return fold_rows(row, index, empty, table, block=block, mesh=mesh)
+ONE_DEVICE = Tiling()
 
 
-def local_place(index: jax.Array, offset: jax.Array | int, size: int) -> tuple[jax.Array, jax.Array]:
-    """Where ids lie in rows offset .. offset + size - 1: (place, safe to index with; whether it is there).
+def local_position(index: jax.Array, offset: jax.Array | int, size: int) -> tuple[jax.Array, jax.Array]:
+    """Positions of ids in a part with the rows offset .. offset + size - 1 (0 where absent), and which are present.
 
-    >>> place, here = local_place(jnp.array([-1, 4, 9]), 4, 3)
-    >>> place.tolist(), here.tolist()
+    >>> position, present = local_position(jnp.array([-1, 4, 9]), 4, 3)
+    >>> position.tolist(), present.tolist()
     ([0, 0, 0], [False, True, False])
     """
-    place = index - offset
-    here = (index >= 0) & (place >= 0) & (place < size)
-    return jnp.where(here, place, 0), here
+    position = index - offset
+    present = (index >= 0) & (position >= 0) & (position < size)
+    return jnp.where(present, position, 0), present
 
 
 def padded(tree: Any, multiple: int) -> Any:
@@ -197,6 +161,33 @@ def padded(tree: Any, multiple: int) -> Any:
     """
     extra = -_length(tree) % multiple
     return jax.tree.map(lambda x: jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1)), tree)
+
+
+def _visit(
+    function: Callable[..., Any], block: int, rows: Any, state: Any, part: Any, offset: jax.Array | int, *shared: Any
+) -> Any:
+    """All rows of a device and one part of the bank, block by block."""
+    count, size = _length(rows), min(block, _length(rows))
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), padded((state, rows), size))
+    # a loop, not a vmap: the temporaries of one block exist at a time
+    done = jax.lax.map(lambda x: function(*x, part, offset, *shared), blocks)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], done)
+
+
+def _round_the_ring(
+    visit: Callable[..., Any], axis: str, devices: int, rows: Any, state: Any, part: Any, *shared: Any
+) -> Any:
+    """Inside `shard_map`: a device's rows and every part of the bank, its own first."""
+    size, device = _length(part), jax.lax.axis_index(axis)
+    ring = [(i, (i - 1) % devices) for i in range(devices)]
+
+    def turn(k: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, part = carry
+        # parts move to the device before: after k turns this is the part of device + k
+        state = visit(rows, state, part, (device + k) % devices * size, *shared)
+        return state, jax.lax.ppermute(part, axis, ring)
+
+    return jax.lax.fori_loop(0, devices, turn, (state, part))[0]
 
 
 def _length(tree: Any) -> int:

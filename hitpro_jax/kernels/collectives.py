@@ -1,24 +1,32 @@
-"""A bank cut over devices: the few places where a clip's row of similarities [B, P] crosses the cut.
+"""A bank cut over devices: the few steps at which a clip's row of similarities [B, P] crosses the cut.
 
 Inside `jax.shard_map` each of n devices holds P / n rows of the bank, and so P / n columns of the similarities.
-`axis` names the mesh axis of the cut; with None the bank is whole and these are the plain functions. Ids count over
-the whole bank; what crosses the wire is O(B), never the bank.
+`axis` names the mesh axis; with None the bank is whole and these are plain functions. Ids count over the whole bank.
+Communication: O(B), never the bank.
 """
 
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.banks import local_place
+from hitpro_jax.kernels.banks import local_position
 
 
 def bank_size(local: int, axis: str | None) -> int:
-    """P, from the rows P / n of this device."""
+    """P, from the rows P / n of this device.
+
+    >>> bank_size(3, None)
+    3
+    """
     return local if axis is None else local * jax.lax.axis_size(axis)
 
 
-def place_of(ids: jax.Array, local: int, axis: str | None) -> tuple[jax.Array, jax.Array]:
-    """(place on this device, whether it is here) of ids of the whole bank; -1 is nowhere."""
-    return local_place(ids, 0 if axis is None else jax.lax.axis_index(axis) * local, local)
+def position_of(ids: jax.Array, local: int, axis: str | None) -> tuple[jax.Array, jax.Array]:
+    """Positions of ids among this device's rows, and which of them are present; -1 never is.
+
+    >>> [x.tolist() for x in position_of(jnp.array([1, -1]), 2, None)]
+    [[1, 0], [True, False]]
+    """
+    return local_position(ids, 0 if axis is None else jax.lax.axis_index(axis) * local, local)
 
 
 def take_rows(table: jax.Array, ids: jax.Array, axis: str | None) -> jax.Array:
@@ -27,8 +35,9 @@ def take_rows(table: jax.Array, ids: jax.Array, axis: str | None) -> jax.Array:
     >>> take_rows(jnp.array([5, 6]), jnp.array([1, -1]), None).tolist()
     [6, 0]
     """
-    place, here = place_of(ids, table.shape[0], axis)
-    return _sum(jnp.where(here.reshape(here.shape + (1,) * (table.ndim - 1)), table[place], 0), axis)
+    position, present = position_of(ids, table.shape[0], axis)
+    # one device holds the row and the others add zeros, so that the sum is exact
+    return _sum(jnp.where(present.reshape(present.shape + (1,) * (table.ndim - 1)), table[position], 0), axis)
 
 
 def take_columns(values: jax.Array, ids: jax.Array, axis: str | None) -> jax.Array:
@@ -37,12 +46,16 @@ def take_columns(values: jax.Array, ids: jax.Array, axis: str | None) -> jax.Arr
     >>> take_columns(jnp.array([[5., 6.]]), jnp.array([[1, -1]]), None).tolist()
     [[6.0, 0.0]]
     """
-    place, here = place_of(ids, values.shape[1], axis)
-    return _sum(jnp.where(here, jnp.take_along_axis(values, place, axis=1), 0.0), axis)
+    position, present = position_of(ids, values.shape[1], axis)
+    return _sum(jnp.where(present, jnp.take_along_axis(values, position, axis=1), 0.0), axis)
 
 
 def sum_columns(values: jax.Array, axis: str | None) -> jax.Array:
-    """Sums [B] over the columns of [B, P / n]."""
+    """Sums [B] over the columns of [B, P / n].
+
+    >>> sum_columns(jnp.array([[1., 2.]]), None).tolist()
+    [3.0]
+    """
     return _sum(jnp.sum(values, axis=1), axis)
 
 
@@ -52,6 +65,7 @@ def log_sum_exp(logits: jax.Array, axis: str | None) -> jax.Array:
     >>> log_sum_exp(jnp.array([[0., 0., -jnp.inf]]), None).round(2).tolist()
     [0.6899999976158142]
     """
+    # a constant: the maximum cancels, and `pmax` has no derivative
     top = jax.lax.stop_gradient(jnp.max(logits, axis=1))
     if axis is not None:
         top = jax.lax.pmax(top, axis)
@@ -59,7 +73,7 @@ def log_sum_exp(logits: jax.Array, axis: str | None) -> jax.Array:
 
 
 def largest(values: jax.Array, count: int, axis: str | None) -> jax.Array:
-    """The `count` largest entries [B, count] of the rows of [B, P / n], best first; fewer if there are fewer.
+    """The `count` largest entries of the rows of [B, P / n], best first; fewer if there are fewer.
 
     >>> largest(jnp.array([[1., 3., 2.]]), 2, None).tolist()
     [[3.0, 2.0]]
@@ -67,6 +81,7 @@ def largest(values: jax.Array, count: int, axis: str | None) -> jax.Array:
     best, _ = jax.lax.top_k(values, min(count, values.shape[1]))
     if axis is None:
         return best
+    # the best of all are among the best of each device
     best = jax.lax.all_gather(best, axis, axis=1, tiled=True)
     return jax.lax.top_k(best, min(count, best.shape[1]))[0]
 

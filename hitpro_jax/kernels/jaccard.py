@@ -1,16 +1,18 @@
-"""k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines stand: blocks and sparse sets.
+"""k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines are built.
 
-P prototypes, D features. A row's k-reciprocal encoding is a sparse set of rows with weights that sum to 1, held in
-tables [P, M]; distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
+P prototypes, D features. A row's encoding is a sparse set of rows with weights that sum to 1, in tables [P, M];
+distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from hitpro_jax.kernels.banks import Tiling
 from hitpro_jax.kernels.search.exact import nearest
 from hitpro_jax.types import TrackletInfo
 
@@ -31,21 +33,18 @@ def k_reciprocal_encoding(
     With N(i, k) the k nearest rows of i, i itself among them, R(i, k) = {j in N(i, k): i in N(j, k)}:
       R*(i) = R(i, k1) + all R(c, h) of c in R(i, k1) of which more than 2/3 lie in R(i, k1);
       v_i = softmax over j in R*(i) of -||p_i - p_j||^2;   V_i = mean of v_j over j in N(i, k2).
-    h is k1 / 2, rounded, plus one: the released code of the field (Cluster Contrast, ADCA, PGM) counts i itself among
-    the k1 but not among the k1 / 2, and its numbers are the goldens.
 
     Args:
       prototypes: [P, D] float32 unit rows, P at least 1.
-      info: modality and validity of each row; camera and view are not read.
+      info: of the rows; camera and view are not read.
       k1: size of the reciprocal lists, at least 2, static.
       k2: neighbours averaged over, at most k1, static; 1 for none.
       block: rows per pass, static.
 
     Returns:
-      Encoding [P, M], M = k2 k1 ceil(h / 3), which no row can exceed, as each candidate adds less than a third of its
-      list; invalid rows are empty.
+      Encoding [P, M], M = k2 k1 ceil(h / 3); invalid rows are empty.
 
-    Memory: O(P M + block (k1 (k1 + h) h + D k1 h / 3)). Time: 2 P^2 D flops for the neighbours.
+    Cost: O(P M + block (k1 (k1 + h) h + D k1 h / 3)) memory; 2 P^2 D flops for the neighbours.
 
     >>> info = TrackletInfo(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [1., 0.], [0., 1.]])
@@ -56,14 +55,16 @@ def k_reciprocal_encoding(
     """
     chex.assert_rank(prototypes, 2)
     chex.assert_equal_shape_prefix([prototypes, info.valid], 1)
+    # + 1: released code (Cluster Contrast, ADCA, PGM) counts i among the k1 but not among the k1 / 2; see the goldens
     size, half = prototypes.shape[0], round(k1 / 2) + 1
     ranked = _ranked(prototypes, info, max(k1, half), block)
     full, short = (_reciprocal(ranked[:, :count], block) for count in (k1, half))
-    reach = k1 * math.ceil(half / 3)
+    reach = k1 * math.ceil(half / 3)  # no row exceeds it: each candidate adds less than a third of its list
 
     def own(row: jax.Array) -> tuple[jax.Array, jax.Array]:
         index = _expanded(full[row], short)[:reach]
         near = prototypes.at[index].get(mode="fill", fill_value=0)
+        # -||p_i - p_j||^2 of unit rows, less a constant
         exponent = 2.0 * jnp.matmul(near, prototypes[row], precision=jax.lax.Precision.HIGHEST)
         return index, jax.nn.softmax(exponent, where=index < size)
 
@@ -82,7 +83,7 @@ def k_reciprocal_encoding(
 def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
     """Jaccard distances of some rows to all rows.
 
-    d_ij = 1 - sum_k min(V_ik, V_jk) / sum_k max(V_ik, V_jk), where the sum of maxima is 2 less the sum of minima.
+    d_ij = 1 - sum_k min(V_ik, V_jk) / sum_k max(V_ik, V_jk).
 
     Args:
       encoding: of `k_reciprocal_encoding`.
@@ -91,7 +92,7 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
     Returns:
       [B, P] float32 in [0, 1]; 1 where two sets have nothing in common, as where one of them is empty.
 
-    Memory: O(B P). Time: O(B P width), as no row is longer than `encoding.width`.
+    Cost: O(B P) memory, O(B P width) time.
 
     >>> encoding = Encoding(jnp.array([[0, 1], [1, 2]]), jnp.array([[.5, .5], [1., 0.]]), jnp.array(2))
     >>> [round(float(d), 2) for d in jaccard_rows(encoding, jnp.array([0]))[0]]
@@ -112,14 +113,14 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
         return common + jnp.minimum(anchors[encoding.index[:, column]], encoding.weight[:, column][:, None])
 
     common = jax.lax.fori_loop(0, encoding.width, add, jnp.zeros((size, count), jnp.float32))
-    return jnp.clip(1.0 - common / (2.0 - common), 0.0, 1.0).T
+    return jnp.clip(1.0 - common / (2.0 - common), 0.0, 1.0).T  # both sets weigh 1: maxima are 2 less the minima
 
 
 def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -> jax.Array:
     """N(i, count), nearest first and i at the front: [P, count] ids, P for none."""
     size = prototypes.shape[0]
     alike = info._replace(view=info.modality)  # any camera of the modality
-    others = nearest(prototypes, alike, relation="same_view", count=count - 1, block=block).index
+    others = nearest(prototypes, alike, relation="same_view", count=count - 1, tiling=Tiling(block)).index
     ids = jnp.concatenate([jnp.where(info.valid, jnp.arange(size), -1)[:, None], others], axis=1)
     return jnp.where(ids >= 0, ids, size)
 
@@ -139,9 +140,9 @@ def _expanded(own: jax.Array, short: jax.Array) -> jax.Array:
     """R*(i) in ascending order, P behind, from R(i, k1) [k1] and all R(c, h) [P, h]."""
     size = short.shape[0]
     lists = short.at[own].get(mode="fill", fill_value=size)
-    there = lists < size
-    inside = jnp.any(lists[:, :, None] == own, axis=2) & there
-    enough = 3 * jnp.sum(inside, axis=1) > 2 * jnp.sum(there, axis=1)
+    found = lists < size
+    inside = jnp.any(lists[:, :, None] == own, axis=2) & found
+    enough = 3 * jnp.sum(inside, axis=1) > 2 * jnp.sum(found, axis=1)  # more than 2/3, in whole numbers
     ids = jnp.sort(jnp.concatenate([own, jnp.where(enough[:, None], lists, size).reshape(-1)]))
     return jnp.sort(jnp.where(_first(ids), ids, size))
 
@@ -151,9 +152,9 @@ def _summed(ids: jax.Array, weights: jax.Array, size: int) -> tuple[jax.Array, j
     order = jnp.argsort(ids, stable=True)
     ids, weights = ids[order], weights[order]
     first = _first(ids)
-    place = jnp.cumsum(first) - 1
-    total = jax.ops.segment_sum(jnp.where(ids < size, weights, 0.0), place, ids.shape[0], indices_are_sorted=True)
-    index = jnp.full(ids.shape, size, ids.dtype).at[place].set(ids)
+    slot = jnp.cumsum(first) - 1
+    total = jax.ops.segment_sum(jnp.where(ids < size, weights, 0.0), slot, ids.shape[0], indices_are_sorted=True)
+    index = jnp.full(ids.shape, size, ids.dtype).at[slot].set(ids)
     return index, total
 
 
@@ -162,5 +163,5 @@ def _first(ids: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ones(1, bool), ids[1:] != ids[:-1]])
 
 
-def _by_row(function, size: int, block: int):
+def _by_row(function: Callable, size: int, block: int) -> Any:
     return jax.lax.map(function, jnp.arange(size), batch_size=block)

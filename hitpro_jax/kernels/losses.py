@@ -1,9 +1,9 @@
 """HCL, Hierarchical Contrastive Learning: three levels of feature-prototype contrast (paper).
 
-B clips (or frames), P prototypes, K positives, A ambiguous prototypes. All levels read one similarity matrix
-[B, P], so a step costs one matrix product forward and one backward. Ids of -1 stand for none.
-`axis`: the mesh axis that cuts the bank, inside `jax.shard_map` (see `columns`); then [P] and [B, P] are this device's
-part, ids still count over the whole bank, and every device returns the same.
+B clips (or frames), P prototypes, K positives, A ambiguous prototypes; ids of -1 stand for none. All levels read one
+similarity matrix [B, P], so a step costs one matrix product forward and one backward.
+`axis`: the mesh axis that cuts the bank, inside `jax.shard_map` (see `collectives`); then [P] and [B, P] are this
+device's part, ids still count over the whole bank, and every device returns the same.
 """
 
 import chex
@@ -14,7 +14,7 @@ from hitpro_jax.kernels.collectives import (
     bank_size,
     largest,
     log_sum_exp,
-    place_of,
+    position_of,
     sum_columns,
     take_columns,
     take_rows,
@@ -23,23 +23,16 @@ from hitpro_jax.kernels.search import candidates
 
 
 def similarities(features: jax.Array, prototypes: jax.Array) -> jax.Array:
-    """<z, p> of every clip and prototype; prototypes are constants.
+    """<z, p> [B, P] float32 of unit features [B, D], any real dtype, and prototypes [P, D], which are constants.
 
-    Args:
-      features: [B, D] unit clip features z, any real dtype.
-      prototypes: [P, D] float32 unit rows; no gradient flows into them.
-
-    Returns:
-      [B, P] float32.
-
-    Numerics: float32 products at highest precision, as in mining: what is left out here is divided by tau.
-    Time: 2 B P D flops forward, the same backward.
+    Cost: 2 B P D flops forward, the same backward.
 
     >>> similarities(jnp.array([[1., 0.]]), jnp.eye(2)).tolist()
     [[1.0, 0.0]]
     """
     chex.assert_rank([features, prototypes], 2)
     chex.assert_equal_shape_suffix([features, prototypes], 1)
+    # at highest precision, as in mining: an error here is divided by tau
     return candidates.similarity(features.astype(jnp.float32), jax.lax.stop_gradient(prototypes))
 
 
@@ -57,19 +50,15 @@ def intra_camera(
     """Level 1: cross-entropy of a clip against the prototypes of its own view (paper).
 
     l = -log( exp(s_y / tau) / sum_{j: g_j = g_y} exp(s_j / tau) ).
-    mask: same-view prototypes that look like the same person leave the sum;
-    positive: they share the target in equal parts with y;  none: the literal reading.
-    Choice: one person can own several tracklets of one view (see `alignment.same_view_ambiguity`), which should not
-    be pushed apart. `positive` where they are as alike as the halves of one tracklet, as then nearly all are one
-    person's; `mask` where stage 1's rule names them, as then half are not. The same function serves frame features
-    (paper: frame features are discriminative; form from M3-ReID).
+    Same-view prototypes that look like the same person leave the sum (mask), share the target in equal parts with y
+    (positive), or are read literally (none). Serves frame features too (paper; form from M3-ReID).
 
     Args:
       similarity: [B, P] of `similarities`.
       target: [B] row y of each clip's tracklet, -1 to leave the clip out.
       view: [P] dense view ids.
       valid: [P] bool.
-      ignore: [B, A] ambiguous prototypes of y, -1 for none.
+      ignore: [B, A] ambiguous prototypes of y (`stages.same_view_ambiguity`).
       temperature: tau > 0.
       mode: "mask", "positive" or "none", static.
       axis: see above, static.
@@ -80,8 +69,11 @@ def intra_camera(
     Raises:
       ValueError: unknown mode.
 
-    >>> args = jnp.array([[1., 1., 0.]]), jnp.array([0]), jnp.array([0, 0, 1]), jnp.ones(3, bool)
-    >>> jax.jit(lambda *x: intra_camera(*x))(*args, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
+    Choice: `positive` where they are as similar as the halves of one tracklet, as then nearly all are one person's;
+    `mask` where stage 1's rule names them, as then half are not.
+
+    >>> arguments = jnp.array([[1., 1., 0.]]), jnp.array([0]), jnp.array([0, 0, 1]), jnp.ones(3, bool)
+    >>> jax.jit(intra_camera)(*arguments, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
     [0.0]
     """
     if mode not in ("mask", "positive", "none"):
@@ -119,19 +111,16 @@ def soft_target(
 ) -> tuple[jax.Array, jax.Array]:
     """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper: three levels).
 
-    With t_y = alpha, t_j = (1 - alpha) w_yj and S = {y} + positives + hardest negatives,
-    l = -sum_j t_j log( exp(s_j / tau) / sum_{k in S} exp(s_k / tau) ).
-    Level 2: alpha = 0.5 (choice), candidates of y's modality; level 3: alpha = 0, which leaves y out of S,
-    candidates of the other modality. Negatives are from CAP's inter-camera loss: the 50 most similar
-    candidates. Choice: ambiguous ones are no negatives, since mining could not tell them from positives.
+    l = -sum_j t_j log( exp(s_j / tau) / sum_{k in S} exp(s_k / tau) ),  t_y = alpha, t_j = (1 - alpha) w_yj,
+    S = {y} + positives + hardest negatives; alpha = 0 leaves y out.
 
     Args:
       similarity: [B, P] of `similarities`.
       target: [B] row y of each clip's tracklet, -1 to leave the clip out.
-      positive_index: [B, K] positives of y without y itself, each once, -1 for none.
+      positive_index: [B, K] positives of y without y itself, each once.
       positive_weight: [B, K] their weights w, rows summing to 1, 0 for none.
-      candidate: [B, P] bool, from which negatives are taken.
-      ignore: [B, A] ambiguous prototypes, -1 for none; one that is a positive stays a positive.
+      candidate: [B, P] bool, from which negatives are taken: y's modality (level 2) or the other one (level 3).
+      ignore: [B, A] ambiguous prototypes; one that is a positive stays a positive.
       temperature: tau > 0.
       alpha: weight of y in [0, 1], may be traced.
       hard_negatives: H, static.
@@ -140,11 +129,12 @@ def soft_target(
     Returns:
       loss [B] float32 and has [B] bool. A clip whose tracklet has no positive has no term: 0, no gradient.
 
-    Memory: O(B P). Time: one top-k over [B, P]. Communication: O(B (K + H)) a device.
+    Source: hardest negatives as in CAP's inter-camera loss.
+    Cost: O(B P) memory; one top-k over [B, P]; O(B (K + H)) communication a device.
 
     >>> one = jnp.ones((1, 1))
-    >>> args = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
-    >>> print(jax.jit(lambda *x: soft_target(*x, alpha=0.))(*args, jnp.array([[-1]]))[0].round(2))
+    >>> arguments = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
+    >>> print(jax.jit(lambda *x: soft_target(*x, alpha=0.))(*arguments, jnp.array([[-1]]))[0].round(2))
     [0.69]
     """
     _check(similarity, target, ignore)
@@ -154,6 +144,7 @@ def soft_target(
     size = similarity.shape[1]
     positive = (positive_index >= 0) & (positive_weight > 0)
     has = (target >= 0) & (target < bank_size(size, axis)) & jnp.any(positive, axis=1)
+    # ambiguous ones are no negatives: mining could not tell them from positives
     taken = members(jnp.concatenate([target[:, None], positive_index, ignore], axis=1), size, axis)
 
     logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
@@ -166,18 +157,12 @@ def soft_target(
     log_sum = jax.nn.logsumexp(jnp.concatenate([entries, hardest], axis=1), axis=1)
     weighted = jnp.sum(jnp.where(positive, positive_weight * aims, 0.0), axis=1)
     loss = jnp.where(has, log_sum - alpha * own[:, 0] - (1.0 - alpha) * weighted, 0.0)
-    return (loss if axis is None else jax.lax.pmean(loss, axis)), has  # pmean: they are equal, but types do not tell
+    # `all_gather` makes the loss vary over devices by type though it is equal: the mean of equals is the same number
+    return (loss if axis is None else jax.lax.pmean(loss, axis)), has
 
 
 def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
-    """Mean over the clips that have the term; 0 when none has.
-
-    Args:
-      loss: [B] float32.
-      has: [B] bool.
-
-    Returns:
-      float32 scalar.
+    """Mean of loss [B] over the clips that have [B] the term; 0 when none has.
 
     >>> float(mean_over(jnp.array([2., 9., 4.]), jnp.array([True, False, True])))
     3.0
@@ -193,8 +178,8 @@ def members(index: jax.Array, size: int, axis: str | None = None) -> jax.Array:
     [[False, False, True], [True, False, False]]
     """
     rows = jnp.arange(index.shape[0])[:, None]
-    place, here = place_of(index, size, axis)
-    return jnp.zeros((index.shape[0], size), bool).at[rows, jnp.where(here, place, size)].set(True, mode="drop")
+    position, present = position_of(index, size, axis)
+    return jnp.zeros((index.shape[0], size), bool).at[rows, jnp.where(present, position, size)].set(True, mode="drop")
 
 
 def _check(similarity: jax.Array, target: jax.Array, ignore: jax.Array) -> None:

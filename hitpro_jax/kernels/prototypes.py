@@ -8,14 +8,7 @@ from hitpro_jax.kernels.segments import segment_mean
 
 
 def unit(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Unit vectors: unit(x) = x / ||x||, in float32; a zero vector stays zero with a finite gradient.
-
-    Args:
-      x: [..., D], any real dtype.
-      axis: the axis of the vectors, static.
-
-    Returns:
-      [..., D] float32. Vectors shorter than 1e-12 are returned unscaled.
+    """X / ||x|| along a static axis, float32; vectors shorter than 1e-12 stay as they are, with a finite gradient.
 
     >>> print(unit(jnp.array([[3., 4.], [0., 0.]])))
     [[0.6 0.8]
@@ -24,15 +17,14 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
     return x.astype(jnp.float32) * _inverse_length(x, axis)
 
 
-def apart(features: jax.Array, centre: jax.Array) -> jax.Array:
-    """Unit directions from centres to rows, both [..., D].
+def direction_from(features: jax.Array, centre: jax.Array) -> jax.Array:
+    """Unit directions from centres to rows, both [..., D]; 0 for a row within 1e-6 of its centre.
 
-    A row within 1e-6 of its centre becomes 0, as rounding has no direction.
-
-    >>> apart(jnp.array([[3., 1.]]), jnp.array([[1., 1.]])).tolist()
+    >>> direction_from(jnp.array([[3., 1.]]), jnp.array([[1., 1.]])).tolist()
     [[1.0, 0.0]]
     """
     rest = features - centre
+    # rounding has no direction: scaled to unit length it would look like a person
     return unit(jnp.where(jnp.sum(rest * rest, axis=-1, keepdims=True) > 1e-12, rest, 0.0))
 
 
@@ -42,22 +34,21 @@ def aggregate_parts(
     """Prototype and reliability of each tracklet from the features of its S temporal parts.
 
     p_i = unit(sum_s a_is u_is);  r_i = mean_s <u_is, unit(mean_s u_is)>.
-    `uniform`: a_is = 1 / (number of parts) (paper: prototypes aggregate temporal sub-tracklets).
-    `consistency`: a_is = softmax_s(<u_is, unit(mean_s u_is)> / temperature).
-    Choice: `consistency`, because an occluded or contaminated part disagrees with the others and should weigh
-    less; the paper does not say how parts are weighed. Choice: r_i, as nothing else tells a clean tracklet.
+    uniform: a_is = 1 / (number of parts) (paper);  consistency: a_is = softmax_s(<u_is, unit(mean_s u_is)> / tau).
 
     Args:
-      parts: [N, S, D] part features u_is, any real dtype; scaled to unit length here.
-      part_mask: [N, S] bool, False where a short tracklet has no such part.
+      parts: [N, S, D] part features, any real dtype; scaled to unit length here.
+      part_mask: [N, S] bool, False where a tracklet has no such part.
       mode: "uniform" or "consistency", static.
-      temperature: of the consistency softmax, > 0.
+      temperature: tau > 0.
 
     Returns:
       prototypes [N, D] float32 unit rows and reliability [N] float32 in [-1, 1]; both 0 without any part.
 
     Raises:
       ValueError: unknown mode.
+
+    Choice: `consistency`, as an occluded part disagrees with the others; r_i, as nothing else tells a clean tracklet.
 
     >>> parts = jnp.array([[[1., 0.], [0., 2.], [9., 9.]]])
     >>> prototypes, reliability = jax.jit(aggregate_parts)(parts, jnp.array([[True, True, False]]))
@@ -84,30 +75,28 @@ def aggregate_parts(
     return unit(centre), mean_of_parts(agreement.reshape(-1))
 
 
-def halves_alike(parts: jax.Array, part_mask: jax.Array, centre: jax.Array) -> jax.Array:
-    """How alike the first and the second half of a tracklet are.
-
-    <h_1, h_2>, h the direction from the centre to the prototype of the half's sub-tracklets.
-    Choice: the one likeness that is known without labels to be that of one person in one view; see
-    `thresholds.part_threshold`.
+def halves_similarity(parts: jax.Array, part_mask: jax.Array, centre: jax.Array) -> jax.Array:
+    """<h_1, h_2> of the halves of a tracklet, h the direction from the centre to the half's prototype.
 
     Args:
       parts: [S, D] part features of one tracklet, any real dtype.
       part_mask: [S] bool.
-      centre: [D] what the tracklet's view shares (`centring.view_centres`), or zeros.
+      centre: [D] of the tracklet's view (`centring.view_centres`), or zeros.
 
     Returns:
       [] float32; NaN where a half has no part, as for S = 1.
 
+    Choice: the one similarity that is known without labels to be of one person in one view.
+
     >>> parts = jnp.array([[1., 0.], [.8, .6]])
-    >>> [f"{halves_alike(parts, jnp.array([True, there]), jnp.zeros(2)):.2f}" for there in (True, False)]
+    >>> [f"{halves_similarity(parts, jnp.array([True, late]), jnp.zeros(2)):.2f}" for late in (True, False)]
     ['0.80', 'nan']
     """
     scale = jnp.where(part_mask, _inverse_length(parts, -1)[:, 0], 0.0)
     later = jnp.arange(parts.shape[0]) >= parts.shape[0] // 2
     # as a product: unit parts of all tracklets would be one more array of their size
     halves = jnp.matmul(jnp.stack([~later, later]) * scale, parts, precision=jax.lax.Precision.HIGHEST)
-    first, second = apart(unit(halves), centre)
+    first, second = direction_from(unit(halves), centre)
     both = jnp.any(part_mask & ~later) & jnp.any(part_mask & later)
     return jnp.where(both, jnp.sum(first * second), jnp.nan)
 

@@ -1,6 +1,6 @@
-"""Losses of the baselines that HCL has no part for: over classes made of pseudo-labels, neighbours or identities.
+"""Losses of the baselines that HCL lacks: over classes made of pseudo-labels, neighbours or identities.
 
-B clips, P rows of a memory, D features. Ids of -1 stand for none.
+B clips, P rows of a memory, D features; ids of -1 stand for none.
 """
 
 import chex
@@ -14,8 +14,6 @@ from hitpro_jax.kernels.search.candidates import similarity
 def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int) -> jax.Array:
     """Mean over the clips of each part (a modality, a camera) that have the term, summed over the parts.
 
-    The baselines' losses are written this way: L = L_rgb + L_ir, or a sum over cameras (from ADCA and CAP).
-
     Args:
       loss: [B] float32.
       has: [B] bool.
@@ -24,6 +22,8 @@ def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int
 
     Returns:
       float32 scalar.
+
+    Source: L = L_rgb + L_ir of ADCA, the sum over cameras of CAP.
 
     >>> loss, part = jnp.array([2., 4., 5., 9.]), jnp.array([0, 0, 1, 1])
     >>> float(sum_of_means(loss, loss < 9, part, parts=2))
@@ -35,24 +35,19 @@ def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int
 
 
 def neighbours_of(likeness: jax.Array, candidate: jax.Array, *, share: float | jax.Array) -> jax.Array:
-    """Rows that are nearly as similar as the most similar one: {j: s_ij > share max_j s_ij} (from SDCL).
-
-    Choice: a row whose best candidate is not even positively similar has no neighbour, as in
-    `thresholds.row_threshold`.
+    """Rows [B, P] that are nearly as similar as the most similar one: {j: s_ij > share max_j s_ij} (from SDCL).
 
     Args:
       likeness: [B, P] similarities.
       candidate: [B, P] bool.
       share: in [0, 1).
 
-    Returns:
-      [B, P] bool.
-
     >>> neighbours_of(jnp.array([[1., .95, .5]]), jnp.ones((1, 3), bool), share=.9).tolist()
     [[True, True, False]]
     """
     chex.assert_equal_shape([likeness, candidate])
     best = jnp.max(jnp.where(candidate, likeness, -jnp.inf), axis=1, keepdims=True)
+    # below 0 a share of the best has no meaning, as in `thresholds.row_threshold`
     return candidate & (best > 0) & (likeness > share * best)
 
 
@@ -60,8 +55,6 @@ def neighbour_loss(
     similarity: jax.Array, neighbour: jax.Array, candidate: jax.Array, *, temperature: float | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Neighbour learning: l = -1 / (|N| + 1) sum_{j in N} log( exp(s_j / tau) / sum_{k in C} exp(s_k / tau) ).
-
-    From SDCL, the 1 in the denominator too: it damps clips of few neighbours.
 
     Args:
       similarity: [B, P] of clips and rows.
@@ -71,6 +64,8 @@ def neighbour_loss(
 
     Returns:
       loss [B] float32 and has [B] bool; a clip without neighbours has no term.
+
+    Source: SDCL.
 
     >>> both = jnp.ones((1, 2), bool)
     >>> print(neighbour_loss(jnp.zeros((1, 2)), both, both, temperature=1.)[0])  # 2 log 2 / 3
@@ -82,7 +77,7 @@ def neighbour_loss(
     log_sum = jax.nn.logsumexp(jnp.where(candidate | ~has[:, None], logits, -jnp.inf), axis=1)
     count = jnp.sum(neighbour, axis=1)
     total = count * log_sum - jnp.sum(jnp.where(neighbour, logits, 0.0), axis=1)
-    return jnp.where(has, total / (count + 1), 0.0), has
+    return jnp.where(has, total / (count + 1), 0.0), has  # + 1 damps clips of few neighbours (SDCL)
 
 
 def identity_entropy(
@@ -104,12 +99,12 @@ def identity_entropy(
     """
     chex.assert_rank([features, proxies, label], [2, 2, 1])
     logits, has = similarity(features, unit(proxies)) / temperature, label >= 0
-    aim = jnp.take_along_axis(logits, jnp.maximum(label, 0)[:, None], axis=1)[:, 0]
+    aim = jnp.take_along_axis(logits, jnp.maximum(label, 0)[:, None], axis=1)[:, 0]  # -1 would be the last class
     return jnp.where(has, jax.nn.logsumexp(logits, axis=1) - aim, 0.0), has
 
 
 def batch_hard_triplet(features: jax.Array, label: jax.Array, *, margin: float) -> tuple[jax.Array, jax.Array]:
-    """Batch-hard triplet loss on cosines: max(0, hardest negative - hardest positive + margin) (Hermans et al. 2017).
+    """Batch-hard triplet loss on cosines: max(0, hardest negative - hardest positive + margin).
 
     Args:
       features: [B, D] unit rows.
@@ -119,12 +114,15 @@ def batch_hard_triplet(features: jax.Array, label: jax.Array, *, margin: float) 
     Returns:
       loss [B] float32 and has [B] bool.
 
+    Source: Hermans et al. 2017.
+
     >>> batch_hard_triplet(jnp.eye(2), jnp.array([0, 1]), margin=1.5)[0].tolist()
     [0.5, 0.5]
     """
     chex.assert_rank([features, label], [2, 1])
-    cosine, there = similarity(features, features), label >= 0
+    cosine, has = similarity(features, features), label >= 0
     same = label[:, None] == label[None]
-    positive = jnp.min(jnp.where(same & there, cosine, 2.0), axis=1)
-    negative = jnp.max(jnp.where(same | ~there, -2.0, cosine), axis=1)
-    return jnp.where(there, jnp.maximum(negative - positive + margin, 0.0), 0.0), there
+    # 2 and -2 are outside of all cosines: a clip is its own positive, and without a negative the loss is 0
+    positive = jnp.min(jnp.where(same & has, cosine, 2.0), axis=1)
+    negative = jnp.max(jnp.where(same | ~has, -2.0, cosine), axis=1)
+    return jnp.where(has, jnp.maximum(negative - positive + margin, 0.0), 0.0), has

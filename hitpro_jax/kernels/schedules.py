@@ -7,17 +7,16 @@ import jax.numpy as jnp
 
 
 def schedule(progress: float | jax.Array, start: float, end: float, *, kind: str = "linear") -> jax.Array:
-    """Moves from start to end while progress goes from 0 to 1.
+    """Moves from start to end while progress x goes from 0 to 1.
 
     linear: start + (end - start) x;  cosine: start + (end - start) (1 - cos(pi x)) / 2;
     constant: (start + end) / 2;  reverse: linear from end to start.
-    Choice: linear by default; the paper only says that mining progresses. `constant` holds the middle, so
-    that it differs from `linear` in shape alone; `reverse` is the control for the order, strict first.
 
     Args:
-      progress: x = epoch / epochs, scalar, may be traced; clipped to [0, 1].
-      start, end: values at progress 0 and 1.
-      kind: "linear", "cosine", "constant" or "reverse", static.
+      progress: x, scalar, may be traced; clipped to [0, 1].
+      start: value at 0.
+      end: value at 1.
+      kind: see above, static.
 
     Returns:
       float32 scalar.
@@ -32,8 +31,8 @@ def schedule(progress: float | jax.Array, start: float, end: float, *, kind: str
     shapes = {
         "linear": lambda: x,
         "cosine": lambda: (1.0 - jnp.cos(math.pi * x)) / 2.0,
-        "constant": lambda: jnp.full_like(x, 0.5),
-        "reverse": lambda: 1.0 - x,
+        "constant": lambda: jnp.full_like(x, 0.5),  # the middle: it differs from linear in shape alone
+        "reverse": lambda: 1.0 - x,  # the control for the order strict first
     }
     if kind not in shapes:
         raise ValueError(f"unknown schedule {kind!r}; use one of {', '.join(shapes)}.")
@@ -41,17 +40,9 @@ def schedule(progress: float | jax.Array, start: float, end: float, *, kind: str
 
 
 def ramp(progress: float | jax.Array, *, begin: float, length: float) -> jax.Array:
-    """Rises from 0 at `begin` to 1 at `begin + length`: the entry of a loss level into training.
+    """Rises from 0 at progress `begin` to 1 at `begin + length`; length 0 is a step at `begin`.
 
-    Levels enter progressively (paper); starts of 10 % and 20 % are from CAP and SDCL. Choice: a linear ramp.
-
-    Args:
-      progress: scalar in [0, 1], may be traced.
-      begin: progress before which the value is 0.
-      length: progress that the rise takes; 0 for a step at `begin`.
-
-    Returns:
-      float32 scalar in [0, 1].
+    Levels enter progressively (paper). Choice: linearly.
 
     >>> [float(ramp(x, begin=0.25, length=0.5)) for x in (0.25, 0.5, 1.0)]
     [0.0, 0.5, 1.0]

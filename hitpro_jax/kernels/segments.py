@@ -10,18 +10,18 @@ def segment_mean(
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted mean of the rows of each segment.
 
-    mean_s = sum_{i in s} a_i x_i / sum_{i in s} a_i.  N rows, S segments.
+    mean_s = sum_{i in s} a_i x_i / sum_{i in s} a_i.
 
     Args:
       features: [N, ...], any real dtype; summed in float32.
-      segment_ids: [N] integers in any order. An id outside [0, S) leaves its row out.
+      segment_ids: [N] integers in any order; an id outside [0, S) leaves its row out.
       num_segments: S, static.
       weights: [N] a_i >= 0, default 1.
 
     Returns:
       means [S, ...] float32 and total weights [S] float32; both 0 for an empty segment.
 
-    Memory: O(N + S) rows. Source: segment sums after jraph and ott-jax.
+    Source: segment sums after jraph and ott-jax.
 
     >>> means, totals = segment_mean(jnp.array([1., 3., 8., 9.]), jnp.array([0, 0, 2, -1]), num_segments=3)
     >>> means.tolist(), totals.tolist()
@@ -34,7 +34,7 @@ def segment_mean(
 
     # segment_sum drops ids outside [0, S), negative ones too
     columns = tuple(range(1, features.ndim))
-    # float32, as the weights are; a row of no weight counts for nothing, whatever stands in it
+    # float32, as the weights are; a row of no weight counts for nothing, whatever is in it
     weighted = jnp.where(jnp.expand_dims(weights > 0, columns), features * jnp.expand_dims(weights, columns), 0.0)
     sums = jax.ops.segment_sum(weighted, segment_ids, num_segments)
     totals = jax.ops.segment_sum(weights, segment_ids, num_segments)

@@ -1,236 +1,350 @@
 """HiTPro: prototypes from sub-tracklets, two-stage positives, contrast at three levels (paper).
 
-A method is built from plain keyword sections and gives pure functions that `steps` compiles:
-  empty(size, dim) -> memory;  refresh(memory, parts, part_mask, group, progress) -> memory;
-  loss(memory, encoded, clips, group, progress) -> (loss, terms);  update(memory, features, tracklet) -> memory;
-  layout() -> how the memory is cut over the mesh: every table by its rows, one row a tracklet.
-Person ids appear nowhere: `TrackletInfo` holds all that a prototype may know of itself.
+P prototypes (one a tracklet), D features, S parts, K positives, A ambiguous, V views; B clips, T frames.
+A new level of the loss is a record in `HiTPro.levels` and the kernel that it calls.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from hitpro_jax.kernels import losses
-from hitpro_jax.kernels.banks import each_part
-from hitpro_jax.kernels.collectives import place_of, take_rows
+from hitpro_jax.kernels.banks import Tiling
+from hitpro_jax.kernels.collectives import position_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.mining.positives import no_positives
 from hitpro_jax.kernels.mining.thresholds import part_threshold
-from hitpro_jax.kernels.prototypes import aggregate_parts, apart, halves_alike
+from hitpro_jax.kernels.prototypes import aggregate_parts, direction_from, halves_similarity
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.search import exact, ivf
 from hitpro_jax.kernels.search.centring import view_centres
-from hitpro_jax.types import MODALITIES, Positives, TrackletInfo
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.options import (
+    AcrossOptions,
+    AlignmentOptions,
+    LossOptions,
+    PrototypeOptions,
+    StageOptions,
+    WithinOptions,
+)
+from hitpro_jax.options import Options as RunOptions
+from hitpro_jax.types import MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
+
+LOGGED_WEIGHTS = ("within", "across")  # levels whose weights stand beside the terms in the log
 
 
 class Memory(NamedTuple):
-    """The prototype bank and what was mined from it; P prototypes, one a tracklet.
+    """The prototype bank and what was mined from it. Checkpoints name their leaves after these fields."""
 
-    prototypes [P, D] and reliability [P] float32; within and across: positives of stage 1 and 2;
-    same_view [P, A]: prototypes of the own view that look like the same person, -1 for none.
-    """
+    prototypes: jax.Array  # [P, D] float32
+    reliability: jax.Array  # [P] float32
+    within: Positives  # of stage 1
+    across: Positives  # of stage 2
+    same_view: jax.Array  # [P, A] int32 prototypes of the own view that look like the same person, -1 for none
 
-    prototypes: jax.Array
-    reliability: jax.Array
-    within: Positives
-    across: Positives
-    same_view: jax.Array
+
+class Context(NamedTuple):
+    """What the levels of the loss read: this device's rows of the bank, and all clips with what was mined for them."""
+
+    similarity: jax.Array  # [B, P] of clips and prototypes
+    frames: jax.Array | None  # [B, T, D] features; None unless a level reads them
+    mask: jax.Array  # [B, T]
+    target: jax.Array  # [B] row of each clip's tracklet, -1 for none
+    modality: jax.Array  # [B]
+    same_view: jax.Array  # [B, A]
+    within: Positives  # [B, K]
+    across: Positives  # [B, K]
+    bank: jax.Array  # [P, D]
+    info: TrackletInfo  # [P]
+
+
+class Level(NamedTuple):
+    """A level of the loss: L = sum over levels of weight(progress) * term(context)."""
+
+    name: str  # of the term in the log
+    weight: Callable[[Any], Any]
+    term: Callable[[Context], jax.Array]
 
 
 @dataclass(frozen=True)
 class HiTPro:
-    """The method with its switches, each section a mapping of plain values (see `configs/base.py`)."""
+    """The method; see `base.Method` for what its functions take and return."""
 
-    prototypes: Mapping[str, Any]
-    within: Mapping[str, Any]
-    across: Mapping[str, Any]
-    loss_options: Mapping[str, Any]
+    section: ClassVar[str] = ""
+    Options: ClassVar[type | None] = None
+    needs_identities: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    refresh_on_host: ClassVar[bool] = False
+    image_method: ClassVar[bool] = False
+
+    prototypes: PrototypeOptions
+    within: WithinOptions
+    across: AcrossOptions
+    alignment: AlignmentOptions
+    contrast: LossOptions
     num_views: int
-    mesh: Mesh | None  # of one axis, over which the rows of the memory are cut; None: all on one device
-    alignment: Mapping[str, Any] = field(default_factory=lambda: {"centre": False, "search": "exact"})
+    mesh: Mesh | None = None
 
-    def empty(self, size: int, dim: int) -> Memory:
-        """The memory before the first refresh: zero prototypes and no positives."""
+    @classmethod
+    def create(cls, options: RunOptions, setting: Setting) -> Self:
+        """The method with its options."""
+        return cls(
+            prototypes=options.prototypes,
+            within=options.within,
+            across=options.across,
+            alignment=options.alignment,
+            contrast=options.loss,
+            num_views=setting.num_views,
+            mesh=setting.mesh,
+        )
 
-        def nothing(options):
-            return no_positives(size, positives=options["positives"], ambiguous=options["ambiguous"])
+    def init(self, size: int, dim: int) -> Memory:
+        """Zero prototypes and no positives."""
 
-        same_view = jnp.full((size, self.loss_options["same_view"]), -1, jnp.int32)
+        def nothing(options: StageOptions) -> Positives:
+            return no_positives(size, positives=options.positives, ambiguous=options.ambiguous)
+
+        same_view = jnp.full((size, self.contrast.same_view), -1, jnp.int32)
         return Memory(jnp.zeros((size, dim)), jnp.zeros(size), nothing(self.within), nothing(self.across), same_view)
 
-    def layout(self) -> Memory:
-        """A Memory of PartitionSpecs."""
-        rows, whole = PartitionSpec(self._axis), PartitionSpec()
+    def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
+        """None."""
+        return {}
+
+    def shardings(self) -> Memory:
+        """Every table is cut by its rows."""
+        rows, whole = self._rows, PartitionSpec()
         positives = Positives(rows, rows, rows, whole)
         return Memory(rows, rows, positives, positives, rows)
 
-    def refresh(self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress) -> Memory:
-        """ICTP and HCPA: prototypes from sub-tracklet features [P, S, D], then both stages of mining.
+    def mined(self, memory: Memory) -> Mined:
+        """All of the memory."""
+        return Mined(*memory, label=None)
 
-        progress: share of the training that is done, [] float32; it moves the thresholds from strict to loose.
-        """
-        aggregate = partial(aggregate_parts, mode=self.prototypes["mode"], temperature=self.prototypes["temperature"])
-        bank, reliability = each_part(aggregate, (parts, part_mask), mesh=self.mesh)
-        size = bank.shape[0]
-        empty = self.empty(size, bank.shape[1])
-        rules = _rules(self.within, progress, reliability)
+    def refresh(
+        self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress: jax.Array
+    ) -> Memory:
+        """ICTP and HCPA: prototypes from sub-tracklet features, then both stages of mining."""
+        tiling = Tiling(mesh=self.mesh)
+        aggregate = partial(aggregate_parts, mode=self.prototypes.mode, temperature=self.prototypes.temperature)
+        bank, reliability = tiling.each_part(aggregate, (parts, part_mask))
         centre, compared = jnp.zeros_like(bank), bank
-        if self.alignment["centre"]:
+        if self.alignment.centre:
             centre = view_centres(bank, info, num_views=self.num_views)
-            compared = apart(bank, centre)
-        stay = self._stay_threshold(parts, part_mask, centre, info)
-        within, across = empty.within, empty.across
-        if self.within["enabled"]:
-            within = stages.within_modality(
-                compared,
-                info,
-                num_views=self.num_views,
-                previous=memory.within.threshold,
-                mesh=self.mesh,
-                search=self._search,
-                **rules,
-            )
-        same_view = stages.same_view_ambiguity(
-            compared,
-            info,
-            within.threshold if stay is None else stay,
-            rho=rules["rho"],
-            fixed=rules["fixed"],
-            rule=rules["rule"] if stay is None else "statistic",
-            count=self.loss_options["same_view"],
-            block=rules["block"],
-            mesh=self.mesh,
-            search=self._search,
-        )
-        if self.across["enabled"]:
-            across = stages.across_modalities(
-                compared,
-                within,
-                info,
-                previous=memory.across.threshold,
-                direct=not self.within["enabled"],
-                mesh=self.mesh,
-                search=self._search,
-                **_rules(self.across, progress, reliability),
-            )
+            compared = direction_from(bank, centre)
+        halves = None
+        if self.contrast.same_view_rule == "parts":
+            halves = self._halves_threshold(parts, part_mask, centre, info)
+        empty = self.init(*bank.shape)
+        bars = _bars(self.within, progress, memory.within.threshold)
+        within = self._mine_within(compared, info, bars, reliability) if self.within.enabled else empty.within
+        same_view = self._mine_same_view(compared, info, bars.rho, halves, within.threshold)
+        across = empty.across
+        if self.across.enabled:
+            bars = _bars(self.across, progress, memory.across.threshold)
+            across = self._mine_across(compared, within, info, bars, reliability)
         return Memory(bank, reliability, within, across, same_view)
 
-    def _stay_threshold(self, parts, part_mask, centre, info: TrackletInfo) -> jax.Array | None:
-        """How alike [2] two tracklets of one view must be to be one person's stay; None: stage 1's rule decides."""
-        rule = self.loss_options["same_view_rule"]
-        if rule == "stage1":
-            return None
-        if rule != "parts":
-            raise ValueError(f"unknown loss.same_view_rule {rule!r}; use 'parts' or 'stage1'.")
-        alike = each_part(jax.vmap(halves_alike), (parts, part_mask, centre), mesh=self.mesh)
-        return part_threshold(alike, jnp.where(info.valid, info.modality, -1), num_groups=MODALITIES)
+    def _halves_threshold(self, parts, part_mask, centre, info: TrackletInfo) -> jax.Array:
+        """How similar [2] two tracklets of one view must be to be one person's, by the halves of single ones."""
+        halves = Tiling(mesh=self.mesh).each_part(jax.vmap(halves_similarity), (parts, part_mask, centre))
+        return part_threshold(halves, jnp.where(info.valid, info.modality, -1), num_groups=MODALITIES)
 
-    def loss(self, memory: Memory, encoded, clips: Mapping[str, jax.Array], info: TrackletInfo, progress):
-        """HCL: L = l1 L1 + lambda2(e) L2 + lambda3(e) L3 + frame term (paper: three levels; weights ours).
-
-        encoded: unit features, tracklet [B, D] and frame [B, T, D].
-        clips: `tracklet` [B], rows of the bank, and `mask` [B, T].
-        Returns (scalar, mapping of scalar terms).
-        """
-        frame = encoded.frame if self.loss_options["frame"] > 0.0 else None
-        batch = encoded.tracklet, frame, clips["tracklet"], clips["mask"]
-        terms = self._split(self._terms, (self.layout(), self._rows, *[PartitionSpec()] * 4), PartitionSpec())(
-            memory, info, *batch
+    def _mine_within(self, bank, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
+        return stages.within_modality(
+            bank,
+            info,
+            bars,
+            options=self.within,
+            num_views=self.num_views,
+            reliability=reliability if self.within.use_reliability else None,
+            tiling=self._tiling(self.within),
+            search=self._search,
         )
-        o = self.loss_options
-        weights = {
-            "intra": o["intra"] * schedule(progress, 1.0, o["intra_end"]),
-            "within": o["within"] * ramp(progress, begin=o["within_begin"], length=o["ramp"]),
-            "across": o["across"] * ramp(progress, begin=o["across_begin"], length=o["ramp"]),
-            "frame": o["frame"],
-        }
-        total = sum(weights[name] * terms[name] for name in terms)
-        return total, {**terms, "weight_within": weights["within"], "weight_across": weights["across"]}
+
+    def _mine_across(self, bank, within: Positives, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
+        return stages.across_modalities(
+            bank,
+            within,
+            info,
+            bars,
+            options=self.across,
+            direct=not self.within.enabled,
+            reliability=reliability if self.across.use_reliability else None,
+            tiling=self._tiling(self.across),
+            search=self._search,
+        )
+
+    def _mine_same_view(self, bank, info: TrackletInfo, rho, halves, theta) -> jax.Array:
+        """By the threshold of halves; where there is none, by stage 1's rule and its threshold theta."""
+        return stages.same_view_ambiguity(
+            bank,
+            info,
+            theta if halves is None else halves,
+            rho=rho,
+            rule=self.within.rule if halves is None else "statistic",
+            fixed=self.within.fixed,
+            count=self.contrast.same_view,
+            tiling=self._tiling(self.within),
+            search=self._search,
+        )
+
+    def loss(
+        self,
+        memory: Memory,
+        own: Mapping[str, jax.Array],
+        encoded: Encoded,
+        clips: Clips,
+        info: TrackletInfo,
+        progress: jax.Array,
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """HCL: L = l1(e) L1 + l2(e) L2 + l3(e) L3 + frame term (paper: three levels; weights ours)."""
+        levels = self.levels()
+        # every device gets those of all clips: only where they are read
+        frames = encoded.frame if self.contrast.frame > 0.0 else None
+        batch = encoded.tracklet, frames, clips.tracklet, clips.mask
+        specs = (self.shardings(), self._rows, *[PartitionSpec()] * len(batch))
+        terms = self._over_devices(self._terms, specs, PartitionSpec())(memory, info, *batch)
+        weights = {level.name: level.weight(progress) for level in levels}
+        total = sum(weights[level.name] * terms[level.name] for level in levels)
+        return total, {**terms, **{f"weight_{name}": weights[name] for name in LOGGED_WEIGHTS}}
+
+    def levels(self) -> list[Level]:
+        """The levels in the order in which they are summed."""
+        o = self.contrast
+
+        def ramped(weight: float, begin: float) -> Callable[[Any], jax.Array]:
+            return lambda progress: weight * ramp(progress, begin=begin, length=o.ramp)
+
+        levels = [
+            Level("intra", lambda progress: o.intra * schedule(progress, 1.0, o.intra_end), self._intra),
+            Level("within", ramped(o.within, o.within_begin), self._within),
+            Level("across", ramped(o.across, o.across_begin), self._across),
+        ]
+        if o.frame > 0.0:
+            levels.append(Level("frame", lambda progress: o.frame, self._frame))
+        return levels
 
     def _terms(self, memory: Memory, info: TrackletInfo, features, frames, target, mask) -> dict[str, jax.Array]:
-        """The levels of the loss, from this device's rows of memory and group and from all clips."""
-        o, axis = self.loss_options, self._axis
-        similarity = losses.similarities(features, memory.prototypes)
-        same_view, modality, within, across = (
-            jax.tree.map(partial(take_rows, ids=target, axis=axis), table)
-            for table in (memory.same_view, info.modality, memory.within[:3], memory.across[:3])
+        """The levels' terms, from this device's rows of memory and info and from all clips."""
+        take = partial(take_rows, ids=target, axis=self._axis)
+
+        def of_clips(positives: Positives) -> Positives:
+            index, weight, ignore = (take(table) for table in (positives.index, positives.weight, positives.ignore))
+            return Positives(index, weight, ignore, positives.threshold)
+
+        context = Context(
+            similarity=losses.similarities(features, memory.prototypes),
+            frames=frames,
+            mask=mask,
+            target=target,
+            same_view=take(memory.same_view),
+            modality=take(info.modality),
+            within=of_clips(memory.within),
+            across=of_clips(memory.across),
+            bank=memory.prototypes,
+            info=info,
         )
-        same_modality = info.valid & (info.modality == modality[:, None])
-        other_modality = info.valid & (info.modality != modality[:, None])
-        soft = {"temperature": o["temperature"], "hard_negatives": o["hard_negatives"], "axis": axis}
-        level = partial(
-            losses.intra_camera,
-            view=info.view,
-            valid=info.valid,
-            temperature=o["temperature"],
-            mode=o["ambiguity"],
-            axis=axis,
+        return {level.name: level.term(context) for level in self.levels()}
+
+    def _intra(self, context: Context) -> jax.Array:
+        """Level 1: against the prototypes of the own view."""
+        return losses.mean_over(*self._own_view(context, context.similarity, context.target, context.same_view))
+
+    def _within(self, context: Context) -> jax.Array:
+        """Level 2: own prototype and positives of the own modality."""
+        unsure = context.within.ignore
+        # level 1 read literally knows no look-alikes, so that level 2 gets no mask of them either
+        if self.contrast.ambiguity != "none":
+            unsure = jnp.concatenate([unsure, context.same_view], axis=1)
+        same_modality = context.info.valid & (context.info.modality == context.modality[:, None])
+        return self._soft_target(context, context.within, same_modality, unsure, alpha=self.contrast.alpha)
+
+    def _across(self, context: Context) -> jax.Array:
+        """Level 3: positives of the other modality, without the own prototype."""
+        other_modality = context.info.valid & (context.info.modality != context.modality[:, None])
+        return self._soft_target(context, context.across, other_modality, context.across.ignore, alpha=0.0)
+
+    def _frame(self, context: Context) -> jax.Array:
+        """Level 1 of every frame against its own tracklet (paper: discriminative frame features)."""
+        length = context.frames.shape[1]
+        similarity = losses.similarities(context.frames.reshape(-1, context.frames.shape[-1]), context.bank)
+        same_view = jnp.repeat(context.same_view, length, axis=0)
+        loss, has = self._own_view(context, similarity, jnp.repeat(context.target, length), same_view)
+        return losses.mean_over(loss, has & context.mask.reshape(-1))
+
+    def _own_view(self, context: Context, similarity, target, same_view) -> tuple[jax.Array, jax.Array]:
+        return losses.intra_camera(
+            similarity,
+            target,
+            context.info.view,
+            context.info.valid,
+            same_view,
+            temperature=self.contrast.temperature,
+            mode=self.contrast.ambiguity,
+            axis=self._axis,
         )
-        # whoever reads level 1 literally gets no mask of look-alikes in level 2 either
-        unsure = within[2] if o["ambiguity"] == "none" else jnp.concatenate([within[2], same_view], axis=1)
-        terms = {
-            "intra": losses.mean_over(*level(similarity, target, ignore=same_view)),
-            "within": losses.mean_over(
-                *losses.soft_target(similarity, target, *within[:2], same_modality, unsure, alpha=o["alpha"], **soft)
-            ),
-            "across": losses.mean_over(
-                *losses.soft_target(similarity, target, *across[:2], other_modality, across[2], alpha=0.0, **soft)
-            ),
-        }
-        if frames is not None:  # level 1 of every frame against its own tracklet (paper: discriminative frame features)
-            length = frames.shape[1]
-            similarity = losses.similarities(frames.reshape(-1, frames.shape[-1]), memory.prototypes)
-            loss, has = level(similarity, jnp.repeat(target, length), ignore=jnp.repeat(same_view, length, axis=0))
-            terms["frame"] = losses.mean_over(loss, has & mask.reshape(-1))
-        return terms
+
+    def _soft_target(self, context: Context, positives: Positives, candidate, ignore, *, alpha: float) -> jax.Array:
+        loss, has = losses.soft_target(
+            context.similarity,
+            context.target,
+            positives.index,
+            positives.weight,
+            candidate,
+            ignore,
+            temperature=self.contrast.temperature,
+            alpha=alpha,
+            hard_negatives=self.contrast.hard_negatives,
+            axis=self._axis,
+        )
+        return losses.mean_over(loss, has)
 
     def update(self, memory: Memory, features: jax.Array, tracklet: jax.Array) -> Memory:
-        """Moves the prototypes of the batch's tracklets towards their clips' features [B, D]."""
+        """Moves the prototypes of the batch's tracklets towards their clips' features."""
 
-        def move(bank, features, tracklet):
-            place, here = place_of(tracklet, len(bank), self._axis)
-            return momentum_update(bank, features, jnp.where(here, place, -1), momentum=self.prototypes["momentum"])
+        def move(bank: jax.Array, features: jax.Array, tracklet: jax.Array) -> jax.Array:
+            position, present = position_of(tracklet, len(bank), self._axis)
+            index = jnp.where(present, position, -1)
+            return momentum_update(bank, features, index, momentum=self.prototypes.momentum)
 
         specs = (self._rows, PartitionSpec(), PartitionSpec())
-        return memory._replace(prototypes=self._split(move, specs, self._rows)(memory.prototypes, features, tracklet))
+        moved = self._over_devices(move, specs, self._rows)(memory.prototypes, features, tracklet)
+        return memory._replace(prototypes=moved)
+
+    def _tiling(self, options: StageOptions) -> Tiling:
+        return Tiling(options.block, self.mesh)
 
     @property
-    def _search(self):
-        kind = self.alignment["search"]
-        if kind == "exact":
+    def _search(self) -> stages.Search:
+        if self.alignment.search == "exact":
             return exact.nearest
-        if kind == "ivf":
-            cells, probes = self.alignment["cells"], self.alignment["probes"]
-            return partial(ivf.nearest, num_views=self.num_views, cells=cells, probes=probes)
-        raise ValueError(f"unknown alignment.search {kind!r}; use 'exact' or 'ivf'.")
+        index = ivf.IvfIndex(self.num_views, self.alignment.cells, self.alignment.probes)
+        return partial(ivf.nearest, index=index)
 
     @property
     def _axis(self) -> str | None:
-        return self.mesh.axis_names[0] if self.mesh else None
+        return Tiling(mesh=self.mesh).axis
 
     @property
     def _rows(self) -> PartitionSpec:
         return PartitionSpec(self._axis)
 
-    def _split(self, function, in_specs, out_specs):
+    def _over_devices(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
         """A function of each device's own rows."""
         if self.mesh is None:
             return function
         return jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
 
 
-def _rules(options: Mapping[str, Any], progress, reliability: jax.Array) -> dict[str, Any]:
-    """A stage's keywords for the kernels: this epoch's rho and kappa in place of their ranges and schedule."""
-    kind = options["schedule"]
-    own = ("enabled", "schedule", "rho", "kappa", "use_reliability")
-    rules = {name: value for name, value in options.items() if name not in own}
-    rules["rho"], rules["kappa"] = (schedule(progress, *options[name], kind=kind) for name in ("rho", "kappa"))
-    rules["reliability"] = reliability if options["use_reliability"] else None
-    return rules
+def _bars(options: StageOptions, progress: jax.Array, previous: jax.Array) -> stages.Bars:
+    """This refresh's values of the ranges in the options."""
+    rho, kappa = (schedule(progress, *ends, kind=options.schedule) for ends in (options.rho, options.kappa))
+    return stages.Bars(rho, kappa, previous)

@@ -1,4 +1,4 @@
-"""HCPA, what the mining finds: positives with their weights, and what is built from them.
+"""What the mining finds: positives with their weights, and what is built from them.
 
 P prototypes, D features, K positives, A ambiguous, M neighbours kept in the table.
 """
@@ -7,9 +7,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.banks import each_row, fold_rows, local_place, lookup
+from hitpro_jax.kernels.banks import ONE_DEVICE, Tiling, local_position
 from hitpro_jax.kernels.prototypes import unit
-from hitpro_jax.kernels.search.exact import Neighbours
+from hitpro_jax.kernels.search.candidates import Neighbours
 from hitpro_jax.types import MODALITIES, Positives
 
 
@@ -27,21 +27,10 @@ def no_positives(size: int, *, positives: int, ambiguous: int) -> Positives:
     )
 
 
-def smoothed(
-    prototypes: jax.Array, within: Positives, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
-) -> jax.Array:
-    """Prototypes drawn to their stage-1 positives: q_i = unit(p_i + sum_j w_ij p_j).
+def smoothed(prototypes: jax.Array, within: Positives, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
+    """Prototypes [P, D] drawn to their stage-1 positives: q_i = unit(p_i + sum_j w_ij p_j).
 
-    Stage 2 builds on stage 1 (paper). Choice: this sum, in which a row without positives stays itself.
-    Memory: O(block K D).
-
-    Args:
-      prototypes: [P, D] float32.
-      within: positives [P, K].
-      block, mesh: see `rows.fold_rows`.
-
-    Returns:
-      [P, D] float32 unit rows.
+    Choice: this sum, in which a row without positives stays itself. Cost: O(block K D) memory.
 
     >>> within = no_positives(2, positives=1, ambiguous=1)._replace(
     ...     index=jnp.array([[1], [-1]]), weight=jnp.array([[1.], [0.]]))
@@ -52,33 +41,27 @@ def smoothed(
 
     def row(total: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
         index, weight = anchor
-        place, here = local_place(index, offset, part.shape[0])
-        return total + jnp.sum(jnp.where(here, weight, 0.0)[:, None] * part[place], axis=0)
+        position, present = local_position(index, offset, part.shape[0])
+        return total + jnp.sum(jnp.where(present, weight, 0.0)[:, None] * part[position], axis=0)
 
-    return unit(fold_rows(row, (within.index, within.weight), prototypes, prototypes, block=block, mesh=mesh))
+    return unit(tiling.fold_rows(row, (within.index, within.weight), prototypes, prototypes))
 
 
-def cycle_consistent(
-    neighbours: Neighbours,
-    within_index: jax.Array,
-    *,
-    block: int = 512,
-    mesh: jax.sharding.Mesh | None = None,
-) -> jax.Array:
-    """Whether going i -> j and back from j to its best match leads home.
+def cycle_consistent(neighbours: Neighbours, within_index: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
+    """Whether going i -> j and back from j to its nearest b leads home: L(i) and L(b) meet.
 
-    With L(i) = {i} and i's stage-1 positives, and b the nearest of j: accept if L(i) and L(b) meet: b is i,
-    or either is a stage-1 positive of the other, or the two share one.
-    Choice: a cycle check from DAL, softened by "share one", because a person can own several tracklets in one
-    view; these never are stage-1 positives of each other, but they share those of other cameras.
+    L(i) = {i} and i's stage-1 positives: b is i, or one is a positive of the other, or the two share one.
 
     Args:
       neighbours: stage-2 table [P, M].
       within_index: [P, K] stage-1 positives, -1 for none.
-      block, mesh: see `rows.fold_rows`.
+      tiling: see `banks`.
 
     Returns:
       [P, M] bool, False for an empty entry.
+
+    Choice: DAL's check, softened by "share one": tracklets of a person in one view never are stage-1 positives of each
+    other, but they share those of other cameras.
 
     >>> table = Neighbours(jnp.array([[2], [2], [0]]), jnp.ones((3, 1)))
     >>> jax.jit(cycle_consistent)(table, jnp.full((3, 1), -1)).tolist()
@@ -89,15 +72,14 @@ def cycle_consistent(
     links = jnp.concatenate([jnp.arange(size)[:, None], within_index], axis=1)
 
     def row(meets: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
-        home, own = anchor
-        place, here = local_place(home, offset, part.shape[0])
-        common = (part[place][:, :, None] == own) & (own >= 0)
-        return meets | (here & jnp.any(common, axis=(1, 2)))
+        back, own = anchor
+        position, present = local_position(back, offset, part.shape[0])
+        common = (part[position][:, :, None] == own) & (own >= 0)  # two empty links are no meeting
+        return meets | (present & jnp.any(common, axis=(1, 2)))
 
-    home = lookup(neighbours.index[:, 0], neighbours.index, block=block, mesh=mesh)
-    home = jnp.where(neighbours.index >= 0, home, -1)
-    apart = jnp.zeros(home.shape, bool)
-    return fold_rows(row, (home, links), apart, links, block=block, mesh=mesh)
+    back = tiling.lookup(neighbours.index[:, 0], neighbours.index)
+    back = jnp.where(neighbours.index >= 0, back, -1)
+    return tiling.fold_rows(row, (back, links), jnp.zeros(back.shape, bool), links)
 
 
 def propagate(
@@ -106,23 +88,22 @@ def propagate(
     camera: jax.Array,
     *,
     ban_same_camera: bool = False,
-    block: int = 512,
-    mesh: jax.sharding.Mesh | None = None,
+    tiling: Tiling = ONE_DEVICE,
 ) -> Positives:
     """Adds the stage-1 positives of each match: weight w_ik = w_ik + sum_j w_ij w_jk, top K2, renormalised.
-
-    Choice: a match j stands for its person, whose other cameras stage 1 has found already.
 
     Args:
       matched: stage-2 matches [P, K2].
       within: stage-1 positives [P, K1].
-      camera: [P], read with `ban_same_camera`, which bars k of i's own physical camera here too.
-      block, mesh: see `rows.fold_rows`.
+      camera: [P].
+      ban_same_camera: bars k of i's own physical camera, static.
+      tiling: see `banks`.
 
     Returns:
       Positives [P, K2], heaviest first (ties: a match before its positives); ignore and threshold unchanged.
 
-    Memory: O(P K1 K2).
+    Choice: a match stands for its person, whose other cameras stage 1 has found already.
+    Cost: O(P K1 K2) memory.
 
     >>> one = no_positives(3, positives=2, ambiguous=1)
     >>> matched = one._replace(index=one.index.at[0, 0].set(1), weight=one.weight.at[0, 0].set(1.))
@@ -132,29 +113,33 @@ def propagate(
     """
     chex.assert_equal_shape_prefix([matched.index, within.index, camera], 1)
     count, flat = matched.index.shape[1], (len(matched.index), matched.index.shape[1] * within.index.shape[1])
-    there = matched.index >= 0
-    onward, share = lookup((within.index, within.weight), matched.index, block=block, mesh=mesh)
-    onward = jnp.where(there[:, :, None], onward, -1).reshape(flat)
+    onward, share = tiling.lookup((within.index, within.weight), matched.index)
+    # a look-up of none is 0, which is a row
+    onward = jnp.where((matched.index >= 0)[:, :, None], onward, -1).reshape(flat)
     ids = jnp.concatenate([matched.index, onward], axis=1)
     routes = jnp.concatenate([matched.weight, (matched.weight[:, :, None] * share).reshape(flat)], axis=1)
     allowed = ids >= 0
     if ban_same_camera:
-        allowed &= lookup(camera, ids, block=block, mesh=mesh) != camera[:, None]
+        allowed &= tiling.lookup(camera, ids) != camera[:, None]
 
     def row(ids: jax.Array, routes: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        column = jnp.arange(ids.shape[0])
-
-        def look(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            total, first = carry
-            same = ids == ids[k]
-            return total + jnp.where(same, routes[k], 0.0), first & ~(same & (k < column))
-
-        # one entry a prototype, the first; column by column, which a CPU does four times as fast as a square at once
-        start = jnp.zeros_like(routes), jnp.ones_like(allowed)
-        total, first = jax.lax.fori_loop(0, ids.shape[0], look, start)
-        best, place = jax.lax.top_k(jnp.where(first & allowed, total, 0.0), count)
+        total, first = _summed(ids, routes)
+        best, column = jax.lax.top_k(jnp.where(first & allowed, total, 0.0), count)
         norm = jnp.sum(best)
-        return jnp.where(best > 0, ids[place], -1), best / jnp.where(norm > 0, norm, 1.0)
+        return jnp.where(best > 0, ids[column], -1), best / jnp.where(norm > 0, norm, 1.0)
 
-    index, weight = each_row(row, (ids, routes, allowed), block=block, mesh=mesh)
+    index, weight = tiling.each_row(row, (ids, routes, allowed))
     return matched._replace(index=index, weight=weight)
+
+
+def _summed(ids: jax.Array, routes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sum [N] over all routes to the same id, and [N] bool, which entries are the first of their id."""
+    columns = jnp.arange(ids.shape[0])
+
+    def look(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        total, first = carry
+        same = ids == ids[k]
+        return total + jnp.where(same, routes[k], 0.0), first & ~(same & (k < columns))
+
+    # column by column, which a CPU does four times as fast as a square at once
+    return jax.lax.fori_loop(0, ids.shape[0], look, (jnp.zeros_like(routes), jnp.ones_like(ids, bool)))

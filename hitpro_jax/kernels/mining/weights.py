@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.banks import fold_rows, local_place
+from hitpro_jax.kernels.banks import ONE_DEVICE, Tiling, local_position
 
 
 def soft_weights(
@@ -21,9 +21,6 @@ def soft_weights(
 
     softmax: w_ij = softmax_j(s_ij / tau_w);  uniform: 1 / n;  margin: proportional to s_ij - threshold_i;
     vote: proportional to shared neighbours (after N-ULC);  hard: the best positive alone.
-    Choice: softmax with tau_w = 0.1 by default; the paper names the assignment and does not give its form.
-    Choice: with `reliability` each weight is multiplied by r_i r_j before normalising; r_i is common to the
-    row and cancels, so only r_j is read.
 
     Args:
       index: [P, K] positives, -1 for none.
@@ -31,14 +28,16 @@ def soft_weights(
       kind: see above, static.
       temperature: tau_w > 0, may be traced.
       threshold: [P] the row's bar, for "margin".
-      votes: [P, K] counts of `shared_neighbours`, for "vote".
-      reliability: [P, K] r_j of the positives, or None.
+      votes: [P, K] of `shared_neighbours`, for "vote".
+      reliability: [P, K] r_j, a factor of each weight, or None.
 
     Returns:
       [P, K] float32 in [0, 1]; a row sums to 1, or is 0 if it has no positive.
 
     Raises:
       ValueError: unknown kind, or the array that the kind needs is missing.
+
+    Choice: softmax with tau_w = 0.1; the paper does not give its form.
 
     >>> soft_weights(jnp.array([[3, 1, -1]]), jnp.array([[.9, .9, -jnp.inf]])).tolist()
     [[0.5, 0.5, 0.0]]
@@ -48,30 +47,26 @@ def soft_weights(
     found = index >= 0
     raw = _raw_weights(found, similarity, kind, temperature, threshold, votes)
     if reliability is not None:
-        raw = raw * jnp.maximum(reliability, 1e-6)  # a floor, so that no row loses all its weight
+        # r_i is common to the row and cancels; the floor keeps a row from losing all its weight
+        raw = raw * jnp.maximum(reliability, 1e-6)
     raw = jnp.where(found, raw, 0.0)
     total = jnp.sum(raw, axis=1, keepdims=True)
     return raw / jnp.where(total > 0, total, 1.0)  # an empty row is 0/1, not 0/0
 
 
-def shared_neighbours(
-    index: jax.Array, own: jax.Array, theirs: jax.Array, *, block: int = 512, mesh: jax.sharding.Mesh | None = None
-) -> jax.Array:
-    """Votes for each positive: how many of i's neighbours are also neighbours of j.
-
-    v_ij = 1 + |own_i intersect theirs_j|. Choice: the 1 is j's own vote, without which a positive that shares
-    nothing would be dropped after it was accepted.
+def shared_neighbours(index: jax.Array, own: jax.Array, theirs: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
+    """Votes for each positive j of i: v_ij = 1 + |own_i intersect theirs_j|.
 
     Args:
       index: [P, K] positives j, -1 for none.
       own: [P, A] neighbours of i, -1 for none.
       theirs: [P, C] neighbours of j, -1 for none.
-      block, mesh: see `rows.fold_rows`.
+      tiling: see `banks`.
 
     Returns:
       [P, K] float32 >= 1; 0 for an empty entry.
 
-    Memory: O(P K + block A K C).
+    Cost: O(P K + block A K C) memory.
 
     >>> index, near = jnp.array([[1], [-1]]), jnp.array([[4, 5], [5, 6]])
     >>> shared_neighbours(index, near, near).tolist()
@@ -81,11 +76,12 @@ def shared_neighbours(
 
     def row(votes: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
         index, own = anchor
-        place, here = local_place(index, offset, part.shape[0])
-        common = (part[place][:, :, None] == own) & (own >= 0)
-        return votes + jnp.where(here, jnp.sum(common, axis=(1, 2)), 0)
+        position, present = local_position(index, offset, part.shape[0])
+        common = (part[position][:, :, None] == own) & (own >= 0)
+        return votes + jnp.where(present, jnp.sum(common, axis=(1, 2)), 0)
 
-    votes = fold_rows(row, (index, own), jnp.ones(index.shape, jnp.int32), theirs, block=block, mesh=mesh)
+    # 1 is j's own vote: without it a positive that shares nothing would be dropped after it was accepted
+    votes = tiling.fold_rows(row, (index, own), jnp.ones(index.shape, jnp.int32), theirs)
     return jnp.where(index >= 0, votes, 0).astype(jnp.float32)
 
 

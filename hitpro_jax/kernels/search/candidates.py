@@ -1,17 +1,19 @@
-"""HCPA, what every search is made of: who may be a candidate of whom, how similar the two are, the table of the best.
+"""What every search is made of: which rows are candidates, how similar they are, the table of the best.
 
-P prototypes, D features, M table columns, V views; B rows of a block, Q rows of a part of the bank (see `rows`).
-`mining.nearest` looks at all candidates, `ivf.nearest` at those in likely cells; both by the functions below.
+P prototypes, D features, M table columns, V views; B rows of a block, Q rows of a part of the bank (see `banks`).
+`exact.nearest` looks at all candidates, `ivf.nearest` at those in likely cells.
 """
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
+from hitpro_jax.kernels.banks import ONE_DEVICE, Tiling
 from hitpro_jax.types import TrackletInfo
 
-GROUP = 32  # columns; see `largest`
+COLUMN_GROUP = 32  # neighbouring columns of which `largest` takes the maximum first
 RELATIONS = ("same_view", "other_camera", "other_modality")
 
 
@@ -34,11 +36,11 @@ class Bank(NamedTuple):
 
     prototype: jax.Array  # [P, D] float32
     info: TrackletInfo
-    position: jax.Array  # [P] int32, the row that it is in the table
+    position: jax.Array  # [P] int32, row of the table
 
 
-def refuse_unknown(relation: str) -> None:
-    """Raises ValueError for a relation that is not one of `RELATIONS`."""
+def check_relation(relation: str) -> None:
+    """Raises ValueError unless the relation is one of `RELATIONS`."""
     if relation not in RELATIONS:
         raise ValueError(f"unknown relation {relation!r}; use 'same_view', 'other_camera' or 'other_modality'.")
 
@@ -49,11 +51,12 @@ def similarity(x: jax.Array, y: jax.Array) -> jax.Array:
     >>> similarity(jnp.eye(2), jnp.ones((1, 2))).tolist()
     [[1.0], [1.0]]
     """
+    # accelerators otherwise round the factors to bfloat16 or TF32, and thresholds would move with the hardware
     return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_same_camera: bool) -> jax.Array:
-    """s'_ij [B, Q] of candidates j of i as `mining.nearest` defines them, -inf elsewhere.
+    """s'_ij [B, Q] of the candidates j of i (see `exact.nearest`), -inf elsewhere.
 
     >>> info = TrackletInfo(*jnp.array([[0, 0, 1], [0, 1, 0], [0, 1, 2]]), jnp.ones(3, bool))
     >>> bank = Bank(jnp.ones((3, 1)), info, jnp.arange(3))
@@ -84,47 +87,79 @@ def _related(own: TrackletInfo, other: TrackletInfo, relation: str, ban_same_cam
 
 
 def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bool) -> Neighbours:
-    """The best entries of a block's tables [B, M] and of values [B, Q] at positions [Q] or [B, Q]; -inf is no entry.
-
-    Among equal values those that stand first win their place in the table.
+    """The best of tables [B, M] and of values [B, Q] at positions [Q] or [B, Q]; -inf is no entry.
 
     Args:
-      first: static; there is nothing in the tables yet.
+      best: tables of a block.
+      values: similarities; among equal ones those that stand first stay.
+      position: rows of the bank.
+      first: static; the tables are still empty.
+
+    Returns:
+      Neighbours [B, M].
 
     >>> none = Neighbours(jnp.full((1, 2), -1), jnp.full((1, 2), -jnp.inf))
     >>> merge(none, jnp.array([[.5, .75, -jnp.inf]]), jnp.array([7, 8, 9]), first=False).index.tolist()
     [[8, 7]]
     """
-    reach = best.index.shape[1]
-    fresh, place = largest(values, min(reach, values.shape[1]))
-    at = position[place] if position.ndim == 1 else jnp.take_along_axis(position, place, axis=1)
-    index = jnp.where(fresh > -jnp.inf, at, -1)
-    if first and fresh.shape[1] == reach:
+    width = best.index.shape[1]
+    fresh, column = largest(values, min(width, values.shape[1]))
+    found = position[column] if position.ndim == 1 else jnp.take_along_axis(position, column, axis=1)
+    index = jnp.where(fresh > -jnp.inf, found, -1)
+    if first and fresh.shape[1] == width:
         return Neighbours(index, fresh)
     index, fresh = (jnp.concatenate(pair, axis=1) for pair in ((best.index, index), (best.similarity, fresh)))
     # parts come in another order on every device: ties go to the lower index all the same
     falling, index = jax.lax.sort((-fresh, index), num_keys=2)
-    return Neighbours(index[:, :reach], -falling[:, :reach])
+    return Neighbours(index[:, :width], -falling[:, :width])
 
 
 def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """`jax.lax.top_k` of rows [B, Q], and the same result; faster for long rows.
 
-    The `count` largest entries lie in the `count` groups of neighbouring columns with the largest maxima; so all but
-    these groups are passed over once, for their maxima.
-
-    >>> best, place = largest(jnp.arange(256.).reshape(1, -1), 2)
-    >>> best.tolist(), place.tolist()
+    >>> best, column = largest(jnp.arange(256.).reshape(1, -1), 2)
+    >>> best.tolist(), column.tolist()
     ([[255.0, 254.0]], [[255, 254]])
     """
     rows, width = values.shape
-    if width < 2 * GROUP * count:
+    if width < 2 * COLUMN_GROUP * count:  # too few groups to leave any out
         return jax.lax.top_k(values, count)
-    values = jnp.pad(values, ((0, 0), (0, -width % GROUP)), constant_values=-jnp.inf).reshape(rows, -1, GROUP)
+    missing = -width % COLUMN_GROUP
+    values = jnp.pad(values, ((0, 0), (0, missing)), constant_values=-jnp.inf).reshape(rows, -1, COLUMN_GROUP)
+    # the largest `count` entries lie in the `count` groups with the largest maxima: the rest is read once
     _, groups = jax.lax.top_k(jnp.max(values, axis=2), count)
     groups = jnp.sort(groups, axis=1)  # by column again, as ties go to the lower one
-    best, place = jax.lax.top_k(jnp.take_along_axis(values, groups[:, :, None], axis=1).reshape(rows, -1), count)
-    return best, jnp.take_along_axis(groups, place // GROUP, axis=1) * GROUP + place % GROUP
+    best, slot = jax.lax.top_k(jnp.take_along_axis(values, groups[:, :, None], axis=1).reshape(rows, -1), count)
+    group = jnp.take_along_axis(groups, slot // COLUMN_GROUP, axis=1)
+    return best, group * COLUMN_GROUP + slot % COLUMN_GROUP
+
+
+def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int, tiling: Tiling = ONE_DEVICE) -> Neighbours:
+    """The first `count` kept entries of each row, moved to the front.
+
+    Args:
+      neighbours: table [P, M].
+      keep: [P, M] bool.
+      count: K, static.
+      tiling: see `banks`.
+
+    Returns:
+      Neighbours [P, K].
+
+    >>> table = Neighbours(jnp.array([[4, 7, 2]]), jnp.array([[.9, .8, .7]]))
+    >>> keep_top(table, jnp.array([[True, False, True]]), count=2).index.tolist()
+    [[4, 2]]
+    """
+    chex.assert_rank(neighbours.index, 2)
+    chex.assert_equal_shape([neighbours.index, neighbours.similarity, keep])
+    width = min(count, neighbours.index.shape[1])
+
+    def front(index: jax.Array, similarity: jax.Array, keep: jax.Array) -> Neighbours:
+        masked = jnp.where(keep & (index >= 0), similarity, -jnp.inf)
+        best, column = jax.lax.top_k(masked, width)  # ties go to the lower column: the order stays
+        return Neighbours(jnp.where(best > -jnp.inf, jnp.take_along_axis(index, column, axis=1), -1), best)
+
+    return widened(tiling.each_part(front, (*neighbours, keep)), count)
 
 
 def empty_table(rows: int, count: int) -> Neighbours:

@@ -6,7 +6,7 @@ P prototypes, D features, V views.
 import jax
 import jax.numpy as jnp
 
-from hitpro_jax.kernels.prototypes import apart
+from hitpro_jax.kernels.prototypes import direction_from
 from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.types import MODALITIES, TrackletInfo
 
@@ -14,12 +14,9 @@ PRIOR = 5.0  # tracklets of its modality that count along with those of a view i
 
 
 def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -> jax.Array:
-    """What the view of each prototype sees on average; `apart` from it, prototypes tell persons better.
+    """Centre of the view of each prototype; seen from it, prototypes tell persons apart better.
 
-    c_v = (n_v mean_v + PRIOR mean_m) / (n_v + PRIOR), n_v the view's tracklets, mean_m that of its modality.
-    Choice: a view's mean is its light, scene and sensor; `mining.view_bias` only moves all similarities of two views
-    by one number, which leaves in place that some tracklets are near to everything of the other camera. Views of few
-    tracklets are drawn to the modality's mean, since the mean of one tracklet is that tracklet.
+    c_v = (n_v mean_v + PRIOR mean_m) / (n_v + PRIOR), n_v tracklets of the view, m its modality.
 
     Args:
       prototypes: [P, D] float32 unit rows.
@@ -29,6 +26,9 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
     Returns:
       [P, D] float32, c_v of each row's view.
 
+    Choice: a view's mean is its light, scene and sensor. `bias.view_bias` moves all similarities of two views by one
+    number; tracklets that are near to everything of the other camera stay so.
+
     >>> info = TrackletInfo(jnp.zeros(2, int), jnp.arange(2), jnp.arange(2), jnp.ones(2, bool))
     >>> print(jax.jit(lambda bank: view_centres(bank, info, num_views=2))(jnp.eye(2)).round(2))
     [[0.58 0.42]
@@ -36,28 +36,22 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
     """
     modality_mean, _ = _means(prototypes, info.modality, info.valid, MODALITIES)
     view_mean, sizes = _means(prototypes, info.view, info.valid, num_views)
+    # the mean of one tracklet is that tracklet: a view of few is drawn to its modality's mean
     share = (sizes / (sizes + PRIOR))[info.view][:, None]
     return share * view_mean[info.view] + (1.0 - share) * modality_mean[info.modality]
 
 
 def remove_modality_mean(features: jax.Array, info: TrackletInfo) -> jax.Array:
-    """Takes the modality's mean out of each row: unit(q_i - mean of q over i's modality).
+    """unit(q_i - mean of q over i's modality) [P, D] of features [P, D]; see `prototypes.direction_from`.
 
-    Choice: the mean is what all tracklets of a modality share, so it tells modality and not person.
-
-    Args:
-      features: [P, D] float32.
-      info: of the rows; padding does not count.
-
-    Returns:
-      [P, D] float32; a row within 1e-6 of its mean becomes 0, as rounding has no direction.
+    Choice: the mean is what all tracklets of a modality share; it tells modality and not person.
 
     >>> info = TrackletInfo(jnp.array([0, 0, 1]), *jnp.zeros((2, 3), int), jnp.ones(3, bool))
     >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), info).tolist()
     [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
     """
     mean, _ = _means(features, info.modality, info.valid, MODALITIES)
-    return apart(features, mean[info.modality])
+    return direction_from(features, mean[info.modality])
 
 
 def _means(features: jax.Array, ids: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

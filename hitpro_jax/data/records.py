@@ -104,6 +104,7 @@ def views(tracklets: Sequence[Tracklet]) -> tuple[np.ndarray, list[tuple[int, in
     Returns:
       The view of each tracklet [N] int32, and the (modality, camid) of each view, sorted.
 
+    >>> from hitpro_jax.types import RGB
     >>> views([Tracklet((), IR, 1), Tracklet((), RGB, 2)])
     (array([1, 0], dtype=int32), [(0, 2), (1, 1)])
     """

@@ -204,8 +204,8 @@ def _record(camera: Camera, frames: Sequence[str], pid: int) -> Record:
 def _ensure_crops(camera: Camera, boxes: Sequence[Box], cache: str, quality: int, progress: bool) -> None:
     """Writes the camera's crops unless those in the cache were made from the same files in the same way.
 
-    They are written beside their final path and moved there whole: a killed run leaves no half-filled folder there. What
-    it leaves beside it, the next run removes.
+    They are written beside their final path and moved there whole: a killed run leaves no half-filled folder there,
+    and what it leaves beside it the next run removes.
     """
     _check_file(camera.video, "video")
     source = {"video": _stamp(camera.video), "boxes": _stamp(camera.boxes), "quality": quality}

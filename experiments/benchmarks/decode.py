@@ -4,20 +4,9 @@
   taskset -c 0 python -m experiments.benchmarks.decode --plain         # the reader by OpenCV alone
 
 Each round runs every way over the same files, in turn, forwards and backwards, and counts processor time, of which
-other work on the machine takes none. Told are medians over the rounds: images a second of each way, and the reader's
+other work on the machine takes none. Printed are medians over the rounds: images a second of each way, and the reader's
 speed over that of the fastest other way in the same round. Every way reads the file, decodes it to RGB and scales it
 bilinearly (Pillow's own resize averages over the source pixels, which is other pixels and slower).
-
-Measured on one core of a 2-core x86 machine (AVX2), beside much other work (load 9 to 12), Python 3.11, OpenCV 5.0.0,
-Pillow 13.0.0, simplejpeg 1.9.0, with --plain --rounds 15 --files 60, twice:
-  256 x 128, 11 kB: FrameReader 1292 and 1297, OpenCV 1237 and 1245, Pillow 399 and 409, simplejpeg 1559 and 1586
-    images/s; FrameReader / simplejpeg 0.84 and 0.82
-  540 x 220, 38 kB: FrameReader 547 and 553, OpenCV 518 and 534, Pillow 213 and 211, simplejpeg 572 and 608 images/s;
-    FrameReader / simplejpeg 0.95 and 0.92
-The smaller crop falls short of 0.9. The cause is cv2.imdecode itself: 462 us against 405 us of simplejpeg for the same
-pixels, bit for bit; the header check takes 8 us. So the reader takes simplejpeg: at load 3, with
---rounds 7 --files 30, once, FrameReader 1467 and 565 images/s, 0.95 and 0.97 of simplejpeg. The packed cache
-(feeding.py) avoids decoding altogether.
 """
 
 import argparse

@@ -4,16 +4,9 @@
   python -m experiments.benchmarks.feeding --steps_per_second=4 --batch=64   # for another step rate
 
 A clip is 6 frames at 288 x 144, augmented, in batches of 64. Clips per core are counted by the processor time of this
-process, which other work on the machine does not take; with workers only the wall clock is told. Cores needed:
+process, which other work on the machine does not take; with workers only the wall clock is printed. Cores needed:
 steps/s x batch / (clips per core and second). The step rate is a flag, as no accelerator was at hand: 25 steps/s is
 about what a ResNet-50 at 40 % of an H200's 790 TFLOP/s would do (11.8 TFLOP a step).
-
-Measured on a 2-core x86 machine beside much other work (load 8 to 10, so the clock says little), Python 3.11, Grain
-0.2.18, array_record 0.8.6, OpenCV 5.0.0, JPEG crops of 256 x 128, --steps=5, before the reader decoded straight to RGB:
-                     clips a core and second   cores for 25 steps/s of 64   clips/s by the clock, 0 and 2 workers
-  JPEG files                            129                           12   42, 55
-  packed, exact                         268                            6   77, 66
-  packed, JPEG 90                       169                            9   51, 43
 """
 
 import argparse
@@ -47,9 +40,8 @@ def speed(reader: pipeline.FrameReader, dataset: Dataset, batch: int, steps: int
     """Clips a second by the clock after the first batch, clips a second of processor time, seconds to the first."""
     plan = np.random.default_rng(0).integers(TRACKLETS // 2, size=(steps + 1, batch)) * 2 + np.arange(batch) % 2
     start, busy = time.perf_counter(), time.process_time()
-    batches = pipeline.train_batches(
-        reader, dataset.train, plan, clip_length=LENGTH, seed=0, epoch=0, num_workers=workers
-    )
+    reading = pipeline.ClipReading(num_workers=workers)
+    batches = pipeline.train_batches(reader, dataset.train, plan, clip_length=LENGTH, seed=0, epoch=0, reading=reading)
     next(batches)
     first = time.perf_counter()
     for _ in batches:
@@ -74,17 +66,17 @@ def main() -> None:
             reader = pipeline.FrameReader(dataset.root, SIZE, packed=frames)
             for workers in (0, 2):
                 clips, per_core, wait = speed(reader, dataset, options.batch, options.steps, workers)
-                told = (
+                line = (
                     f"{name}, num_workers={workers}: {clips:.0f} clips/s on {cores} cores, "
                     f"first batch after {wait:.1f} s"
                 )
                 if not workers:
                     needed = options.steps_per_second * options.batch / per_core
-                    told += (
+                    line += (
                         f"; {per_core:.0f} clips a core and second: {needed:.0f} cores for "
                         f"{options.steps_per_second:g} steps/s of {options.batch} clips"
                     )
-                print(told)
+                print(line)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,6 @@
 """Start-up at HITSZ-VCM's size: reading the index files and the scan for missing frames, on a made-up copy.
 
-  python -m experiments.benchmarks.loading    # writes 463,259 files of one byte, in a temporary folder
-
-Measured on a 2-core x86 machine beside much other work (load 7 to 10), Python 3.11, local disk, all in the page cache:
-  index files, 232,496 + 230,763 names, 11,061 + 10,802 rows: median 2.54 s, worst 3.18 s (both halves together)
-  scan of 463,259 listed frames: median 10.5 s with 1 thread, 9.1 s with 16
-Here the scan is bound by Python (20 us a file), not by the disk; threads are for disks that answer late.
+python -m experiments.benchmarks.loading    # writes 463,259 files of one byte, in a temporary folder
 """
 
 import argparse

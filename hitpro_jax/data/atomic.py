@@ -1,4 +1,4 @@
-"""Folders that are made beside their place and renamed when they are whole, and the processes that help with it."""
+"""Folders that are made beside their final path and renamed when they are whole, and processes that help with it."""
 
 import glob
 import os
@@ -6,14 +6,14 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
 
 def draft_of(folder: str | os.PathLike) -> str:
-    """Where this process makes what will be `folder`; the name tells whose it is."""
+    """Where this process makes what will be `folder`; the name holds its machine and process."""
     return f"{os.fspath(folder)}.partial-{socket.gethostname()}-{os.getpid()}"
 
 
@@ -29,17 +29,17 @@ def remove_drafts(folder: str | os.PathLike) -> None:
 
 def _runs(pid: int) -> bool:
     try:
-        os.kill(pid, 0)  # signal 0 only asks
+        os.kill(pid, 0)  # signal 0 does nothing but check that the process is there
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it runs for another user
         return True
     return pid != os.getpid()
 
 
 @contextmanager
-def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes that end with this one, even when it is killed: they would wait for ever."""
+def workers(jobs: int) -> Generator[ProcessPoolExecutor]:
+    """A pool of fresh processes that end with this one, even when it is killed: else they would wait without end."""
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
     ) as pool:

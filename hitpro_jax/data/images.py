@@ -22,15 +22,23 @@ class Unreadable(ValueError):
 def read(path: str | os.PathLike, image_size: tuple[int, int]) -> np.ndarray:
     """Returns the image as uint8 [H, W, 3] in RGB order, scaled bilinearly to `image_size` (H, W) and not cropped.
 
-    JPEG, PNG and BMP, told by their content; grey files get three equal channels. Choice: the orientation that EXIF may
-    give is ignored, as by the public loaders, which read with Pillow. simplejpeg decodes JPEG faster than OpenCV, and
-    to the same pixels; what it refuses OpenCV decodes.
+    JPEG, PNG and BMP, known by their content; grey files get three equal channels.
+
+    Args:
+      path: of the file.
+      image_size: (H, W) in pixels.
+
+    Returns:
+      uint8 [H, W, 3].
 
     Raises:
-      Unreadable: there is no such file, it cannot be opened, it is none of the three formats, a side is over
-        MAX_SIDE, or its end is missing. Choice: the last is looked for, because OpenCV fills a JPEG that is cut
-        short with grey and says nothing; a JPEG that lacks no more than its end marker counts as cut short. Damage
-        inside a JPEG is filled likewise and is not noticed here.
+      Unreadable: there is no such file, it cannot be opened, it is none of the three formats, a side is over MAX_SIDE,
+        or its end is missing. A JPEG that lacks no more than its end marker counts as cut short. Damage inside a JPEG
+        is filled with grey and is not noticed here.
+
+    Choice: the orientation that EXIF may give is ignored, as by the public loaders, which read with Pillow. simplejpeg
+    decodes JPEG faster than OpenCV, and to the same pixels; what it refuses OpenCV decodes. The end of a file is looked
+    for, because OpenCV fills a JPEG that is cut short with grey without a word.
     """
     try:
         with open(path, "rb") as file:
@@ -92,13 +100,13 @@ def header(data: bytes) -> tuple[int, int, bool]:
 
 def _jpeg_header(data):
     """Walks over the segments before the frame header; behind it only the end of image is FF D9."""
-    place = data.find(b"\xff", 2)
-    while 0 <= place <= len(data) - 9:
-        marker = data[place + 1]
+    offset = data.find(b"\xff", 2)
+    while 0 <= offset <= len(data) - 9:
+        marker = data[offset + 1]
         if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height, data.rfind(b"\xff\xd9", place) > 0
+            height, width = struct.unpack_from(">HH", data, offset + 5)
+            return width, height, data.rfind(b"\xff\xd9", offset) > 0
         # a marker may have any number of FF before it
-        step = 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        place = data.find(b"\xff", place + step)
+        step = 1 if marker == 0xFF else 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+        offset = data.find(b"\xff", offset + step)
     raise Unreadable("is cut short")

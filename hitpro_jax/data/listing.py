@@ -20,12 +20,15 @@ def lines(path: str) -> list[str]:
 
 
 def filled(path: str) -> list[tuple[int, str]]:
-    """(number from 1, line) of the lines that are not empty: for files in which a row's place means nothing."""
+    """(number from 1, line) of the lines that are not empty: for files in which a row's number means nothing."""
     return [(number, line) for number, line in enumerate(lines(path), 1) if line]
 
 
-def whole(word: str) -> int:
-    """The whole number >= 0 that a word of an index file gives.
+def whole(text: str) -> int:
+    """The whole number >= 0 that a text in an index file gives.
+
+    Args:
+      text: a field of a row.
 
     Raises:
       ValueError: it is not of ASCII digits alone, or over nine of them without leading zeros.
@@ -33,17 +36,21 @@ def whole(word: str) -> int:
     >>> whole("0012")
     12
     """
-    digits = re.fullmatch("0*([0-9]{1,9})", word)
+    digits = re.fullmatch("0*([0-9]{1,9})", text)
     if digits is None:
-        raise ValueError(f"{word!r} is not a whole number of at most nine digits")
+        raise ValueError(f"{text!r} is not a whole number of at most nine digits")
     return int(digits[1])
 
 
 def inside(path: str, where: str) -> str:
     """The relative path in its shortest form.
 
+    Args:
+      path: as an index file gives it, with `/`.
+      where: file and line, for the message.
+
     Raises:
-      ValueError: it is empty, absolute, or has a part `..`; `where` begins the message.
+      ValueError: it is empty, absolute, or has a part `..`.
 
     >>> inside("a//./b.jpg", "list.txt:1")
     'a/b.jpg'
@@ -60,8 +67,8 @@ def natural(name: str) -> tuple:
     >>> sorted(["10.jpg", "9.jpg", "a2", "a10"], key=natural)
     ['9.jpg', '10.jpg', 'a2', 'a10']
     """
-    words = re.split(r"([0-9]+)", name)
-    return [int(word) if i % 2 else word for i, word in enumerate(words)], name
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 
 def image_names(folder: str) -> list[str]:

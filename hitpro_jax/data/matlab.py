@@ -1,7 +1,7 @@
-"""Reads one table of whole numbers from a MATLAB file.
+"""Reads one table of whole numbers from a MATLAB file, as far as MARS's index files need it.
 
-Choice: the few lines that MARS's index files need, and not SciPy's loadmat, because that crashes the whole process on
-files that are cut short (seen with SciPy 1.17). Format: "MAT-File Level 5", MathWorks.
+Choice: not SciPy's loadmat, because it crashes the whole process on files that are cut short (seen with SciPy 1.17).
+Source: "MAT-File Level 5", MathWorks.
 """
 
 import os
@@ -39,30 +39,30 @@ def read_table(path: str) -> np.ndarray:
 
 
 def _variables(data):
-    place = 0
-    while place < len(data):
-        kind, payload, place = _element(data, place)
+    offset = 0
+    while offset < len(data):
+        kind, payload, offset = _element(data, offset)
         if kind == _COMPRESSED:
             kind, payload, _ = _element(zlib.decompressobj().decompress(payload, _MOST), 0)
         yield kind, payload
 
 
-def _element(data, place):
-    """Type and content of the element at `place`, and where the next one is."""
-    kind, size = struct.unpack_from("<II", data, place)
+def _element(data, offset):
+    """Type and content of the element at `offset`, and where the next one is."""
+    kind, size = struct.unpack_from("<II", data, offset)
     if kind >> 16:  # the short form: both numbers in the first four bytes, at most four bytes of content
-        return kind & 0xFFFF, data[place + 4 : place + 4 + (kind >> 16)], place + 8
-    end = place + 8 + size
+        return kind & 0xFFFF, data[offset + 4 : offset + 4 + (kind >> 16)], offset + 8
+    end = offset + 8 + size
     if end > len(data):
         raise ValueError("cut short")
-    return kind, data[place + 8 : end], end if kind == _COMPRESSED else end + -size % 8
+    return kind, data[offset + 8 : end], end if kind == _COMPRESSED else end + -size % 8
 
 
 def _table(data):
-    _, flags, place = _element(data, 0)
-    _, sizes, place = _element(data, place)
-    _, _, place = _element(data, place)  # the variable's name
-    kind, values, _ = _element(data, place)
+    _, flags, offset = _element(data, 0)
+    _, sizes, offset = _element(data, offset)
+    _, _, offset = _element(data, offset)  # the variable's name
+    kind, values, _ = _element(data, offset)
     if len(sizes) != 8 or not 6 <= flags[0] <= 15 or flags[1] & 8:
         raise ValueError("not a table of real numbers")
     rows, columns = struct.unpack("<ii", sizes)

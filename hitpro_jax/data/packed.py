@@ -2,10 +2,11 @@
 
 A cache is a folder of
   manifest.json       version, image size, quality, number of frames, CRC32 of frames.json, name and size of each shard
-  frames.json         path of each frame to size and time of change of its file, and its place in the shards, -1: none
+  frames.json         path of each frame to size and time of change of its file, and its index in the shards, -1: none
   <n>.array_record    the frames, uint8 [H, W, 3] in RGB order, or their JPEG
-ArrayRecord keeps a hash with every record and checks it whenever the record is read. Choice: this format, because
-Grain reads it and a data set becomes some hundred files instead of half a million, which is what network disks want.
+ArrayRecord keeps a hash with every record and checks it whenever the record is read.
+Choice: this format, because Grain reads it and a data set becomes some hundred files instead of half a million, which
+network disks serve faster.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import cv2
 import grain
 import numpy as np
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # ty: ignore[missing-module-member], a compiled one
 
 from hitpro_jax.data import images
 from hitpro_jax.data.atomic import workers
@@ -28,12 +29,12 @@ from hitpro_jax.data.records import SPLITS, Dataset, FrameError, stamps
 
 VERSION = 1
 SHARD = 1024  # frames of one file: 127 MB of 288 x 144 pixels
-ABSENT = -1  # place of a frame that does not decode
-AGAIN = "run the same command with --mode=pack"
+ABSENT = -1  # position of a frame that does not decode
+REMEDY = "run the same command with --mode=pack"
 
 _FILES = re.compile(r"manifest\.json|frames\.json|[0-9]{5,}\.array_record")
 _KEYS = {"version", "image_size", "quality", "crc32", "shards"}  # of a manifest
-_BEGINNING = b'{\n "version":'  # of a manifest, also of one that is torn
+_BEGINNING = b'{\n "version":'  # of a manifest, also of one that is cut short
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -46,14 +47,14 @@ class PackedFrames:
       folder: the cache.
       image_size: (H, W) in pixels.
       quality: of the JPEG; 0: frames are kept as they are.
-      places: path to the frame's place in the shards.
+      positions: path to the frame's position in the shards.
       shards: paths of the ArrayRecord files.
     """
 
     folder: str
     image_size: tuple[int, int]
     quality: int
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     shards: tuple[str, ...]
 
     @functools.cached_property
@@ -67,13 +68,13 @@ class PackedFrames:
           images.Unreadable: the frame's file did not decode when the cache was made.
           FrameError: the cache is damaged.
         """
-        place = self.places[path]
-        if place == ABSENT:
+        position = self.positions[path]
+        if position == ABSENT:
             raise images.Unreadable("does not decode as an image")
         try:
-            data = self._source[place]
+            data = self._source[position]
         except (RuntimeError, IndexError, OSError):  # what ArrayRecord raises at a wrong hash or a missing end
-            raise FrameError(f"packed cache {self.folder} is damaged at frame {path}: {AGAIN}", [path]) from None
+            raise FrameError(f"packed cache {self.folder} is damaged at frame {path}: {REMEDY}", [path]) from None
         if self.quality:
             return images.decode(data, self.image_size)
         return np.frombuffer(data, np.uint8).reshape(*self.image_size, 3)
@@ -88,18 +89,23 @@ def open_frames(
     """Opens a cache after a look at the names, sizes and times of all source files, but at no pixel.
 
     Args:
-      folder: as given to `make`; image_size, quality: as wanted now.
+      folder: as given to `make`.
       dataset: whose frames will be read; the cache may hold more.
+      image_size: (H, W) in pixels that are wanted now.
+      quality: that is wanted now, as for `make`.
       progress: of `records.stamps`.
 
+    Returns:
+      The frames of the cache.
+
     Raises:
-      ValueError: there is no cache, or it was made of other files or in another way, or its place is a file; the
-        message says which.
+      ValueError: there is no cache, or it was made of other files or in another way, or its path is a file; the message
+        says which.
     """
-    frames, fault = _open(folder, image_size, quality, stamps(dataset, progress=progress), _paths(dataset))
-    if fault:
-        raise ValueError(f"{fault}: {AGAIN}")
-    return frames
+    found = _open(folder, image_size, quality, stamps(dataset, progress=progress), _paths(dataset))
+    if isinstance(found, str):
+        raise ValueError(f"{found}: {REMEDY}")
+    return found
 
 
 def make(
@@ -110,12 +116,12 @@ def make(
     quality: int = 0,
     jobs: int = 0,
     allow_missing: bool = False,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     progress: Progress = lambda items, total: items,
 ) -> PackedFrames:
     """Packs the data set's frames, unless the cache there is whole: then every record of it is read once.
 
-    It is written beside its place and moved there whole, so that no reader meets half a cache.
+    It is written beside its final path and moved there whole, so that no reader meets half a cache.
 
     Args:
       folder: of the cache, links resolved. It and `<folder>.partial` are removed to make the cache anew, and so
@@ -126,8 +132,11 @@ def make(
         changes them a little.
       jobs: processes; 0: one per core.
       allow_missing: note frames that do not decode instead of raising an error.
-      say: is told what is done and why.
+      log: takes a line about what is done and why.
       progress: as for `records.verify_files`; shows shards.
+
+    Returns:
+      The frames of the cache.
 
     Raises:
       ValueError: quality out of range, or the folder, or `<folder>.partial`, holds other files, is one or cannot be
@@ -139,14 +148,15 @@ def make(
         raise ValueError(f"data.packed_quality must be 0 (exact) or 1 to 100, but is {quality}")
     folder = os.path.realpath(folder)  # a link cannot be replaced by a folder, and the disk is the target's
     paths, now = _paths(dataset), stamps(dataset)
-    frames, fault = _open(folder, image_size, quality, now, paths)
-    if fault is None and (fault := _damage(frames, progress)) is None:
-        say(f"packed cache {folder} is whole: {len(frames.places):,} frames")
-        return frames
+    found = _open(folder, image_size, quality, now, paths)
+    fault = found if isinstance(found, str) else _damage(found, progress)
+    if fault is None and isinstance(found, PackedFrames):
+        log(f"packed cache {folder} is whole: {len(found.positions):,} frames")
+        return found
     draft = f"{folder}.partial"
-    for place in (folder, draft):
-        _require_ours(place)
-    say(f"{fault}: packing {len(paths):,} frames")
+    for path in (folder, draft):
+        _require_replaceable(path)
+    log(f"{fault}: packing {len(paths):,} frames")
     _require_space(folder, 0 if quality else len(paths) * image_size[0] * image_size[1] * 3)
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     os.makedirs(draft)
@@ -154,16 +164,16 @@ def make(
         task = functools.partial(_write_shard, draft, dataset.root, image_size, quality, allow_missing)
         absent = _write_shards(task, paths, jobs, progress)
         _write_index(draft, paths, absent, now, image_size, quality)
-        _require_ours(folder)  # packing takes hours, in which someone may have put files there
+        _require_replaceable(folder)  # packing takes hours, in which someone may have put files there
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    frames, fault = _open(folder, image_size, quality, now, paths)
-    if fault:
-        raise OSError(f"{fault} although it was written just now: check the disk")
-    say(f"packed cache {folder}: {len(paths) - len(absent):,} frames, {len(absent):,} that do not decode")
-    return frames
+    found = _open(folder, image_size, quality, now, paths)
+    if isinstance(found, str):
+        raise OSError(f"{found} although it was written just now: check the disk")
+    log(f"packed cache {folder}: {len(paths) - len(absent):,} frames, {len(absent):,} that do not decode")
+    return found
 
 
 def _paths(dataset: Dataset) -> list[str]:
@@ -173,7 +183,7 @@ def _paths(dataset: Dataset) -> list[str]:
     )
 
 
-def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None, str | None]:
+def _open(folder, image_size, quality, now, paths) -> PackedFrames | str:
     """The cache, or what keeps it from being used; `now` are the stamps of the source files."""
     name = f"packed cache {folder}"
     try:
@@ -186,35 +196,35 @@ def _open(folder, image_size, quality, now, paths) -> tuple[PackedFrames | None,
         whole = manifest["crc32"] == zlib.crc32(index) and all(os.path.getsize(s) == n for s, n in shards.items())
     except FileNotFoundError as error:
         there = os.path.isdir(folder)
-        return None, f"{name} lacks {os.path.basename(error.filename)}" if there else f"there is no {name}"
+        return f"{name} lacks {os.path.basename(error.filename)}" if there else f"there is no {name}"
     except NotADirectoryError:
         raise _no_folder(folder) from None
     except (ValueError, KeyError, TypeError):
-        return None, f"{name} has a damaged manifest"
+        return f"{name} has a damaged manifest"
     if not whole:
-        return None, f"{name} is damaged"
+        return f"{name} is damaged"
     wanted = VERSION, tuple(image_size), quality
     if made != wanted:
-        return None, f"{name} was made for version, size and quality {made}, not {wanted}"
+        return f"{name} was made for version, size and quality {made}, not {wanted}"
     known = json.loads(index)
     differing = [path for path in paths if path not in known or known[path][:2] != [*now.get(path, ())]]
     if differing:
-        return None, f"{name} was made before {len(differing):,} frames were added or changed, first {differing[0]}"
-    places = {path: place for path, (_, _, place) in known.items()}
-    return PackedFrames(folder, tuple(image_size), quality, places, tuple(shards)), None
+        return f"{name} was made before {len(differing):,} frames were added or changed, first {differing[0]}"
+    positions = {path: position for path, (_, _, position) in known.items()}
+    return PackedFrames(folder, tuple(image_size), quality, positions, tuple(shards))
 
 
 def _no_folder(path: str) -> ValueError:
     return ValueError(f"data.packed: {path} is a file or lies in one: name the folder of a packed cache")
 
 
-def _require_ours(folder: str) -> None:
+def _require_replaceable(folder: str) -> None:
     """Raises ValueError where what is to be removed is no folder of its own that holds a packed cache, whole or not."""
     if os.path.isfile(folder):
         raise _no_folder(folder)
     if os.path.ismount(folder):
         raise ValueError(
-            f"data.packed: {folder} is a mount point, whose place no other folder can take: name a folder below it"
+            f"data.packed: {folder} is a mount point, which no other folder can replace: name a folder below it"
         )
     for name in sorted(os.listdir(folder)) if os.path.exists(folder) else ():
         path = os.path.join(folder, name)
@@ -230,18 +240,18 @@ def _is_manifest(path: str) -> bool:
         text = file.read()
     try:
         return set(json.loads(text)) >= _KEYS
-    except (ValueError, TypeError):  # torn or none of ours
+    except (ValueError, TypeError):  # cut short, or another file
         return _BEGINNING.startswith(text[: len(_BEGINNING)])
 
 
 def _damage(frames: PackedFrames, progress: Progress) -> str | None:
     """Reads every record."""
     try:
-        for path, place in progress(frames.places.items(), len(frames.places)):
-            if place != ABSENT:
+        for path, position in progress(frames.positions.items(), len(frames.positions)):
+            if position != ABSENT:
                 frames.read(path)
     except (FrameError, images.Unreadable) as error:
-        return str(error).removesuffix(f": {AGAIN}")
+        return str(error).removesuffix(f": {REMEDY}")
     return None
 
 
@@ -302,11 +312,11 @@ def _encode(frame: np.ndarray, quality: int) -> bytes:
 
 
 def _write_index(draft, paths, absent, now, image_size, quality) -> None:
-    """frames.json, then the manifest that vouches for everything else."""
-    known, place = {}, 0
+    """Writes frames.json, then the manifest: without it the cache is not used."""
+    known, position = {}, 0
     for path in paths:
-        known[path] = [*now[path], ABSENT if path in absent else place]
-        place += path not in absent
+        known[path] = [*now[path], ABSENT if path in absent else position]
+        position += path not in absent
     index = json.dumps(known).encode()
     with open(os.path.join(draft, "frames.json"), "wb") as file:
         file.write(index)
@@ -315,7 +325,7 @@ def _write_index(draft, paths, absent, now, image_size, quality) -> None:
         "version": VERSION,
         "image_size": list(image_size),
         "quality": quality,
-        "frames": place,
+        "frames": position,
         "crc32": zlib.crc32(index),
         "shards": [[name, os.path.getsize(os.path.join(draft, name))] for name in shards],
     }

@@ -1,18 +1,11 @@
-"""Batches of clips, read, decoded and augmented by Grain: `train_batches`, `part_clips` and `test_clips`.
+"""Batches of clips (`types.Clips`), read, decoded and augmented by Grain: `train_batches`, `part_clips`, `test_clips`.
 
-A batch is a dict of NumPy arrays:
-  frames    uint8 [B, T, H, W, 3], RGB order, zero where the mask is False
-  mask      bool [B, T], False for a frame that could not be read and in rows that only fill the batch
-  modality  int32 [B]
-  tracklet  int32 [B], row in the sequence of tracklets; -1 in rows that only fill the batch
-Training batches alternate RGB and IR clips as their plan does; the others hold one modality each, and have
-  part        int32 [B], row in the table of parts; -1 in rows that only fill the batch
-  unreadable  int32 [B], frames of the clip that could not be read; one that stands in it several times counts once
+Training batches alternate RGB and IR clips as their plan does; those of the ordered passes hold one modality each.
 """
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import grain
@@ -22,9 +15,8 @@ from absl import flags, logging
 from hitpro_jax.data import images, sampling, transforms
 from hitpro_jax.data.packed import PackedFrames
 from hitpro_jax.data.records import FrameError, Tracklet
-from hitpro_jax.types import IR, RGB
-
-Batch = dict[str, np.ndarray]
+from hitpro_jax.options import AugmentOptions
+from hitpro_jax.types import IR, RGB, Clips
 
 # Grain's threads and workers already use every core: OpenCV's own would only fight them.
 cv2.setNumThreads(1)
@@ -70,9 +62,9 @@ class FrameReader:
         """Returns the frames uint8 [T, H, W, 3] and a mask bool [T], False where one could not be read."""
         frames = np.zeros((len(paths), *self.image_size, 3), np.uint8)
         mask = np.zeros(len(paths), bool)
-        for place, path in enumerate(paths):
+        for index, path in enumerate(paths):
             if (frame := self(path)) is not None:
-                frames[place], mask[place] = frame, True
+                frames[index], mask[index] = frame, True
         return frames, mask
 
     def _read(self, path: str) -> np.ndarray | None:
@@ -93,6 +85,24 @@ class FrameReader:
         return {**self.__dict__, "_kept": {}}
 
 
+@dataclasses.dataclass(frozen=True)
+class ClipReading:
+    """Who reads which clips: this process of all that share the run, and what it reads with.
+
+    Attributes:
+      process_index: of this process.
+      process_count: of processes that share the run.
+      num_workers: worker processes; 0 reads in threads of this process. A script that asks for workers needs the guard
+        `if __name__ == "__main__"`.
+      num_threads: reading threads in each process; None for one per core, at most 16.
+    """
+
+    process_index: int = 0
+    process_count: int = 1
+    num_workers: int = 0
+    num_threads: int | None = None
+
+
 def train_batches(
     reader: FrameReader,
     tracklets: Sequence[Tracklet],
@@ -102,16 +112,13 @@ def train_batches(
     seed: int,
     epoch: int,
     start_step: int = 0,
-    augmentation: Mapping[str, float] | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-    num_workers: int = 0,
-    num_threads: int | None = None,
-) -> Iterator[Batch]:
+    augmentation: AugmentOptions = transforms.NORMAL,
+    reading: ClipReading = ClipReading(),
+) -> Iterator[Clips]:
     """Yields this process's rows of the planned batches of one epoch, from `start_step` to its end.
 
-    Frames and augmentation of clip b of step s are drawn from (seed, epoch, s, b) alone, so that neither the
-    start, nor workers and threads, nor the number of processes changes a pixel.
+    Frames and augmentation of clip b of step s are drawn from (seed, epoch, s, b) alone, so that neither the start, nor
+    workers and threads, nor the number of processes changes a pixel.
 
     Args:
       reader: decodes frames; hand in the same one every epoch, so that its cache lasts.
@@ -121,24 +128,21 @@ def train_batches(
       seed: non-negative.
       epoch: non-negative.
       start_step: first step to be read, in [0, steps].
-      augmentation: keywords of `transforms.augment`; None for its defaults.
-      process_index: which part of every batch is read here: rows [i B / n, (i + 1) B / n).
-      process_count: n; it must divide B into parts of even size.
-      num_workers: worker processes; 0 reads in threads of this process. A script that asks for workers needs
-        the guard `if __name__ == "__main__"`.
-      num_threads: reading threads in each process; None for one per core, at most 16.
+      augmentation: of `transforms.augment`.
+      reading: process i of n reads rows i B / n to (i + 1) B / n of every batch; n must divide B into parts of even
+        size.
 
     Returns:
       An iterator; its `close()` ends workers early.
 
     Raises:
-      ValueError: if B does not split evenly over the processes.
+      ValueError: B does not split evenly over the processes.
     """
     steps, size = plan.shape
-    local = _local_size(size, process_count)
-    clip = _TrainClip(reader, tracklets, plan, clip_length, seed, epoch, augmentation or {})
-    rows = np.arange(start_step, steps)[:, None] * size + process_index * local + np.arange(local)
-    return _batches(rows, clip, num_workers=num_workers, num_threads=num_threads)
+    local = _local_size(size, reading.process_count)
+    clip = _TrainClip(reader, tracklets, plan, clip_length, seed, epoch, augmentation)
+    slots = np.arange(start_step, steps)[:, None] * size + reading.process_index * local + np.arange(local)
+    return _batches(slots, clip, reading)
 
 
 def part_clips(
@@ -148,11 +152,12 @@ def part_clips(
     parts: int,
     clip_length: int,
     batch_size: int,
-    **reading: int | None,
-) -> Iterator[Batch]:
+    rows: int | None = None,
+    reading: ClipReading = ClipReading(),
+) -> Iterator[Clips]:
     """Yields every non-empty sub-tracklet of every tracklet once, for the refresh of the prototypes (ICTP).
 
-    Each batch holds one modality, RGB first; `tracklet` and `part` together tell the row [N, S] of the table of parts.
+    Each batch holds one modality, RGB first; `tracklet` and `part` together are the row of the table of parts [N, S].
 
     Args:
       reader: decodes frames.
@@ -160,18 +165,20 @@ def part_clips(
       parts: S, see `sampling.part_frames`.
       clip_length: frames T of each part.
       batch_size: B of all processes together; the last batch of each modality is filled up.
-      **reading: process_index, process_count, num_workers and num_threads of `train_batches`. Process p reads the
-        tracklets p * share .. (p + 1) * share - 1 of `share_of(rows, process_count)`; rows: of the bank that the
-        features go to, by default N.
+      rows: of the bank that the features go to; None: N.
+      reading: process p reads the tracklets p * share to (p + 1) * share - 1 of `share_of(rows, process_count)`.
 
     Returns:
-      An iterator of batches.
+      An iterator of batches, equally many on every process; its `close()` ends workers early.
+
+    Raises:
+      ValueError: B does not split evenly over the processes.
     """
 
     def frames(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
         return sampling.part_frames(num_frames, parts, clip_length)
 
-    return _ordered_batches(reader, tracklets, frames, clip_length, batch_size, **reading)
+    return _ordered_batches(reader, tracklets, frames, clip_length, batch_size, rows or len(tracklets), reading)
 
 
 def test_clips(
@@ -180,12 +187,12 @@ def test_clips(
     *,
     clip_length: int,
     batch_size: int,
-    frames: Callable[[int, int], np.ndarray] = sampling.test_frames,
-    **reading: int | None,
-) -> Iterator[Batch]:
+    frames: Callable[[int, int], np.ndarray] = sampling.test_frames,  # noqa: PT028, this is no test
+    reading: ClipReading = ClipReading(),  # noqa: PT028
+) -> Iterator[Clips]:
     """Yields one clip of every tracklet, in order, for the evaluation.
 
-    Each batch holds one modality, RGB first; `tracklet` tells the row.
+    Each batch holds one modality, RGB first; `part` is 0.
 
     Args:
       reader: decodes frames.
@@ -193,21 +200,24 @@ def test_clips(
       clip_length: frames T of each tracklet.
       batch_size: B of all processes together; the last batch of each modality is filled up.
       frames: the protocol's rule, (number of frames, T) -> int [T].
-      **reading: as in `part_clips`.
+      reading: as in `part_clips`, of N rows.
 
     Returns:
-      An iterator of batches.
+      An iterator of batches, equally many on every process; its `close()` ends workers early.
+
+    Raises:
+      ValueError: B does not split evenly over the processes.
     """
 
     def whole(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
         return frames(num_frames, clip_length)[None], np.ones(1, bool)
 
-    return _ordered_batches(reader, tracklets, whole, clip_length, batch_size, **reading)
+    return _ordered_batches(reader, tracklets, whole, clip_length, batch_size, len(tracklets), reading)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainClip:
-    """Makes the clip at one place of the plan, counted over all its steps."""
+    """Makes the clip of one slot of the plan; slots are counted over all its steps."""
 
     reader: FrameReader
     tracklets: Sequence[Tracklet]
@@ -215,41 +225,54 @@ class _TrainClip:
     clip_length: int
     seed: int
     epoch: int
-    augmentation: Mapping[str, float]
+    augmentation: AugmentOptions
 
-    def __call__(self, place: int) -> Batch:
-        step, row = divmod(int(place), self.plan.shape[1])
+    def __call__(self, slot: int) -> Clips:
+        step, row = divmod(slot, self.plan.shape[1])
         rng = np.random.default_rng([self.seed, 2, self.epoch, step, row])
         number = int(self.plan[step, row])
         tracklet = self.tracklets[number]
         chosen = sampling.clip_frames(len(tracklet.frames), self.clip_length, rng)
-        frames, mask = self.reader.clip([tracklet.frames[i] for i in chosen])
-        frames = transforms.augment(frames, tracklet.modality, rng, **self.augmentation)
-        frames[~mask] = 0
-        return _row(frames, mask, modality=tracklet.modality, tracklet=number)
+        frames, mask, unreadable = _read(self.reader, tracklet, chosen)
+        frames = transforms.augment(frames, tracklet.modality, rng, self.augmentation)
+        frames[~mask] = 0  # padding and recolouring may have changed them
+        return _clip(frames, mask, number, tracklet.modality, part=0, unreadable=unreadable)
 
 
 @dataclasses.dataclass(frozen=True)
 class _OrderedClip:
-    """Makes one row of an ordered pass: (modality, tracklet, part, frames), tracklet -1 to fill a batch."""
+    """Makes one clip of an ordered pass: (modality, tracklet, part, frames), tracklet -1 to fill a batch."""
 
     reader: FrameReader
     tracklets: Sequence[Tracklet]
-    rows: Sequence[tuple[int, int, int, np.ndarray]]
+    clips: Sequence[tuple[int, int, int, np.ndarray]]
 
-    def __call__(self, place: int) -> Batch:
-        modality, number, part, chosen = self.rows[int(place)]
+    def __call__(self, index: int) -> Clips:
+        modality, number, part, chosen = self.clips[index]
         if number < 0:
             frames = np.zeros((len(chosen), *self.reader.image_size, 3), np.uint8)
-            return _row(frames, np.zeros(len(chosen), bool), modality=modality, tracklet=-1, part=-1, unreadable=0)
-        paths = self.tracklets[number].frames
-        frames, mask = self.reader.clip([paths[i] for i in chosen])
-        unreadable = len({paths[i] for i in chosen[~mask]})
-        return _row(frames, mask, modality=modality, tracklet=number, part=part, unreadable=unreadable)
+            return _clip(frames, np.zeros(len(chosen), bool), number, modality, part=part, unreadable=0)
+        frames, mask, unreadable = _read(self.reader, self.tracklets[number], chosen)
+        return _clip(frames, mask, number, modality, part=part, unreadable=unreadable)
 
 
-def _row(frames: np.ndarray, mask: np.ndarray, **numbers: int) -> Batch:
-    return {"frames": frames, "mask": mask, **{name: np.int32(value) for name, value in numbers.items()}}
+def _read(reader: FrameReader, tracklet: Tracklet, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """The chosen frames, their mask, and how many distinct ones of them could not be read."""
+    paths = [tracklet.frames[i] for i in chosen]
+    frames, mask = reader.clip(paths)
+    return frames, mask, len({path for path, seen in zip(paths, mask, strict=True) if not seen})
+
+
+def _clip(frames: np.ndarray, mask: np.ndarray, tracklet: int, modality: int, *, part: int, unreadable: int) -> Clips:
+    """One clip, without the batch's axis; one without a readable frame belongs to no tracklet."""
+    return Clips(
+        frames=frames,
+        mask=mask,
+        tracklet=np.array(tracklet if mask.any() else -1, np.int32),
+        modality=np.array(modality, np.int32),
+        part=np.array(part, np.int32),
+        unreadable=np.array(unreadable, np.int32),
+    )
 
 
 def _ordered_batches(
@@ -258,16 +281,12 @@ def _ordered_batches(
     clips_of: Callable[[int], tuple[np.ndarray, np.ndarray]],
     clip_length: int,
     batch_size: int,
-    *,
-    rows: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-    num_workers: int = 0,
-    num_threads: int | None = None,
-) -> Iterator[Batch]:
+    rows: int,
+    reading: ClipReading,
+) -> Iterator[Clips]:
     """Yields this process's part of the clips, RGB and then IR; all processes fill up to equally many batches."""
-    local = _local_size(batch_size, process_count, even=False)
-    share = share_of(rows or len(tracklets), process_count)
+    local = _local_size(batch_size, reading.process_count, even=False)
+    share = share_of(rows, reading.process_count)
 
     def clips(modality: int, process: int) -> list[tuple[int, int, int, np.ndarray]]:
         found = []
@@ -279,12 +298,12 @@ def _ordered_batches(
 
     mine = []
     for modality in (RGB, IR):
-        parts = [clips(modality, process) for process in range(process_count)]
-        length = -(-max(map(len, parts)) // local) * local
+        by_process = [clips(modality, process) for process in range(reading.process_count)]
+        length = -(-max(map(len, by_process)) // local) * local
         filler = (modality, -1, -1, np.zeros(clip_length, int))
-        mine += parts[process_index] + [filler] * (length - len(parts[process_index]))
-    places = np.arange(len(mine)).reshape(-1, local)
-    return _batches(places, _OrderedClip(reader, tracklets, mine), num_workers=num_workers, num_threads=num_threads)
+        own = by_process[reading.process_index]
+        mine += own + [filler] * (length - len(own))
+    return _batches(np.arange(len(mine)).reshape(-1, local), _OrderedClip(reader, tracklets, mine), reading)
 
 
 def share_of(rows: int, process_count: int) -> int:
@@ -304,16 +323,14 @@ def _local_size(batch_size: int, process_count: int, *, even: bool = True) -> in
     return local
 
 
-def _batches(
-    places: np.ndarray, clip: Callable[[int], Batch], *, num_workers: int, num_threads: int | None
-) -> Iterator[Batch]:
-    """Yields one batch of clips for each row of `places`, int [steps, b], in order."""
-    threads = min(16, os.cpu_count() or 1) if num_threads is None else num_threads
-    clips = grain.MapDataset.source(places.ravel()).map(clip).batch(places.shape[1], drop_remainder=True)
+def _batches(indices: np.ndarray, clip: Callable[[int], Clips], reading: ClipReading) -> Iterator[Clips]:
+    """Yields one batch of clips for each row of `indices`, int [steps, b], in order."""
+    threads = min(16, os.cpu_count() or 1) if reading.num_threads is None else reading.num_threads
+    clips = grain.MapDataset.source(indices.ravel().tolist()).map(clip).batch(indices.shape[1], drop_remainder=True)
     # The buffer counts whole batches: Grain's default of 500 would fill the memory.
     batches = clips.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
-    if num_workers:
+    if reading.num_workers:
         if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, which a script may never have parsed.
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=reading.num_workers))
     return iter(batches)

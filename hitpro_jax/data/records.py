@@ -1,4 +1,4 @@
-"""What the loaders return: tracklets as frame paths, the person ids apart from what training may see."""
+"""What the loaders return: tracklets as paths of frames. Training sees them without person ids."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def report(dataset: Dataset) -> list[str]:
 def anonymise(records: Sequence[Record], seed: int) -> tuple[tuple[Tracklet, ...], np.ndarray]:
     """Training's view of records: no person id, and an order that says nothing.
 
-    Choice: the order is shuffled, because the index files list one person's tracklets together.
-
     Args:
       records: N records.
       seed: of the order; non-negative.
 
     Returns:
       N tracklets, and their person ids [N] int64 in the same order, for diagnostics alone.
+
+    Choice: the order is shuffled, because the index files list one person's tracklets together.
     """
     order = np.random.default_rng(seed).permutation(len(records))
     chosen = [records[i] for i in order]
@@ -104,6 +104,7 @@ def views(tracklets: Sequence[Tracklet]) -> tuple[np.ndarray, list[tuple[int, in
     Returns:
       The view of each tracklet [N] int32, and the (modality, camid) of each view, sorted.
 
+    >>> from hitpro_jax.types import RGB
     >>> views([Tracklet((), IR, 1), Tracklet((), RGB, 2)])
     (array([1, 0], dtype=int32), [(0, 2), (1, 1)])
     """
@@ -123,9 +124,6 @@ def verify_files(
 ) -> Dataset:
     """Checks that every listed frame exists and is not empty, one folder listing at a time.
 
-    Choice: folders are listed rather than frames asked for one by one, because a listing is one answer of
-    a network disk for hundreds of frames.
-
     Args:
       dataset: as loaded.
       min_frames: a tracklet left with fewer frames is dropped.
@@ -139,6 +137,9 @@ def verify_files(
 
     Raises:
       FrameError: frames are missing or empty and allow_missing is False; `paths` lists them all.
+
+    Choice: folders are listed rather than frames asked for one by one, because a listing is one answer of a network
+    disk for hundreds of frames.
     """
     present = stamps(dataset, workers=workers, progress=progress)
     missing = {split: [frame for frame in _frames(dataset, split) if frame not in present] for split in SPLITS}
@@ -164,7 +165,13 @@ def stamps(
 ) -> dict[str, tuple[int, int]]:
     """Size in bytes and time of change in ns of every file, unless empty, in the folders of the listed frames.
 
-    Args: as `verify_files`; the keys are paths relative to the root.
+    Args:
+      dataset: as loaded.
+      workers: threads.
+      progress: as for `verify_files`.
+
+    Returns:
+      By the paths of the files, relative to the root; files that are not listed too.
 
     Raises:
       FrameError: a folder exists but cannot be read.

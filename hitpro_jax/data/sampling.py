@@ -2,18 +2,19 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from hitpro_jax.options import BatchOptions
 from hitpro_jax.types import IR, RGB
 
 
 def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
     """Returns one random frame of each of `clip_length` even segments of a tracklet (for training).
 
-    Segment l holds frames floor(l n / L) .. floor((l + 1) n / L) - 1 of n. Choice: the segments of TSN,
-    because a clip then spans the whole tracklet and yet changes from epoch to epoch. A tracklet shorter than
-    the clip gives all its frames and repeats the last.
+    Segment l holds frames floor(l n / L) .. floor((l + 1) n / L) - 1 of n. A tracklet shorter than the clip gives all
+    its frames and repeats the last.
 
     Args:
       num_frames: n >= 1.
@@ -22,6 +23,8 @@ def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> 
 
     Returns:
       int64 [L], not decreasing, in [0, n).
+
+    Choice: the segments of TSN, because a clip then spans the whole tracklet and yet changes from epoch to epoch.
     """
     if num_frames < clip_length:
         return np.minimum(np.arange(clip_length), num_frames - 1)
@@ -33,8 +36,7 @@ def part_frames(num_frames: int, parts: int, length: int) -> tuple[np.ndarray, n
     """Returns `length` evenly spaced frames of each of the sub-tracklets of a tracklet (ICTP).
 
     Part s of S holds frames floor(s n / S) .. floor((s + 1) n / S) - 1 of n, and frame l of L is the
-    floor(l m / L)-th of its m frames; the last is repeated when m < L. Sub-tracklets (paper); Choice: even
-    ones, because nothing in a tracklet marks a natural cut.
+    floor(l m / L)-th of its m frames; the last is repeated when m < L.
 
     Args:
       num_frames: n >= 1.
@@ -44,18 +46,21 @@ def part_frames(num_frames: int, parts: int, length: int) -> tuple[np.ndarray, n
     Returns:
       index: int64 [S, L] in [0, n); rows of empty parts hold frames of their neighbours and mean nothing.
       mask: bool [S], False where a part is empty (only when n < S).
+
+    Choice: even parts, because nothing in a tracklet marks a natural cut.
+    Source: sub-tracklets are the paper's.
     """
     edges = np.arange(parts + 1) * num_frames // parts
     first, size = edges[:-1, None], np.diff(edges)[:, None]
-    place = np.arange(length)
-    spaced = np.where(size < length, np.minimum(place, size - 1), place * size // length)
+    position = np.arange(length)
+    spaced = np.where(size < length, np.minimum(position, size - 1), position * size // length)
     return np.clip(first + spaced, 0, num_frames - 1), size[:, 0] > 0
 
 
 def test_frames(num_frames: int, length: int) -> np.ndarray:
     """Returns the frames by which a tracklet is tested on HITSZ-VCM.
 
-    Position s of S is min(s ceil(n / S), n - 1), and min(s, n - 1) when n < S (from M3-ReID).
+    Position s of S is min(s ceil(n / S), n - 1), and min(s, n - 1) when n < S.
 
     Args:
       num_frames: n >= 1.
@@ -63,6 +68,8 @@ def test_frames(num_frames: int, length: int) -> np.ndarray:
 
     Returns:
       int64 [S], not decreasing, in [0, n).
+
+    Source: M3-ReID.
     """
     stride = max(1, -(-num_frames // length))
     return np.minimum(np.arange(length) * stride, num_frames - 1)
@@ -81,6 +88,21 @@ def uniform_frames(num_frames: int, length: int) -> np.ndarray:
     return np.arange(length) * num_frames // length
 
 
+class Partners(NamedTuple):
+    """Mined positives from which a batch draws partners; N tracklets, K and K' positives.
+
+    All None before the first mining.
+    """
+
+    within_index: np.ndarray | None = None  # int [N, K], positives of the own modality, -1 for none
+    within_weight: np.ndarray | None = None  # float [N, K], 0 for none; None weighs all positives alike
+    cross_index: np.ndarray | None = None  # int [N, K'], positives of the other modality, likewise
+    cross_weight: np.ndarray | None = None  # float [N, K']
+
+
+NO_PARTNERS = Partners()
+
+
 def plan_epoch(
     seed: int,
     epoch: int,
@@ -88,25 +110,17 @@ def plan_epoch(
     modality: np.ndarray,
     *,
     steps: int,
-    tracklets_per_modality: int,
-    clips_per_tracklet: int,
-    partner_share: float = 0.0,
-    within_index: np.ndarray | None = None,
-    within_weight: np.ndarray | None = None,
-    cross_index: np.ndarray | None = None,
-    cross_weight: np.ndarray | None = None,
+    batch: BatchOptions,
+    partners: Partners = NO_PARTNERS,
     eligible: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the tracklet of every clip of an epoch: modalities and views balanced, partly mined partners.
 
-    Each batch takes, per modality, its anchors from a rotation that visits the views in turn and each view's
-    tracklets without repeats until they are exhausted (from CAP). The other places go to partners: positives
-    of this batch's anchors, drawn with probability proportional to their weight and at most once per batch. A
-    partner takes a place of its own modality, whichever modality its anchor has. Places for which no positive
-    is left go back to the rotation, so that counts always hold; a batch repeats a tracklet only when its
-    modality has fewer than asked for.
-
-    Shapes: N tracklets, K positives, P tracklets_per_modality, C clips_per_tracklet, B = 2 P C clips.
+    Each batch takes, per modality, its anchors from a rotation that visits the views in turn and each view's tracklets
+    without repeats until they are exhausted. The other slots go to partners: positives of this batch's anchors, drawn
+    with probability proportional to their weight and at most once per batch. A partner takes a slot of its own
+    modality, whichever modality its anchor has. Slots for which no positive is left go back to the rotation, so that
+    counts always hold; a batch repeats a tracklet only when its modality has fewer than asked for.
 
     Args:
       seed: non-negative.
@@ -114,49 +128,47 @@ def plan_epoch(
       views: int [N], dense id of (modality, camera).
       modality: int [N].
       steps: batches in the epoch.
-      tracklets_per_modality: P >= 1; where all tracklets are of one modality, it fills all 2 P places.
-      clips_per_tracklet: C >= 1.
-      partner_share: share of the P places that partners may take, in [0, 1), rounded; one place at least is
-        left to the rotation.
-      within_index: int [N, K], positives of the own modality, -1 for none; None before the first mining.
-      within_weight: float [N, K], 0 for none; None weighs all positives alike.
-      cross_index: int [N, K'], positives of the other modality, likewise.
-      cross_weight: float [N, K'].
+      batch: P = tracklets_per_modality; where all tracklets are of one modality, it fills all 2 P slots.
+        C = clips_per_tracklet. partner_share of the P slots, rounded, may go to partners; one slot at least is left to
+        the rotation.
+      partners: what partners are drawn from.
       eligible: bool [N], the tracklets that the rotation visits, such as those of a cluster; None: all. A modality
         without any keeps all of its own.
 
     Returns:
-      int32 [steps, B]. Clips alternate rgb, ir, rgb, ir ...; the clips of one tracklet are in neighbouring
+      int32 [steps, B], B = 2 P C. Clips alternate rgb, ir, rgb, ir ...; the clips of one tracklet are in neighbouring
       pairs; anchors come first and partners last.
 
     Raises:
-      ValueError: if there is no tracklet, or partner_share lies outside [0, 1).
+      ValueError: there is no tracklet, or partner_share lies outside [0, 1).
+
+    Source: the rotation is CAP's.
     """
     views, modality = np.asarray(views), np.asarray(modality)
     if not len(views):
         raise ValueError("an epoch cannot be planned without tracklets: the training set is empty")
-    if not 0 <= partner_share < 1:
-        raise ValueError(f"partner_share must lie in [0, 1), but is {partner_share}")
-    rng = np.random.default_rng([seed, 1, epoch])  # a stream apart from the clips' own
+    if not 0 <= batch.partner_share < 1:
+        raise ValueError(f"partner_share must lie in [0, 1), but is {batch.partner_share}")
+    rng = np.random.default_rng([seed, 1, epoch])  # 1: another stream than the clips' own, which has 2
     present = [m for m in (RGB, IR) if np.any(modality == m)]
-    places = tracklets_per_modality * 2 // len(present)
-    anchors = max(1, places - round(partner_share * places))
+    slots = batch.tracklets_per_modality * 2 // len(present)
+    anchors = max(1, slots - round(batch.partner_share * slots))
     pools = [_pool(modality == m, eligible) for m in present]
     rotations = [_rotation(rng, views, pool) for pool in pools]
     sizes = [len(pool) for pool in pools]
-    index, weight = _join((within_index, within_weight), (cross_index, cross_weight), len(views))
+    index, weight = _join(partners, len(views))
 
-    def batch() -> list[list[int]]:
+    def one_batch() -> list[list[int]]:
         chosen = [_draw(rotation, anchors, [], n) for rotation, n in zip(rotations, sizes)]
-        if anchors < places:
+        if anchors < slots:
             ranked = _ranked_partners(rng, np.concatenate(chosen), index, weight)
             for m, row in zip(present, chosen):
-                row += [t for t in ranked if modality[t] == m and t not in row][: places - anchors]
-        return [_draw(r, places, row, n) for r, row, n in zip(rotations, chosen, sizes)]
+                row += [t for t in ranked if modality[t] == m and t not in row][: slots - anchors]
+        return [_draw(rotation, slots, row, n) for rotation, row, n in zip(rotations, chosen, sizes)]
 
-    table = np.array([batch() for _ in range(steps)], np.int32).reshape(steps, len(present), places)
+    table = np.array([one_batch() for _ in range(steps)], np.int32).reshape(steps, len(present), slots)
     table = table.transpose(0, 2, 1)[:, :, None]
-    return np.repeat(table, clips_per_tracklet, axis=2).reshape(steps, -1)
+    return np.repeat(table, batch.clips_per_tracklet, axis=2).reshape(steps, -1)
 
 
 def _pool(own: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
@@ -166,13 +178,13 @@ def _pool(own: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
 
 
 def _rotation(rng: np.random.Generator, views: np.ndarray, members: np.ndarray) -> Iterator[int]:
-    """Yields members for ever: views in turn, each view's members in a fresh random order every round."""
-    own = {v: _shuffled_for_ever(rng, members[views[members] == v]) for v in np.unique(views[members])}
-    for view in _shuffled_for_ever(rng, np.array(list(own))):
+    """Yields members without end: views in turn, each view's members in a fresh random order every round."""
+    own = {v: _shuffled_endlessly(rng, members[views[members] == v]) for v in np.unique(views[members])}
+    for view in _shuffled_endlessly(rng, np.array(list(own))):
         yield next(own[view])
 
 
-def _shuffled_for_ever(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
+def _shuffled_endlessly(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
     return itertools.chain.from_iterable(rng.permutation(items).tolist() for _ in itertools.count())
 
 
@@ -186,13 +198,11 @@ def _draw(rotation: Iterator[int], count: int, chosen: list[int], size: int) -> 
     return chosen
 
 
-def _join(
-    within: tuple[np.ndarray | None, np.ndarray | None],
-    cross: tuple[np.ndarray | None, np.ndarray | None],
-    num_tracklets: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _join(partners: Partners, num_tracklets: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns both positives tables side by side: index [N, K + K'] and weight, 0 for none."""
     index, weight = [np.full((num_tracklets, 0), -1)], [np.zeros((num_tracklets, 0))]
+    within = partners.within_index, partners.within_weight
+    cross = partners.cross_index, partners.cross_weight
     for table, weights in (within, cross):
         if table is not None:
             index.append(np.asarray(table))

@@ -7,52 +7,40 @@ input, and every random number comes from the generator that is handed in.
 import cv2
 import numpy as np
 
+from hitpro_jax.options import AugmentOptions
 from hitpro_jax.types import IR, RGB
 
+NORMAL = AugmentOptions()
 # ImageNet's mean colour, in RGB order: zero once the encoder has normalised its input.
 MEAN_COLOUR = np.array([124, 116, 104], np.uint8)
 
 
-def augment(
-    clip: np.ndarray,
-    modality: int,
-    rng: np.random.Generator,
-    *,
-    flip: float = 0.5,
-    pad: float = 10 / 288,
-    erase: float = 0.5,
-    colour: float = 0.5,
-) -> np.ndarray:
+def augment(clip: np.ndarray, modality: int, rng: np.random.Generator, options: AugmentOptions = NORMAL) -> np.ndarray:
     """Returns a randomly shifted, flipped, recoloured and partly erased clip, alike in all frames.
 
-    Choice: the same operations as ADCA and CAJ, drawn per clip instead of per image, because a change from
-    frame to frame would look like motion to the temporal layer.
-
-    Shapes: T frames, H x W pixels.
-
     Args:
-      clip: uint8 [T, H, W, 3].
+      clip: uint8 [T, H, W, 3], T frames of H x W pixels.
       modality: RGB clips get `random_channel`, IR clips `random_intensity`.
       rng: source of every random number.
-      flip: probability of a mirror image, in [0, 1].
-      pad: border added before the random crop, as a share of the image height (10 pixels at 288).
-      erase: probability of an erased rectangle, in [0, 1].
-      colour: probability of the colour or intensity change, in [0, 1].
+      options: probabilities of each change, and the border as a share of the height.
 
     Returns:
       uint8 [T, H, W, 3].
 
     Raises:
-      ValueError: if the modality is neither RGB nor IR.
+      ValueError: the modality is neither RGB nor IR.
+
+    Choice: the same operations as ADCA and CAJ, drawn per clip instead of per image, because a change from frame to
+    frame would look like motion to the temporal layer.
     """
     if modality not in (RGB, IR):
         raise ValueError(f"modality must be {RGB} (RGB) or {IR} (IR), but is {modality}")
-    clip = pad_crop(clip, rng, border=round(pad * clip.shape[1]))
-    if rng.random() < flip:
+    clip = pad_crop(clip, rng, border=round(options.pad * clip.shape[1]))
+    if rng.random() < options.flip:
         clip = mirror(clip)
-    if rng.random() < colour:
+    if rng.random() < options.colour:
         clip = random_channel(clip, rng) if modality == RGB else random_intensity(clip, rng)
-    if rng.random() < erase:
+    if rng.random() < options.erase:
         clip = random_erase(clip, rng)
     return clip
 

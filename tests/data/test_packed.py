@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 def make(folder, dataset, **options):
     said = []
-    frames = packed.make(folder, dataset, SIZE, **{"jobs": 1, "say": said.append} | options)
+    frames = packed.make(folder, dataset, SIZE, **{"jobs": 1, "log": said.append} | options)
     return frames, said
 
 
@@ -79,18 +79,19 @@ def test_training_batches_are_the_same_with_and_without(dataset, folder):
     """Also when the files are gone, read by threads and by a worker process."""
     tracklets, plan = (*dataset.train, *dataset.query), np.array([[0, 1], [0, 1], [0, 1]], np.int32)
 
-    def batches(**reading):
-        return list(pipeline.train_batches(reader, tracklets, plan, clip_length=4, seed=1, epoch=0, **reading))
+    def batches(**options):
+        reading = pipeline.ClipReading(**options)
+        return list(pipeline.train_batches(reader, tracklets, plan, clip_length=4, seed=1, epoch=0, reading=reading))
 
     reader = pipeline.FrameReader(dataset.root, SIZE)
     expected = batches()
     reader = pipeline.FrameReader(dataset.root, SIZE, packed=make(folder, dataset)[0])
     for path in every_frame(dataset):
         os.remove(os.path.join(dataset.root, path))
-    for reading in ({"num_threads": 4}, {"num_workers": 1}):
-        for batch, other in zip(batches(**reading), expected, strict=True):
-            for field in other:
-                np.testing.assert_array_equal(batch[field], other[field])
+    for options in ({"num_threads": 4}, {"num_workers": 1}):
+        for batch, other in zip(batches(**options), expected, strict=True):
+            for values, expected_values in zip(batch, other, strict=True):
+                np.testing.assert_array_equal(values, expected_values)
 
 
 def test_processes_write_the_same_cache(dataset, folder, tmp_path):
@@ -193,7 +194,7 @@ def test_another_size_or_quality_is_refused(dataset, folder, size, quality):
 def test_a_cache_may_hold_more_frames_than_are_read_but_not_fewer(dataset, folder):
     part = dataclasses.replace(dataset, gallery=())
     make(folder, dataset)
-    assert packed.open_frames(folder, part, SIZE, 0).places
+    assert packed.open_frames(folder, part, SIZE, 0).positions
     make(folder, part, quality=90)
     with pytest.raises(ValueError, match="before 5 frames were added or changed, first gallery/0.jpg"):
         packed.open_frames(folder, dataset, SIZE, 90)
@@ -279,7 +280,8 @@ def test_a_linked_folder_is_packed_at_its_target(dataset, folder, tmp_path, monk
     assert asked == [os.path.dirname(folder)] * 2
     assert os.listdir(os.path.dirname(folder)) == ["cache"]
     assert (
-        packed.open_frames(str(link), dataset, SIZE, 90).places == packed.open_frames(folder, dataset, SIZE, 90).places
+        packed.open_frames(str(link), dataset, SIZE, 90).positions
+        == packed.open_frames(folder, dataset, SIZE, 90).positions
     )
 
 
@@ -287,7 +289,7 @@ def test_a_mount_point_is_refused_before_packing(dataset, folder, monkeypatch):
     os.makedirs(folder)
     monkeypatch.setattr(os.path, "ismount", lambda path: path == folder)
     monkeypatch.setattr(packed, "_write_shards", None)  # not reached
-    with pytest.raises(ValueError, match="data.packed: .*cache is a mount point, .*: name a folder below it"):
+    with pytest.raises(ValueError, match="data.packed: .*cache is a mount point, which .*: name a folder below it"):
         make(folder, dataset)
     assert os.listdir(os.path.dirname(folder)) == ["cache"]
 

@@ -1,15 +1,21 @@
 """Batches: right pixels in the right rows, whatever the start, the workers, the processes and the cache."""
 
+import dataclasses
+import multiprocessing
+import time
+
 import cv2
 import numpy as np
 import pytest
 
 from hitpro_jax.data import pipeline, sampling
+from hitpro_jax.data.pipeline import ClipReading
 from hitpro_jax.data.records import FrameError, Tracklet
-from hitpro_jax.types import IR, RGB
+from hitpro_jax.options import AugmentOptions
+from hitpro_jax.types import IR, RGB, Clips
 
 SIZE = (16, 8)
-STILL = {"flip": 0, "pad": 0, "erase": 0, "colour": 0}
+STILL = AugmentOptions(flip=0, pad=0, erase=0, colour=0)
 
 
 @pytest.fixture
@@ -44,19 +50,25 @@ def value(number, frame):
     return 20 * number + frame
 
 
+READING = [field.name for field in dataclasses.fields(ClipReading)]
+
+
 def training(textured, **changes):
     root, tracklets, plan = textured
-    given = {"clip_length": 4, "seed": 1, "epoch": 2, "num_threads": 2} | changes
+    reading = {name: changes.pop(name) for name in READING if name in changes}
+    given = {"clip_length": 4, "seed": 1, "epoch": 2} | changes
     reader = given.pop("reader", None) or pipeline.FrameReader(root, SIZE)
-    return list(pipeline.train_batches(reader, tracklets, plan, **given))
+    reading = ClipReading(**{"num_threads": 2} | reading)
+    return list(pipeline.train_batches(reader, tracklets, plan, **given, reading=reading))
 
 
 def assert_same(batches, expected):
     assert len(batches) == len(expected)
     for batch, other in zip(batches, expected):
-        assert batch.keys() == other.keys()
-        for field in batch:
-            np.testing.assert_array_equal(batch[field], other[field], err_msg=field)
+        assert type(batch) is type(other) is Clips
+        for field, values, expected_values in zip(Clips._fields, batch, other, strict=True):
+            np.testing.assert_array_equal(values, expected_values, err_msg=field)
+            assert values.dtype == expected_values.dtype, field
 
 
 # --------------------------------------------------------------------------------------------------- reading
@@ -108,14 +120,62 @@ def test_allowed_bad_frames_are_masked_zero_and_counted(network, tmp_path):
     (tmp_path / "4_0.png").unlink()
     reader = pipeline.FrameReader(root, SIZE, allow_missing=True)
     (batch,) = pipeline.test_clips(reader, [tracklets[4]], clip_length=6, batch_size=1)
-    assert batch["mask"].tolist() == [[False, True, True, False, True, True]]
-    assert batch["frames"][0, :, 0, 0, 0].tolist() == [0, 81, 82, 0, 84, 85]
+    assert batch.mask.tolist() == [[False, True, True, False, True, True]]
+    assert batch.frames[0, :, 0, 0, 0].tolist() == [0, 81, 82, 0, 84, 85]
     assert reader.unreadable == {"4_0.png", "4_3.png"}
+    assert batch.unreadable.tolist() == [2]
     plan = np.zeros((3, 2), np.int32)
     for batch in pipeline.train_batches(reader, [tracklets[4]], plan, clip_length=6, seed=0, epoch=0):
-        assert (batch["frames"][:, [0, 3]] == 0).all()
-        assert not batch["mask"][:, [0, 3]].any()
-        assert batch["mask"][:, [1, 2, 4, 5]].all()
+        assert (batch.frames[:, [0, 3]] == 0).all()
+        assert not batch.mask[:, [0, 3]].any()
+        assert batch.mask[:, [1, 2, 4, 5]].all()
+        assert batch.tracklet.tolist() == [0, 0]
+        assert batch.unreadable.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_clip_without_a_readable_frame_belongs_to_no_tracklet(network, tmp_path, num_workers):
+    """Tracklet 5 has one frame, which is torn; 4 keeps all of its own. Filling rows count nothing."""
+    root, tracklets = network
+    (tmp_path / "5_0.png").write_bytes(b"torn")
+    reader = pipeline.FrameReader(root, SIZE, allow_missing=True)
+    reading = ClipReading(num_workers=num_workers)
+    plan = np.array([[4, 5]], np.int32)
+    (batch,) = pipeline.train_batches(
+        reader, tracklets, plan, clip_length=3, seed=0, epoch=0, augmentation=STILL, reading=reading
+    )
+    assert batch.tracklet.tolist() == [4, -1]
+    assert batch.modality.tolist() == [RGB, IR]
+    assert batch.part.tolist() == [0, 0]
+    assert batch.unreadable.tolist() == [0, 1]  # three times the same frame
+    assert batch.mask.tolist() == [[True] * 3, [False] * 3]
+    assert not batch.frames[1].any()
+    (batch,) = pipeline.test_clips(reader, tracklets[3:6:2], clip_length=3, batch_size=4, reading=reading)
+    assert batch.tracklet.tolist() == [0, -1, -1, -1]
+    assert batch.part.tolist() == [0, 0, -1, -1]
+    assert batch.unreadable.tolist() == [0, 1, 0, 0]
+    assert batch.modality.tolist() == [IR] * 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_can_be_left_before_their_end(textured, num_workers):
+    root, tracklets, plan = textured
+    before = {process.pid for process in multiprocessing.active_children()}
+    batches = pipeline.train_batches(
+        pipeline.FrameReader(root, SIZE),
+        tracklets,
+        np.tile(plan, (20, 1)),
+        clip_length=4,
+        seed=0,
+        epoch=0,
+        reading=ClipReading(num_workers=num_workers),
+    )
+    assert type(next(batches)) is Clips
+    batches.close()
+    deadline = time.monotonic() + 60
+    while {process.pid for process in multiprocessing.active_children()} - before:
+        assert time.monotonic() < deadline, "a worker is still running"
+        time.sleep(0.05)
 
 
 def test_the_cache_reads_each_file_once(network, tmp_path):
@@ -136,16 +196,18 @@ def test_training_rows_hold_frames_of_the_planned_tracklet(network):
     reader = pipeline.FrameReader(root, SIZE)
     batches = list(pipeline.train_batches(reader, tracklets, plan, clip_length=5, seed=0, epoch=0, augmentation=STILL))
     for batch, row in zip(batches, plan, strict=True):
-        assert batch["frames"].shape == (4, 5, *SIZE, 3)
-        assert batch["frames"].dtype == np.uint8
-        assert batch["mask"].all()
-        assert batch["mask"].dtype == bool
-        assert batch["mask"].shape == (4, 5)
-        assert batch["tracklet"].tolist() == row.tolist()
-        assert batch["tracklet"].dtype == np.int32
-        assert batch["modality"].tolist() == [RGB, IR, RGB, IR]
-        assert batch["modality"].dtype == np.int32
-        for clip, number in zip(batch["frames"], row):
+        assert batch.frames.shape == (4, 5, *SIZE, 3)
+        assert batch.frames.dtype == np.uint8
+        assert batch.mask.all()
+        assert batch.mask.dtype == bool
+        assert batch.mask.shape == (4, 5)
+        assert batch.tracklet.tolist() == row.tolist()
+        assert batch.tracklet.dtype == np.int32
+        assert batch.modality.tolist() == [RGB, IR, RGB, IR]
+        assert batch.modality.dtype == np.int32
+        assert batch.part.tolist() == batch.unreadable.tolist() == [0] * 4
+        assert batch.part.dtype == batch.unreadable.dtype == np.int32
+        for clip, number in zip(batch.frames, row):
             assert (clip == clip[:, :1, :1, :1]).all()
             length = len(tracklets[number].frames)
             shown = (clip[:, 0, 0, 0] - value(number, 0)).tolist()
@@ -171,7 +233,7 @@ def test_worker_processes_change_nothing(textured):
 
 def test_processes_read_their_own_rows_of_the_same_batches(textured):
     parts = [training(textured, process_index=i, process_count=2, start_step=2) for i in range(2)]
-    joined = [{field: np.concatenate([a[field], b[field]]) for field in a} for a, b in zip(*parts, strict=True)]
+    joined = [Clips(*map(np.concatenate, zip(a, b, strict=True))) for a, b in zip(*parts, strict=True)]
     assert_same(joined, training(textured)[2:])
 
 
@@ -185,7 +247,7 @@ def test_every_clip_of_every_epoch_is_drawn_anew(textured):
     clips = {}
     for seed, epoch in [(1, 2), (1, 3), (2, 2)]:
         for step, batch in enumerate(training(textured, seed=seed, epoch=epoch)):
-            for row, clip in enumerate(batch["frames"]):
+            for row, clip in enumerate(batch.frames):
                 clips[clip.tobytes()] = (seed, epoch, step, row)
     assert len(clips) == 3 * 5 * 4
 
@@ -205,7 +267,7 @@ def rows(batches, *fields):
     return [
         row
         for batch in batches
-        for row in zip(*(batch[field].tolist() for field in fields))
+        for row in zip(*(getattr(batch, field).tolist() for field in fields))
         if row[fields.index("tracklet")] >= 0
     ]
 
@@ -217,9 +279,9 @@ def test_test_clips_show_every_tracklet_once(network, batch_size):
     batches = list(pipeline.test_clips(reader, tracklets, clip_length=6, batch_size=batch_size))
     assert [row[0] for row in rows(batches, "tracklet")] == [1, 2, 4, 6, 0, 3, 5]  # RGB, then IR
     for batch in batches:
-        assert batch["frames"].shape == (batch_size, 6, *SIZE, 3)
-        assert len(set(batch["modality"].tolist())) == 1
-        for clip, mask, number, modality in zip(*(batch[f] for f in ("frames", "mask", "tracklet", "modality"))):
+        assert batch.frames.shape == (batch_size, 6, *SIZE, 3)
+        assert len(set(batch.modality.tolist())) == 1
+        for clip, mask, number, modality in zip(batch.frames, batch.mask, batch.tracklet, batch.modality):
             if number < 0:
                 assert not mask.any()
                 assert not clip.any()
@@ -230,7 +292,7 @@ def test_test_clips_show_every_tracklet_once(network, batch_size):
             stride = 1 if length < 6 else -(-length // 6)
             expected = [value(number, min(s * stride, length - 1)) for s in range(6)]
             assert clip[:, 3, 3, 1].tolist() == expected
-    real = sum((batch["tracklet"] >= 0).sum() for batch in batches)
+    real = sum((batch.tracklet >= 0).sum() for batch in batches)
     assert real == 7
     assert len(batches) == -(-4 // batch_size) + -(-3 // batch_size)
 
@@ -239,7 +301,7 @@ def test_test_clips_follow_another_protocol(network):
     root, tracklets = network
     reader = pipeline.FrameReader(root, SIZE)
     (batch,) = pipeline.test_clips(reader, tracklets[3:4], clip_length=5, batch_size=1, frames=sampling.uniform_frames)
-    assert batch["frames"][0, :, 0, 0, 0].tolist() == [value(0, 0) + 60 + f for f in (0, 2, 4, 7, 9)]
+    assert batch.frames[0, :, 0, 0, 0].tolist() == [value(0, 0) + 60 + f for f in (0, 2, 4, 7, 9)]
 
 
 def test_part_clips_show_every_part_that_has_a_frame(network):
@@ -257,10 +319,10 @@ def test_part_clips_show_every_part_that_has_a_frame(network):
     assert (2, 3) in seen
     assert (2, 0) not in seen
     for batch in batches:
-        assert batch["part"].dtype == np.int32
-        assert len(set(batch["modality"].tolist())) == 1
-        assert ((batch["part"] < 0) == (batch["tracklet"] < 0)).all()
-        for clip, number, part in zip(batch["frames"], batch["tracklet"], batch["part"]):
+        assert batch.part.dtype == np.int32
+        assert len(set(batch.modality.tolist())) == 1
+        assert ((batch.part < 0) == (batch.tracklet < 0)).all()
+        for clip, number, part in zip(batch.frames, batch.tracklet, batch.part):
             if number == 3:  # 12 frames: part s holds 3 s, 3 s + 1, 3 s + 2
                 assert clip[:, 0, 0, 0].tolist() == [value(3, 3 * part + k) for k in range(3)]
 
@@ -272,23 +334,23 @@ def test_ordered_passes_split_over_processes(network, rows):
     reader = pipeline.FrameReader(root, SIZE)
     given = {"parts": 2, "clip_length": 2}
     parts = [
-        list(pipeline.part_clips(reader, tracklets, **given, batch_size=6, rows=rows, process_index=i, process_count=2))
+        list(pipeline.part_clips(reader, tracklets, **given, batch_size=6, rows=rows, reading=ClipReading(i, 2)))
         for i in range(2)
     ]
     share = pipeline.share_of(rows or len(tracklets), 2)
     for first, batches in zip((0, share), parts, strict=True):
         for batch, other in zip(batches, parts[0], strict=True):
-            assert len(batch["tracklet"]) == 3
-            assert set(batch["modality"]) == set(other["modality"])
-            real = batch["tracklet"][batch["tracklet"] >= 0]
+            assert len(batch.tracklet) == 3
+            assert set(batch.modality) == set(other.modality)
+            real = batch.tracklet[batch.tracklet >= 0]
             assert ((first <= real) & (real < first + share)).all()
 
     def clips(batches):
         return {
-            (int(b["tracklet"][i]), int(b["part"][i])): b["frames"][i].tobytes()
+            (int(b.tracklet[i]), int(b.part[i])): b.frames[i].tobytes()
             for b in batches
-            for i in range(len(b["part"]))
-            if b["part"][i] >= 0
+            for i in range(len(b.part))
+            if b.part[i] >= 0
         }
 
     whole = clips(pipeline.part_clips(reader, tracklets, **given, batch_size=5))
@@ -301,6 +363,6 @@ def test_one_modality_and_no_tracklet_at_all(network):
     reader = pipeline.FrameReader(root, SIZE)
     infrared = [t for t in tracklets if t.modality == IR]
     batches = list(pipeline.test_clips(reader, infrared, clip_length=2, batch_size=2))
-    assert [batch["tracklet"].tolist() for batch in batches] == [[0, 1], [2, -1]]
-    assert all((batch["modality"] == IR).all() for batch in batches)
+    assert [batch.tracklet.tolist() for batch in batches] == [[0, 1], [2, -1]]
+    assert all((batch.modality == IR).all() for batch in batches)
     assert list(pipeline.test_clips(reader, [], clip_length=2, batch_size=2)) == []

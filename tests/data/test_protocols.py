@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hitpro_jax import evaluate
-from hitpro_jax.data import protocols
+from hitpro_jax.data import protocols, sets
+from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
@@ -18,7 +19,7 @@ PAIRINGS = {"ir2rgb": (IR, RGB), "rgb2ir": (RGB, IR), "rgb2rgb": (RGB, RGB), "ir
 
 
 def chosen(name):
-    return protocols.choose("buptcampus", name)
+    return sets.find("buptcampus").choose_protocol(name)
 
 
 def records(modalities, pids=None, camids=None):
@@ -47,9 +48,9 @@ def campus():
     modality = np.random.default_rng(0).permutation(np.repeat([RGB, IR], [540, 536]))
     last = np.concatenate([np.flatnonzero(modality == IR)[-14:], np.flatnonzero(modality == RGB)[:4]])
     rest = np.setdiff1d(people, last)
-    owners = np.concatenate([np.resize(rest, 2422 - 54), np.repeat(last, 3)])
+    shown = np.concatenate([np.resize(rest, 2422 - 54), np.repeat(last, 3)])
     query = records(modality, people)
-    gallery = records(np.tile([RGB, IR], len(owners)), np.repeat(owners, 2), np.ones(2 * len(owners)))
+    gallery = records(np.tile([RGB, IR], len(shown)), np.repeat(shown, 2), np.ones(2 * len(shown)))
     return made(query, gallery)
 
 
@@ -81,9 +82,9 @@ def test_there_are_three_with_five_pairings():
 @pytest.mark.parametrize(
     ("name", "frames", "size", "camera_rule", "golden", "key"),
     [
-        ("full", 6, (288, 144), True, "M3-ReID__data_dataset.py__VideoVIDataset", "evenly_test_S6"),
-        ("full_no_camera", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
-        ("auxnet", 10, (256, 128), False, "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
+        ("full", 6, (288, 144), "same_person", "M3-ReID__data_dataset.py__VideoVIDataset", "evenly_test_S6"),
+        ("full_no_camera", 10, (256, 128), "none", "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
+        ("auxnet", 10, (256, 128), "none", "BUPTCampus__dataloader.py__BUPTCampus_Dataset", "uniform_S10"),
     ],
 )
 def test_frames_size_and_camera_rule(goldens, name, frames, size, camera_rule, golden, key):
@@ -213,9 +214,31 @@ def test_tracklets_are_embedded_by_the_frames_of_the_protocol(name):
         return np.ones((len(frames), 2), np.float32)
 
     options = SimpleNamespace(frames=protocol.frames, batch_size=4)
-    evaluate.evaluate(embed, {}, dataset, replace(protocol, camera_rule=False), Numbers(), options, make_mesh())
+    evaluate.evaluate(embed, {}, dataset, replace(protocol, camera_rule="none"), Numbers(), options, make_mesh())
     expected = [protocol.choose_frames(n, protocol.frames).tolist() for n in lengths]
     assert [batch.tolist() for batch in seen] == [expected] * 4  # RGB and infrared, of query and of gallery
+
+
+@pytest.mark.parametrize(("rule", "found"), [("none", True), ("same_person", False), ("same_camera", False)])
+def test_matches_of_the_own_camera_count_without_a_rule_alone(rule, found):
+    query, gallery = records([IR], [7], [1]), records([RGB, RGB], [7, 8], [1, 2])
+    protocol = Protocol("made", rule, protocols.BOTH_WAYS)
+    assert protocol.matches(made(query, gallery), protocol.directions["i2v"]) == found
+    elsewhere = records([RGB, RGB], [7, 7], [1, 2])
+    assert protocol.matches(made(query, elsewhere), protocol.directions["i2v"])
+    assert protocol.matches(made(query, elsewhere), protocol.directions["v2i"])
+
+
+def test_the_setting_names_every_rule():
+    settings = {
+        rule: Protocol("made", rule, protocols.WHOLE, 6, (288, 144)).setting
+        for rule in ("none", "same_person", "same_camera")
+    }
+    assert settings == {
+        "none": "6 frames of 288x144, no camera rule",
+        "same_person": "6 frames of 288x144, camera rule",
+        "same_camera": "6 frames of 288x144, same-camera gallery left out",
+    }
 
 
 def test_the_setting_tells_frames_size_and_camera_rule():
@@ -230,8 +253,8 @@ def test_other_frames_or_another_size_are_told():
         line = chosen("full").departure(frames, size)
         assert "6 frames of 288x144" in line
         assert f"{frames} frames of {size[0]}x{size[1]}" in line
-    assert protocols.choose("synthetic", "").departure(2, (64, 32)) is None
-    assert "6 frames of 288x144" in protocols.choose("hitsz_vcm", "").departure(2, (64, 32))
+    assert sets.find("synthetic").choose_protocol("").departure(2, (64, 32)) is None
+    assert "6 frames of 288x144" in sets.find("hitsz_vcm").choose_protocol("").departure(2, (64, 32))
 
 
 @pytest.mark.parametrize(
@@ -240,9 +263,10 @@ def test_other_frames_or_another_size_are_told():
         ("buptcampus", "", "unknown data.protocol '' of buptcampus; choose one of full, full_no_camera, auxnet"),
         ("buptcampus", "official", "unknown data.protocol 'official'"),
         ("hitsz_vcm", "auxnet", "unknown data.protocol 'auxnet' of hitsz_vcm; choose one of hitsz_vcm"),
-        ("market", "", "unknown data.name 'market'"),
     ],
 )
 def test_an_unknown_protocol_is_refused(dataset, name, message):
     with pytest.raises(ValueError, match=message):
-        protocols.choose(dataset, name)
+        sets.find(dataset).choose_protocol(name)
+    with pytest.raises(ValueError, match="unknown data.name 'market'"):
+        sets.find("market")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import sampling
+from hitpro_jax.options import BatchOptions
 from hitpro_jax.types import IR, RGB
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -69,14 +70,14 @@ def test_clip_frames_take_one_frame_of_each_segment(num_frames, length):
     for seed in range(400):
         frames = sampling.clip_frames(num_frames, length, np.random.default_rng(seed))
         assert frames.shape == (length,)
-        for place, frame in enumerate(frames.tolist()):
-            seen[place].add(frame)
-    for place in range(length):
+        for position, frame in enumerate(frames.tolist()):
+            seen[position].add(frame)
+    for position in range(length):
         if num_frames < length:
-            assert seen[place] == {min(place, num_frames - 1)}
+            assert seen[position] == {min(position, num_frames - 1)}
         else:
-            start, end = place * num_frames // length, (place + 1) * num_frames // length
-            assert seen[place] == set(range(start, end))
+            start, end = position * num_frames // length, (position + 1) * num_frames // length
+            assert seen[position] == set(range(start, end))
 
 
 # ------------------------------------------------------------------------------------------------- tracklets
@@ -91,9 +92,11 @@ def world(rgb_views, ir_views, seed=0):
     return views[order], modality[order]
 
 
-def plan(views, modality, *, seed=0, epoch=0, steps=30, p=8, c=2, **positives):
+def plan(views, modality, *, seed=0, epoch=0, steps=30, p=8, c=2, partner_share=0.0, eligible=None, **positives):
+    batch = BatchOptions(tracklets_per_modality=p, clips_per_tracklet=c, partner_share=partner_share)
+    partners = sampling.Partners(**positives)
     return sampling.plan_epoch(
-        seed, epoch, views, modality, steps=steps, tracklets_per_modality=p, clips_per_tracklet=c, **positives
+        seed, epoch, views, modality, steps=steps, batch=batch, partners=partners, eligible=eligible
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.data import transforms
+from hitpro_jax.options import AugmentOptions
 from hitpro_jax.types import IR, RGB
 
 SIZES = [(1, 1), (7, 5), (64, 32), (33, 17), (288, 144)]
@@ -37,7 +38,7 @@ def test_the_frames_of_a_clip_share_one_geometry():
     clip = np.broadcast_to(np.arange(10, 15, dtype=np.uint8)[:, None, None, None], (5, 40, 20, 3))
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        out = transforms.augment(clip, IR, rng, colour=0, erase=1)
+        out = transforms.augment(clip, IR, rng, AugmentOptions(colour=0, erase=1))
         kept = out == clip
         assert (kept == kept[:1]).all()
         assert not kept.all()
@@ -53,7 +54,7 @@ def test_augment_is_a_function_of_the_generator():
 
 def test_nothing_to_do_returns_the_clip():
     clip = noise(2, 9, 6)
-    out = transforms.augment(clip, RGB, np.random.default_rng(0), flip=0, pad=0, erase=0, colour=0)
+    out = transforms.augment(clip, RGB, np.random.default_rng(0), AugmentOptions(flip=0, pad=0, erase=0, colour=0))
     np.testing.assert_array_equal(out, clip)
 
 
@@ -64,8 +65,8 @@ def test_an_unknown_modality_is_refused():
 
 def test_probabilities_are_kept():
     clip, rng = noise(1, 6, 4), np.random.default_rng(0)
-    off = {"pad": 0, "erase": 0, "colour": 0}
-    flipped = sum((transforms.augment(clip, RGB, rng, flip=0.25, **off) != clip).any() for _ in range(2000))
+    options = AugmentOptions(flip=0.25, pad=0, erase=0, colour=0)
+    flipped = sum((transforms.augment(clip, RGB, rng, options) != clip).any() for _ in range(2000))
     assert 420 < flipped < 580
 
 
@@ -96,7 +97,7 @@ def test_the_pad_grows_with_the_image():
         black = 0
         for seed in range(60):
             rng = np.random.default_rng(seed)
-            out = transforms.augment(white, RGB, rng, flip=0, erase=0, colour=0)
+            out = transforms.augment(white, RGB, rng, AugmentOptions(flip=0, erase=0, colour=0))
             black = max(black, int((out[0, :, height // 4, 0] == 0).sum()))
         assert black == expected
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+from hitpro_jax.data import sampling
+from hitpro_jax.data.protocols import PAIRINGS, Protocol
 from hitpro_jax.data.records import SPLITS, Dataset, Record, count
+from hitpro_jax.data.sets.base import DatasetSpec
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
 NAME = "BUPTCampus"
@@ -23,34 +28,36 @@ PUBLISHED = {
 
 _FRAMES, _FOLDER = "data_paths.json", "DATA"
 _LISTS = {"train": "train.txt", "auxiliary": "train_auxiliary.txt", "query": "query.txt", "gallery": "gallery.txt"}
-_TRAIN_WORDS = {"RGB/IR": ("IR", "RGB")}
-_TEST_WORDS = {"RGB": ("RGB",), "IR": ("IR",)}
+_TRAIN_MODALITIES = {"RGB/IR": ("IR", "RGB")}
+_TEST_MODALITIES = {"RGB": ("RGB",), "IR": ("IR",)}
 _MODALITY = {"RGB": RGB, "IR": IR}
 
 
-def load(root: str, *, auxiliary: bool = False, check_counts: bool = True) -> Dataset:
-    """Reads the lists and `data_paths.json`; the images are looked for by `verify_files` and opened by no one here.
+@dataclass(frozen=True)
+class BuptCampusOptions:
+    """Which of its lists are read."""
 
-    Rules, as in the public loader of the data set and in M3-ReID: the tracklets are those of the lists, in
-    their order; a training row `RGB/IR` is two tracklets, infrared first; a tracklet's frames are those of
-    data_paths.json, in its order; there is no least length. FakeIR, which was made from RGB, is not used.
+    auxiliary: bool = False  # train on the auxiliary list too: people seen in one camera only
+
+
+def load(root: str, *, auxiliary: bool = False, check_counts: bool = True) -> Dataset:
+    """Reads the lists and `data_paths.json`; the images are looked for by `verify_files` and are not opened here.
+
+    The tracklets are those of the lists, in their order; a training row `RGB/IR` is two tracklets, infrared first; a
+    tracklet's frames are those of data_paths.json, in its order; there is no least length. FakeIR, which was made from
+    RGB, is not used.
 
     The two tracklets of a training row show the same moments pixel by pixel. Which two belong together is
     supervision: it stands only in the person ids, which `anonymise` takes away together with the order, and
     in the paths, which training reads frames by and nothing else.
 
-    Choice: when the training list or both test lists have the published number of tracklets, counts other
-    than the published ones are an error and not a warning, because scores on part of the data look right and
-    cannot be compared with anyone's.
-
     Args:
       root: folder that holds DATA/, data_paths.json and the lists.
-      auxiliary: add train_auxiliary.txt, people seen in one camera only, to the training set. Choice: off,
-        because these people have no second camera to be found in.
+      auxiliary: add train_auxiliary.txt, people seen in one camera only, to the training set.
       check_counts: False accepts lists of the published size with other counts.
 
     Returns:
-      The data set, with camera ids of `CAMERAS` and person ids that are places in the sorted list of the
+      The data set, with camera ids of `CAMERAS` and person ids that are positions in the sorted list of the
       people in data_paths.json, the same on every run. `counts` has `ids`, `tracklets`, `rgb`, `ir` and
       `frames` of each list that was read, `train` together with `auxiliary`; and `notes`.
 
@@ -58,13 +65,18 @@ def load(root: str, *, auxiliary: bool = False, check_counts: bool = True) -> Da
       FileNotFoundError: no such folder, or lists missing from it.
       ValueError: a malformed row, an unknown camera or modality, a row given twice, a tracklet without
         frames, a path that leaves DATA, an empty list, or counts that are not the published ones.
+
+    Choice: when the training list or both test lists have the published number of tracklets, counts other than the
+    published ones are an error and not a warning, because scores on part of the data look right and cannot be compared
+    with anyone's. `auxiliary` is off, because these people have no second camera to be found in.
+    Source: the public loader of the data set, and M3-ReID.
     """
     names = [name for name in _LISTS if auxiliary or name != "auxiliary"]
     _require_files(root, [_FRAMES, *(_LISTS[name] for name in names)])
     paths = _Paths(os.path.join(root, _FRAMES))
     seen: dict[tuple, str] = {}
     lists = {name: _read_list(os.path.join(root, _LISTS[name]), name, paths, seen) for name in names}
-    counts = {name: {"ids": _ids(records), **count(records)} for name, records in lists.items()}
+    counts: dict[str, Any] = {name: {"ids": _ids(records), **count(records)} for name, records in lists.items()}
     if check_counts:
         _compare_with_published(counts, root)
     if auxiliary:
@@ -103,7 +115,8 @@ class _Paths:
             kind = type(self._tree).__name__
             raise ValueError(f"{path} must hold an object by person, but holds one {kind}: copy it again.")
         # shorter first, then by text: numbers in their order, since they are not padded; and any other name
-        self.pids = {pid: place for place, pid in enumerate(sorted(self._tree, key=lambda pid: (len(pid), pid)))}
+        people = sorted(map(str, self._tree), key=lambda pid: (len(pid), pid))
+        self.pids = {pid: number for number, pid in enumerate(people)}
 
     def frames(self, row: _Row, where: str) -> tuple[str, ...]:
         """The tracklet's frames relative to the root of the data set."""
@@ -139,7 +152,7 @@ def _read_list(path, name, paths, seen):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            for row in _tracklets(line, where, _TEST_WORDS if name in ("query", "gallery") else _TRAIN_WORDS):
+            for row in _tracklets(line, where, _TEST_MODALITIES if name in ("query", "gallery") else _TRAIN_MODALITIES):
                 first = seen.setdefault(row, where)
                 if first != where:
                     raise ValueError(f"{where}: the tracklet {row} was given at {first} already: remove one of them.")
@@ -159,7 +172,7 @@ def _tracklets(line, where, modalities):
         raise ValueError(f"{where}: modality {modality!r} is not {' or '.join(modalities)}: correct the row.")
     if camera not in CAMERAS:
         raise ValueError(f"{where}: camera {camera!r} is none of {', '.join(CAMERAS)}: correct the row.")
-    return [_Row(pid, word, camera, tid) for word in modalities[modality]]
+    return [_Row(pid, each, camera, tid) for each in modalities[modality]]
 
 
 def _ids(records):
@@ -185,3 +198,22 @@ def _compare_with_published(counts, root):
             f"{NAME}: the lists under {root} are not the published ones ({', '.join(wrong)}): copy them and "
             f"{_FRAMES} again, or set data.check_counts=False."
         )
+
+
+def _load(data: DataOptions, own: BuptCampusOptions) -> Dataset:
+    return load(data.root, auxiliary=own.auxiliary, check_counts=data.check_counts)
+
+
+FULL = Protocol("full", "same_person", PAIRINGS, 6, (288, 144))  # from M3-ReID
+FULL_NO_CAMERA = Protocol("full_no_camera", "none", PAIRINGS, 10, (256, 128), sampling.uniform_frames)
+# From the data set's own code (AuxNet), whose sampler fills whole batches of 64 RGB tracklets and drops the rest: left
+# are 512 of 540 queries and 2,368 of 2,422 gallery rows, so that 14 of the 536 infrared queries have no match.
+AUXNET = replace(FULL_NO_CAMERA, name="auxnet", rgb_multiple=64)
+
+SPEC = DatasetSpec(
+    name="buptcampus",
+    title=NAME,
+    options=BuptCampusOptions,
+    load=_load,
+    protocols=(FULL, FULL_NO_CAMERA, AUXNET),
+)

@@ -4,10 +4,14 @@ import csv
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hitpro_jax.data import listing
+from hitpro_jax.data.protocols import BOTH_WAYS, PAIRINGS, WHOLE, Protocol
 from hitpro_jax.data.records import SPLITS, Dataset, Record, count
+from hitpro_jax.data.sets.base import DatasetSpec
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
 NAME = "folder"
@@ -18,6 +22,13 @@ _MODALITY = {"rgb": RGB, "ir": IR, "0": RGB, "1": IR}
 _FORM = "tracklet,modality,camera[,pid][,split]"
 
 
+@dataclass(frozen=True)
+class FolderOptions:
+    """Where the tracklets are listed."""
+
+    csv: str = "tracklets.csv"  # the table, below data.root
+
+
 def load(root: str, table: str = "tracklets.csv", *, min_frames: int = 1) -> Dataset:
     """Reads the CSV and lists the folders it names.
 
@@ -26,10 +37,10 @@ def load(root: str, table: str = "tracklets.csv", *, min_frames: int = 1) -> Dat
         their names (9.jpg before 10.jpg); other files and folders inside are not looked at.
       modality: rgb or ir, also 0 or 1.
       camera: a number; or, as soon as one row has something else, a name: then all are names, and numbered from 0
-        in sorted order, whatever the order of rows. One name may be given to an RGB and an IR camera of one place.
+        in sorted order, whatever the order of rows. An RGB and an IR camera that stand together may share a name.
       pid: person, a number >= 0; empty or -1 is unknown, which training does not mind.
       split: train, query or gallery; without this column all is training.
-    Spaces around a field, CRLF and blank lines do no harm: a row's place means nothing.
+    Spaces around a field, CRLF and blank lines do no harm: a row's number means nothing.
 
     Args:
       root: folder of the data.
@@ -169,3 +180,42 @@ def _notes(cameras: dict[str, int], short: int, min_frames: int) -> tuple[str, .
     if short:
         notes.append(f"left out: {short:,} tracklets with fewer than {min_frames} frames (data.min_frames)")
     return tuple(notes)
+
+
+def _load(data: DataOptions, own: FolderOptions) -> Dataset:
+    return load(data.root, own.csv, min_frames=data.min_frames)
+
+
+NOTHING = Protocol("none", "none", {})  # no labelled query and gallery
+
+
+def protocol_of(protocol: Protocol, dataset: Dataset, own: FolderOptions) -> Protocol:
+    """The protocol that the rows allow; directions without a match are left out later, see `opening.check`.
+
+    None where nothing is labelled; HITSZ-VCM's two directions where the query is infrared and the gallery visible;
+    every pairing of modalities that has rows where a list holds both; else one direction.
+    """
+    query, gallery = ({record.modality for record in split} for split in (dataset.query, dataset.gallery))
+    if not query | gallery:
+        return NOTHING
+    if (query, gallery) == ({IR}, {RGB}):
+        return replace(protocol, directions=BOTH_WAYS)
+    if len(query) == len(gallery) == 1:
+        return protocol
+    there = {
+        key: direction
+        for key, direction in PAIRINGS.items()
+        if all(pick.modality in (None, *kinds) for pick, kinds in zip(direction, (query, gallery), strict=True))
+    }
+    return replace(protocol, directions=there)
+
+
+SPEC = DatasetSpec(
+    name="folder",
+    title="your own tracklets",
+    options=FolderOptions,
+    load=_load,
+    protocols=(Protocol(NAME, "same_person", WHOLE),),
+    protocol_of=protocol_of,
+    drops_unmatched=True,
+)

@@ -6,10 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hitpro_jax.data import listing
+from hitpro_jax.data.protocols import BOTH_WAYS, Protocol
 from hitpro_jax.data.records import SPLITS, Dataset, Record, count
+from hitpro_jax.data.sets.base import DatasetSpec
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
 NAME = "HITSZ-VCM"
@@ -40,25 +44,27 @@ _FOLDER = {"M1": "ir", "M2": "rgb"}
 _MODALITY = {1: IR, 2: RGB}
 
 
+@dataclass(frozen=True)
+class HitszVcmOptions:
+    """How the rows of its track files are read."""
+
+    repair: bool = False  # leave out of a row the frames that their names give to another person or modality
+
+
 def load(root: str, *, min_frames: int = MIN_FRAMES, repair: bool = False, check_counts: bool = True) -> Dataset:
-    """Reads the index files; the images are looked for by `verify_files` and opened by no one here.
+    """Reads the index files; the images are looked for by `verify_files` and are not opened here.
 
-    Rules, as in MITML and M3-ReID: the order of frames is that of the name file; a tracklet is a row of
-    the track file; rows under min_frames are dropped from all three splits; query = the rows of
-    query_IDX.txt, over all its lines; gallery = every other test row. The people's folders may lie in
-    root/{Train|Test}/, root/, root/data/ or root/{Train/Train|Test/Test}/, the first that exists. No path
-    leaves the root, since names hold no folders. Blank lines do harm where a line's place means something: in the
-    name files and in track_test_info.txt.
-
-    Choice: when either track file has the published number of rows, counts other than the published ones
-    are an error and not a warning, because scores on part of the data look right and cannot be compared
-    with anyone's.
+    The order of frames is that of the name file; a tracklet is a row of the track file; rows under min_frames are
+    dropped from all three splits; query = the rows of query_IDX.txt, over all its lines; gallery = every other test
+    row. The people's folders may lie in root/{Train|Test}/, root/, root/data/ or root/{Train/Train|Test/Test}/, the
+    first that exists. No path leaves the root, since names hold no folders. Blank lines do harm where a line's number
+    means something: in the name files and in track_test_info.txt.
 
     Args:
       root: folder that holds info/ and the images.
       min_frames: frames a tracklet must have.
       repair: leave out of a row the frames that its names give to another person or modality; one of another
-        camera alone stays. Choice: off, because every public result uses such rows as they stand.
+        camera alone stays.
       check_counts: False accepts index files of the published size with other counts.
 
     Returns:
@@ -72,6 +78,11 @@ def load(root: str, *, min_frames: int = MIN_FRAMES, repair: bool = False, check
       FileNotFoundError: no such folder, or index files missing from it.
       ValueError: a malformed line, a range beyond the names, a camera that no name gives, a row given twice, a split
         without a tracklet, or counts that are not the published ones.
+
+    Choice: when either track file has the published number of rows, counts other than the published ones are an error
+    and not a warning, because scores on part of the data look right and cannot be compared with anyone's. `repair` is
+    off, because every public result uses such rows as they stand.
+    Source: MITML and M3-ReID.
     """
     _require_index_files(root)
     train, test = _read_track_rows(root, "train"), _read_track_rows(root, "test")
@@ -83,7 +94,7 @@ def load(root: str, *, min_frames: int = MIN_FRAMES, repair: bool = False, check
     counts["notes"] = _notes(counts)
     for split in SPLITS:
         if not records[split]:
-            raise ValueError(f"{NAME}: no {split} row under {root} has {min_frames} frames: lower min_frames.")
+            raise ValueError(f"{NAME}: no {split} row under {root} has {min_frames} frames: lower data.min_frames.")
     if check_counts and not _compare_with_published(
         counts, records, root, filtered=min_frames == MIN_FRAMES and not repair
     ):
@@ -111,11 +122,11 @@ def _require_index_files(root):
 
 
 def _read_track_rows(root, split):
-    frames, owners = _read_names(root, split)
+    frames, labels = _read_names(root, split)
     path = os.path.join(root, "info", f"track_{split}_info.txt")
     numbered = listing.filled(path) if split == "train" else enumerate(listing.lines(path), 1)
     rows, seen = [], {}
-    cameras = {camera for _, _, camera in owners}
+    cameras = {camera for _, _, camera in labels}
     for number, line in numbered:
         modality, start, end, pid, camid = _track_fields(line, f"{path}:{number}", len(frames))
         if camid not in cameras:
@@ -127,8 +138,8 @@ def _read_track_rows(root, split):
         if first != number:
             raise ValueError(f"{path}:{number}: the row {line!r} is that of line {first}: remove one of them.")
         chosen = slice(start - 1, end)
-        foreign = [owner[:2] != (pid, modality) for owner in owners[chosen]]
-        moved = sum(owner[:2] == (pid, modality) and owner[2] != camid for owner in owners[chosen])
+        foreign = [label[:2] != (pid, modality) for label in labels[chosen]]
+        moved = sum(label[:2] == (pid, modality) and label[2] != camid for label in labels[chosen])
         rows.append(_Row(frames[chosen], foreign, moved, _MODALITY[modality], camid, pid))
     if not rows:
         raise ValueError(f"{path}: there is no row in it: restore it.")
@@ -138,7 +149,7 @@ def _read_track_rows(root, split):
 def _read_names(root, split):
     """Of each line of the name file, the frame's path and its person, modality and camera."""
     path = os.path.join(root, "info", f"{split}_name.txt")
-    frames, owners, folders = [], [], {}
+    frames, labels, folders = [], [], {}
     for number, line in enumerate(listing.lines(path), 1):
         match = _FRAME_NAME.fullmatch(line)
         if match is None:
@@ -149,14 +160,14 @@ def _read_names(root, split):
         if person not in folders:
             folders[person] = _person_folder(root, split.capitalize(), person)
         frames.append(f"{folders[person]}/{_FOLDER[modality]}/{camera}/{frame}.jpg")
-        owners.append((int(person), int(modality[1:]), int(camera[1:])))  # cameras are also written D03
-    return frames, owners
+        labels.append((int(person), int(modality[1:]), int(camera[1:])))  # cameras are also written D03
+    return frames, labels
 
 
 def _person_folder(root, half, person):
-    """The first place that exists; the first of all where none does, for `verify_files` to report."""
-    places = [f"{half}/{person}", person, f"data/{person}", f"{half}/{half}/{person}"]
-    return next((place for place in places if os.path.isdir(os.path.join(root, place))), places[0])
+    """The first folder that exists; the first of all where none does, for `verify_files` to report."""
+    folders = [f"{half}/{person}", person, f"data/{person}", f"{half}/{half}/{person}"]
+    return next((folder for folder in folders if os.path.isdir(os.path.join(root, folder))), folders[0])
 
 
 def _track_fields(line, where, num_names):
@@ -282,3 +293,22 @@ def _compare_with_published(counts, records, root, *, filtered):
             "copy info/ again, or set data.check_counts=False."
         )
     return True
+
+
+def _load(data: DataOptions, own: HitszVcmOptions) -> Dataset:
+    return load(data.root, min_frames=data.min_frames, repair=own.repair, check_counts=data.check_counts)
+
+
+def _rows_changed(data: DataOptions, own: HitszVcmOptions) -> tuple[str, ...]:
+    least = (f"least {data.min_frames} frames",) if data.min_frames != MIN_FRAMES else ()
+    return least + (("rows repaired",) if own.repair else ())
+
+
+SPEC = DatasetSpec(
+    name="hitsz_vcm",
+    title=NAME,
+    options=HitszVcmOptions,
+    load=_load,
+    protocols=(Protocol("hitsz_vcm", "same_person", BOTH_WAYS, 6, (288, 144)),),
+    rows_changed=_rows_changed,
+)

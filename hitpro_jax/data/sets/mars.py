@@ -2,9 +2,13 @@
 
 import os
 import re
+from typing import Any
 
 from hitpro_jax.data import listing, matlab
+from hitpro_jax.data.protocols import WHOLE, Protocol
 from hitpro_jax.data.records import SPLITS, Dataset, Record, count
+from hitpro_jax.data.sets.base import DatasetSpec
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import RGB
 
 NAME = "MARS"
@@ -19,6 +23,9 @@ def load(root: str) -> Dataset:
     frame lies in bbox_{train,test}/<first four letters of its name>/. Query: the rows of query_IDX; gallery: every test
     row, the queries too (by the camera rule no query meets itself); person 0 is a distractor, -1 is junk and left out.
     No tracklet is too short. There is one modality: cross-modality levels of the loss have no terms.
+
+    Args:
+      root: folder that holds info/, bbox_train/ and bbox_test/.
 
     Raises:
       FileNotFoundError: an index file is missing.
@@ -68,9 +75,16 @@ def _frames(root: str, half: str) -> list[str]:
 def _query(root: str, num_rows: int) -> list[int]:
     path = os.path.join(root, "info", "query_IDX.mat")
     rows = matlab.read_table(path).ravel().tolist()
-    for place, row in enumerate(rows):
-        if not 1 <= row <= num_rows or row in rows[:place]:
+    for index, row in enumerate(rows):
+        if not 1 <= row <= num_rows or row in rows[:index]:
             raise ValueError(
                 f"{path}: row {row} is beyond the {num_rows} of tracks_test_info.mat or given twice: restore it"
             )
     return [row - 1 for row in rows]
+
+
+def _load(data: DataOptions, own: Any) -> Dataset:
+    return load(data.root)
+
+
+SPEC = DatasetSpec(name="mars", title=NAME, load=_load, protocols=(Protocol("mars", "same_person", WHOLE),))

@@ -12,18 +12,20 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from hitpro_jax.data.atomic import draft_of, remove_drafts
+from hitpro_jax.data.protocols import GALLERY, QUERY, Protocol
 from hitpro_jax.data.records import Dataset, Record, count
+from hitpro_jax.data.sets.base import DatasetSpec
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
-_SOURCE = {"video", "boxes", "quality"}  # what source.json tells of the crops beside it
-PROTOCOL = "first_half_to_second_half"  # to be scored without the camera rule: both halves are of one camera
+_SOURCE = {"video", "boxes", "quality"}  # what source.json holds about the crops beside it
 UNKNOWN = -1  # person id of a training tracklet
 LIMIT = 10**9  # frame and track numbers are below it: they name files, and a float holds them exactly
 
@@ -46,6 +48,7 @@ class Camera:
 
     @property
     def view(self) -> str:
+        """Name of its folder of crops."""
         return f"{'ir' if self.modality == IR else 'rgb'}_{self.camid}"
 
 
@@ -71,11 +74,10 @@ def load(
 ) -> Dataset:
     """Cuts the boxes out of the videos, once, and returns their tracklets.
 
-    Training set: every track, cut evenly into rows of at most `row_frames` frames; each row is a tracklet of
-    its own without a person id. Choice: rows as in HITSZ-VCM, because a long track may change persons.
-    Evaluation, protocol `first_half_to_second_half`: the query is the first half of a track, the gallery the
-    second, the person id its number (made distinct between cameras). It shows whether a tracker's tracks can
-    be told apart, not whether another camera finds a person again. A track of one frame is gallery only.
+    Training set: every track, cut evenly into rows of at most `row_frames` frames; each row is a tracklet of its own
+    without a person id. Evaluation, protocol `first_half_to_second_half`: the query is the first half of a track, the
+    gallery the second, the person id its number (made distinct between cameras). It shows whether a tracker's tracks
+    differ, not whether another camera finds a person again. A track of one frame is gallery only.
 
     Args:
       cameras: at least one, all of different views.
@@ -91,7 +93,9 @@ def load(
     Raises:
       FileNotFoundError: if a video or a boxes file does not exist.
       ValueError: if a file's content is wrong; the message names file and line. Or if a camera's folder in the cache
-        holds files, but no crops of ours.
+        holds files that are no such crops.
+
+    Choice: rows as in HITSZ-VCM, because a long track may change persons.
     """
     _check_cameras(cameras)
     train, query, gallery, first_pid = [], [], [], 0
@@ -138,7 +142,7 @@ def read_boxes(path: str) -> list[Box]:
 def _parse(path: str, number: int, line: str) -> Box:
     where = f"{path} line {number}"
     try:
-        frame, track, x, y, width, height = (float(word) for word in line.split(",")[:6])
+        frame, track, x, y, width, height = (float(field) for field in line.split(",")[:6])
         finite = np.isfinite([frame, track, x + width, y + height]).all()
     except ValueError:
         finite = False
@@ -200,8 +204,8 @@ def _record(camera: Camera, frames: Sequence[str], pid: int) -> Record:
 def _ensure_crops(camera: Camera, boxes: Sequence[Box], cache: str, quality: int, progress: bool) -> None:
     """Writes the camera's crops unless those in the cache were made from the same files in the same way.
 
-    They are written beside their place and moved there whole: a killed run leaves no half-filled folder there, and what
-    it leaves beside it the next run removes.
+    They are written beside their final path and moved there whole: a killed run leaves no half-filled folder there,
+    and what it leaves beside it the next run removes.
     """
     _check_file(camera.video, "video")
     source = {"video": _stamp(camera.video), "boxes": _stamp(camera.boxes), "quality": quality}
@@ -300,4 +304,22 @@ def _check_inside(camera: Camera, boxes: Sequence[Box], shape: tuple[int, ...]) 
 def _write_jpeg(path: str, crop: np.ndarray, quality: int) -> None:
     _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
     with open(path, "wb") as file:
-        file.write(data)
+        file.write(data.tobytes())
+
+
+def _load(data: DataOptions, own: Any) -> Dataset:
+    dataset = load([Camera(**camera) for camera in data.cameras.values()], data.root)
+    # the halves that are scored stay whole: a short track can be found too
+    long = tuple(record for record in dataset.train if len(record.frames) >= data.min_frames)
+    return dataclasses.replace(dataset, train=long)
+
+
+SPEC = DatasetSpec(
+    name="mot",
+    title="your own video",
+    load=_load,
+    # without the camera rule: both halves of a track are of one camera
+    protocols=(Protocol("first_half_to_second_half", "none", {"halves": (QUERY, GALLERY)}),),
+    default_root=lambda data, own: "data/own_video",
+    titles={"halves": "first half to second half"},
+)

@@ -26,6 +26,7 @@ class Material:
     ir: np.ndarray
 
     def seen(self, infrared: bool) -> np.ndarray:
+        """What a camera of this kind sees of it: [3] or [1]."""
         return self.ir if infrared else self.rgb
 
 
@@ -182,6 +183,7 @@ class Canvas:
         return np.hypot(self.x - ax - t * dx, self.y - ay - t * dy) - radius
 
     def ellipse(self, x, y, rx: float, ry: float) -> np.ndarray:
+        """Signed distance (approximate) to an ellipse about (x [T], y [T]) of half axes rx and ry."""
         x = np.asarray(x, np.float32).reshape(-1, 1, 1)
         return (np.hypot((self.x - x) / rx, (self.y - y) / ry) - 1.0) * min(rx, ry)
 
@@ -192,6 +194,7 @@ class Canvas:
         return np.maximum(side, np.maximum(top - self.y, self.y - bottom))
 
     def box(self, x, y, rx: float, ry: float) -> np.ndarray:
+        """Signed distance (approximate) to a box about (x [T], y [T]) of half sides rx and ry."""
         x, y = (np.asarray(c, np.float32).reshape(-1, 1, 1) for c in (x, y))
         return np.maximum(np.abs(self.x - x) - rx, np.abs(self.y - y) - ry)
 

@@ -84,6 +84,7 @@ class Camera:
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:
+    """One random camera: where it hangs, its optics, its sensor and the scene behind people."""
     coarse = rng.normal(size=(8, 16)).astype(np.float32)
     fine = rng.normal(size=(32, 64)).astype(np.float32)
     texture = cv2.resize(coarse, (128, 64)) * 0.10 + cv2.resize(fine, (128, 64)) * 0.05
@@ -227,6 +228,14 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
 
     The set is drawn in a temporary folder beside `root` and renamed at the end, so a half-written one is never read.
 
+    Args:
+      root: folder of the set; its parents are made.
+      world: what is drawn.
+      jobs: processes that draw; 0: one per core.
+
+    Returns:
+      `root`.
+
     Raises:
       ValueError: `root` holds something else.
     """
@@ -291,10 +300,12 @@ def _draw_split(folder: Path, world: World, split: str, jobs: int) -> Iterator[R
 
 
 def people(world: World, pid: int) -> drawing.Person:
+    """The person of this number, from 1; a function of the world's seed alone."""
     return drawing.draw_person(np.random.default_rng([world.seed, 1, pid]))
 
 
 def cameras(world: World) -> list[Camera]:
+    """All cameras, in the order of their numbers from 1; a function of the world's camera seed alone."""
     return [draw_camera(np.random.default_rng([world.camera_seed, 2, c])) for c in range(1, world.cameras + 1)]
 
 
@@ -329,12 +340,12 @@ def _write_person(task) -> list[Row]:
 
 def _write_stay(folder: Path, pid: int, modality: int, camid: int, pixels: np.ndarray, quality: int) -> list[Row]:
     code, kind = MODALITY_CODE[modality]
-    place = folder / f"{pid:04d}" / kind / f"D{camid}"
-    place.mkdir(parents=True)
+    below = folder / f"{pid:04d}" / kind / f"D{camid}"
+    below.mkdir(parents=True)
     names = []
     for k, frame in enumerate(pixels):
         number = 1 + FRAME_STRIDE * k
-        cv2.imwrite(str(place / f"{number}.jpg"), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        cv2.imwrite(str(below / f"{number}.jpg"), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         names.append(f"{pid:04d}M{code}D{camid}T{k // ROW_FRAMES + 1}F{number}.jpg")
     return [Row(pid, modality, camid, tuple(names[s : s + ROW_FRAMES])) for s in range(0, len(names), ROW_FRAMES)]
 
@@ -352,5 +363,5 @@ def _write_index(info: Path, split: str, rows: list[Row]) -> None:
     (info / f"{split}_name.txt").write_text("\n".join(names) + "\n")
     (info / f"track_{split}_info.txt").write_text("\n".join(lines) + "\n")
     if split == "test":
-        queries = queries or ["1"]  # visible light only: the reader wants both sets, whoever scores takes them together
+        queries = queries or ["1"]  # visible light only: the reader wants both sets, and the scorer joins them
         (info / "query_IDX.txt").write_text(" ".join(queries) + "\n")

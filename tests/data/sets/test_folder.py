@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import base
-from hitpro_jax.data import opening, protocols
+from hitpro_jax.data import opening
 from hitpro_jax.data.records import report, verify_files
 from hitpro_jax.data.sets import folder
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
 
@@ -78,10 +78,8 @@ def test_short_tracklets_are_left_out_and_told(made):
     assert "left out: 2 tracklets with fewer than 3 frames (data.min_frames)" in report(dataset)
 
 
-def opened(root, **changes):
-    return opening.open_dataset(
-        {**base.get_config().data.to_dict(), "name": "folder", "root": root, "min_frames": 1, **changes}
-    )
+def opened(root, own=None):
+    return opening.load(DataOptions(name="folder", root=root, min_frames=1), own)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +89,7 @@ def test_the_protocol_follows_the_modalities_of_the_test_rows(made, modalities, 
     text = "tracklet,modality,camera,pid,split\na,rgb,1,,train\nb,{},1,5,query\nc,{},2,5,gallery\n".format(*modalities)
     _, protocol = opened(made(text))
     assert protocol.name == "folder"
-    assert protocol.camera_rule is True
+    assert protocol.camera_rule == "same_person"
     assert set(protocol.directions) == directions
 
 
@@ -102,7 +100,14 @@ def test_lists_of_both_modalities_are_scored_by_every_pairing_that_has_rows(made
 
 
 def test_without_labels_there_is_no_protocol(made):
-    assert opened(made(PLAIN))[1] == protocols.NOTHING
+    assert opened(made(PLAIN))[1] == folder.NOTHING
+
+
+def test_another_table(made, tmp_path):
+    root = made(PLAIN)
+    (tmp_path / "tracklets.csv").rename(tmp_path / "mine.csv")
+    dataset, _ = opened(root, folder.FolderOptions(csv="mine.csv"))
+    assert len(dataset.train) == 3
 
 
 HEAD = "tracklet,modality,camera,pid,split\n"

@@ -232,7 +232,7 @@ def test_the_real_example_shows_six_people_by_their_clothes(tmp_path):
     for half in ("query", "gallery"):
         records = getattr(dataset, half)
         (batch,) = pipeline.test_clips(reader, records, clip_length=6, batch_size=6)
-        torso[half] = np.median(batch["frames"][:, :, 20:30, 11:21], axis=(1, 2, 3))  # [6, RGB]
+        torso[half] = np.median(batch.frames[:, :, 20:30, 11:21], axis=(1, 2, 3))  # [6, RGB]
     brightness = torso["query"].mean(1)
     assert max(brightness[[1, 2, 3]]) < 40
     assert min(brightness[[0, 4, 5]]) > 80

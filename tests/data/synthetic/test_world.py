@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from hitpro_jax.data import opening
 from hitpro_jax.data.records import SPLITS, verify_files
 from hitpro_jax.data.sets import hitsz_vcm
 from hitpro_jax.data.synthetic import drawing
@@ -106,10 +105,10 @@ def test_rows_are_stays_cut_every_24_frames(root):
     rows = [r for split in SPLITS for r in getattr(hitsz_vcm.load(str(root), min_frames=1), split)]
     stays = Counter()
     for row in rows:
-        place, numbers = row.frames[0].rpartition("/")[0], [int(Path(f).stem) for f in row.frames]
-        assert {f.rpartition("/")[0] for f in row.frames} == {place}
-        assert numbers == [1 + 5 * (stays[place] + k) for k in range(len(numbers))]  # the order is the walk's
-        stays[place] += len(numbers)
+        folder, numbers = row.frames[0].rpartition("/")[0], [int(Path(f).stem) for f in row.frames]
+        assert {f.rpartition("/")[0] for f in row.frames} == {folder}
+        assert numbers == [1 + 5 * (stays[folder] + k) for k in range(len(numbers))]  # the order is the walk's
+        stays[folder] += len(numbers)
     assert all(22 <= frames <= 30 for frames in stays.values())
     assert len(stays) == 16
     assert max(len(row.frames) for row in rows) == 24
@@ -351,33 +350,3 @@ def test_presets():
         assert {k for k, v in asdict(presets[name]).items() if v != asdict(presets["small"])[k]} == fields
     assert (presets["large"].cameras, presets["large"].train_ids, presets["large"].test_ids) == (12, 500, 427)
     assert presets["tiny"].train_ids + presets["tiny"].test_ids < 12
-
-
-def test_a_config_opens_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(synthetic.PRESETS, "tiny", BARE)
-    options = {
-        "name": "synthetic",
-        "root": str(tmp_path / "w"),
-        "preset": "tiny",
-        "seed": 4,
-        "camera_seed": 5,
-        "jobs": 1,
-        "image_size": (24, 12),
-        "min_frames": 2,
-        "protocol": "",
-    }
-    data, protocol = opening.open_dataset(options)
-    written = json.loads((tmp_path / "w" / "world.json").read_text())
-    assert (written["seed"], written["camera_seed"], written["image_size"]) == (4, 5, [24, 12])
-    assert protocol.camera_rule
-    assert len(data.train) == 4
-    sides = {key: [side.split for side in pair] for key, pair in protocol.directions.items()}
-    assert sides == {"i2v": ["query", "gallery"], "v2i": ["gallery", "query"]}
-    with pytest.raises(ValueError, match="unknown data.preset 'huge'"):
-        opening.open_dataset({**options, "preset": "huge"})
-    with pytest.raises(ValueError, match="are those of the shipped weights' own training"):
-        opening.open_dataset({**options, "camera_seed": synthetic.PRETRAINING_SEED})
-    with pytest.raises(ValueError, match="unknown data.name 'market'"):
-        opening.open_dataset({**options, "name": "market"})
-    with pytest.raises(ValueError, match="data.root is not set"):
-        opening.open_dataset({**options, "name": "hitsz_vcm", "root": ""})

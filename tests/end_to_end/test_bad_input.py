@@ -3,17 +3,17 @@
 Where each kind is tested; "here" means through `main`, as a user meets it:
   truncated JPEG                 here; test_images.py (every cut of JPEG, PNG and BMP)
   zero-byte file                 here; test_records.py
-  wrong row count                here; test_hitsz_vcm.py (fields, published counts), test_folder.py, test_image_sets.py
-  range beyond the names         here; test_hitsz_vcm.py, test_image_sets.py (MARS)
-  non-integer                    here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
-  CRLF                           test_hitsz_vcm.py, test_folder.py, test_image_sets.py: reads like LF; here: a lone CR
-  blank line                     here; test_hitsz_vcm.py, test_image_sets.py: harmless where a row's place means nothing
-  unknown camera                 here; test_hitsz_vcm.py, test_image_sets.py (MARS, LLCM), test_buptcampus.py
-  duplicate rows                 here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py, test_mot.py
+  wrong row count                here; test_hitsz_vcm.py (fields, published counts), test_folder.py, test_pictures.py
+  range beyond the names         here; test_hitsz_vcm.py, test_mars.py
+  non-integer                    here; test_hitsz_vcm.py, test_folder.py, test_pictures.py, test_mot.py
+  CRLF                           test_hitsz_vcm.py, test_folder.py, test_pictures.py: reads like LF; here: a lone CR
+  blank line                     here; test_hitsz_vcm.py, test_pictures.py: harmless where a row's number means nothing
+  unknown camera                 here; test_hitsz_vcm.py, test_mars.py, test_llcm.py, test_buptcampus.py
+  duplicate rows                 here; test_hitsz_vcm.py, test_folder.py, test_pictures.py, test_mot.py
   a tracklet without frames      here; test_folder.py; by missing files test_records.py
   one camera only, one modality  here (trains, with a note for each); test_train.py: own video
   unreadable folder              here; a file in its place test_records.py and test_folder.py
-  a path that leaves the root    here; test_hitsz_vcm.py, test_folder.py, test_image_sets.py
+  a path that leaves the root    here; test_hitsz_vcm.py, test_folder.py, test_pictures.py
   a 20,000-pixel image           here; test_images.py
   no labels at all               here: trains and says that nothing is scored
 """
@@ -124,7 +124,8 @@ def test_bad_own_data_is_one_sentence(data, tmp_path, command, harm, message):
     before = outside(tmp_path)
     code, lines = command("--mode=pack", f"--config.data.packed={tmp_path}/run/packed", "--config.data.jobs=1")
     assert code == 1
-    assert lines[-1].startswith("error: ") and re.search(message, lines[-1]), lines
+    assert lines[-1].startswith("error: "), lines
+    assert re.search(message, lines[-1]), lines
     assert outside(tmp_path) == before
     assert not (tmp_path / "run" / "packed").exists()
     assert not (tmp_path / "run" / "packed.partial").exists()

@@ -9,17 +9,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
-PASSED = 4096  # rows of a process that pass from host to host at once
+ROWS_PER_GATHER = 4096  # rows of each process that go from host to host at once
+SMALLEST_CUT = 2**16  # entries of the smallest parameter that is cut over the devices
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh of one axis `data` over `devices` (default: all devices of all processes).
+    """Mesh of one axis `data`.
 
-    Choice: axis type Auto, because the compiler then places gathers and segment sums over sharded rows by
-    itself, where Explicit axes reject them.
+    Args:
+      devices: its devices; None: all devices of all processes.
+
+    Returns:
+      The mesh.
     """
-    devices = np.asarray(jax.devices() if devices is None else devices)
-    return Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
+    row = np.asarray(jax.devices() if devices is None else devices)
+    # Auto, because the compiler then places gathers and segment sums over sharded rows; Explicit axes reject them
+    return Mesh(row, (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -28,61 +33,82 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def row_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of an array cut along its leading axis: rows of a bank `[P, ...]`, clips of a batch `[B, ...]`."""
+    """Sharding of an array cut along its leading axis: rows of a bank [P, ..], clips of a batch [B, ..]."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.ArrayTree:
     """Sharding of every array of parameters or optimiser state: copied to all devices, or cut over them.
 
-    Cut (as in FSDP): along the longest axis that the device count divides; small arrays and those without such an
-    axis stay whole. Choice: no `model` axis. ResNet-50 and ViT-B/16 fit on one device many times over, and cutting
-    their matrices would add a transfer to every layer; what grows is bank and batch, and these are cut by rows.
-
     Args:
       tree: pytree of arrays or `jax.ShapeDtypeStruct`s.
-      cut: cut arrays of 2^16 entries and more.
+      mesh: mesh over all devices.
+      cut: cut every array, except small ones, along its longest axis that the device count divides, as in FSDP; one
+        without such an axis stays whole.
 
     Returns:
-      pytree of `NamedSharding`s.
+      Pytree of `NamedSharding`s.
+
+    Choice: no `model` axis. ResNet-50 and ViT-B/16 fit on one device many times over, and cutting their matrices would
+    add a transfer to every layer. What grows is bank and batch, and these are cut by rows.
     """
 
-    def place(array) -> NamedSharding:
+    def sharding_of(array) -> NamedSharding:
         axes = [axis for axis, size in enumerate(array.shape) if size % mesh.size == 0]
-        if not cut or array.size < 2**16 or not axes:
+        if not cut or array.size < SMALLEST_CUT or not axes:
             return replicated(mesh)
         axis = max(axes, key=lambda axis: array.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(sharding_of, tree)
 
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
-    """The whole arrays of `tree` in host memory, on every process."""
+    """Whole arrays in host memory, on every process; every process has to call it.
 
-    def whole(array: jax.Array) -> np.ndarray:
+    Args:
+      tree: pytree of arrays under any of this module's shardings, or of host arrays.
+
+    Returns:
+      The same pytree of NumPy arrays.
+    """
+
+    def whole(array: jax.Array | np.ndarray) -> np.ndarray:
         if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
             return np.asarray(array)
-        if tuple(array.sharding.spec)[:1] != (AXIS,):  # parameters may be cut along any axis
-            return multihost_utils.process_allgather(array, tiled=True)
-        return gather_rows(local_rows(array))
+        sharding = array.sharding
+        if isinstance(sharding, NamedSharding) and tuple(sharding.spec)[:1] == (AXIS,):
+            return gather_rows(local_rows(array))
+        return multihost_utils.process_allgather(array, tiled=True)  # parameters may be cut along any axis
 
     return jax.tree.map(whole, tree)
 
 
-def gather_rows(mine: np.ndarray) -> np.ndarray:
-    """The rows of all processes, which have equally many, in host memory on every process.
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows of all processes in host memory, on every process; every process has to call it.
 
-    `PASSED` rows of each pass at a time, so that no device ever holds a whole bank.
+    Args:
+      rows: [P / processes, ..] of this process, equally many on every process.
+
+    Returns:
+      [P, ..], in the order of the processes.
+
+    Cost: gathered ROWS_PER_GATHER rows a process at a time, so that no device ever holds a whole bank.
     """
-    passed = [
-        multihost_utils.process_allgather(mine[start : start + PASSED]) for start in range(0, len(mine) or 1, PASSED)
-    ]
-    return np.concatenate(np.concatenate(passed, axis=1))
+    starts = range(0, len(rows) or 1, ROWS_PER_GATHER)
+    gathered = [multihost_utils.process_allgather(rows[start : start + ROWS_PER_GATHER]) for start in starts]
+    return np.concatenate(np.concatenate(gathered, axis=1))
 
 
 def local_rows(array: jax.Array) -> np.ndarray:
-    """This process's part of an array cut by rows, in host memory."""
+    """This process's part of an array that is cut by rows, in host memory.
+
+    Args:
+      array: [P, ..] under `row_sharding`.
+
+    Returns:
+      [P / processes, ..].
+    """
     if getattr(array, "is_fully_addressable", True):
         return np.asarray(array)
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
@@ -90,7 +116,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
 
 
 def pad_rows(rows: int, mesh: Mesh) -> int:
-    """Smallest multiple of the device count that holds `rows` rows; 0 stays 0."""
+    """Smallest multiple of the device count that holds so many rows; 0 stays 0."""
     return -(-rows // mesh.size) * mesh.size
 
 
@@ -98,15 +124,15 @@ def to_global(batch: chex.ArrayTree, mesh: Mesh) -> chex.ArrayTree:
     """Global arrays, cut by rows, from this process's part of the host batch.
 
     Args:
-      batch: pytree of host arrays `[B / processes, ...]`, equally many rows on every process; process p holds
-        the p-th part of the global batch.
+      batch: pytree of host arrays [B / processes, ..], equally many rows on every process; process p holds the p-th
+        part of the global batch.
       mesh: mesh over all devices.
 
     Returns:
-      The same pytree of `jax.Array [B, ...]` under `row_sharding(mesh)`.
+      The same pytree of `jax.Array` [B, ..] under `row_sharding(mesh)`.
 
     Raises:
-      ValueError: if the rows do not divide by this process's devices.
+      ValueError: the rows do not divide by this process's devices.
     """
     sharding = row_sharding(mesh)
     devices = mesh.local_mesh.size

@@ -1,9 +1,6 @@
-"""Rematerialisation that saves memory on every backend: `nn.remat` for modules, with another form on CPUs.
+"""Recomputed activations that save memory on every backend: `nn.remat` for modules, with another form on CPUs."""
 
-`jax.checkpoint` ties the second forward pass to the incoming gradient with optimisation barriers. XLA's CPU compiler
-removes them, and memory is the same with `nn.remat` as without (measured). There, forward and backward pass of the
-module run together in the branch of a conditional that only the incoming gradient decides.
-"""
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +13,26 @@ _NEVER = 0x7FC12345  # bits of one particular NaN
 def remat(module: type[nn.Module]) -> type[nn.Module]:
     """The module's class with its inner activations recomputed in the backward pass; parameters keep their names.
 
-    The module takes one array [N, ..] and returns one, and draws no random numbers.
+    Args:
+      module: takes one array [N, ..], returns one, and draws no random numbers.
+
+    Returns:
+      A class with the same fields.
+
+    Cost: about a quarter of the memory of a backbone's step, and a third more time.
     """
     if jax.default_backend() != "cpu":
         return nn.remat(module)
+    # `jax.checkpoint` ties the second forward pass to the incoming gradient with optimisation barriers, which XLA's CPU
+    # compiler removes: nn.remat would save nothing there
     return nn.transforms.lift_transform(_recomputed, module)
 
 
-def _recomputed(fn):
-    """Flax's lifted form of fn(scope, x) whose gradient starts from x alone."""
+def _recomputed(fn: Callable) -> Callable:
+    """Flax's lifted form of fn(scope, x) whose gradient starts from x alone.
+
+    Forward and backward pass run together in a branch of a conditional that only the incoming gradient decides.
+    """
 
     def inner(scope_fun, repack_fun, variables, rngs, x):
         def run(variables, x):
@@ -36,7 +44,8 @@ def _recomputed(fn):
             return jax.vjp(run, *saved)[1](slope)
 
         def backward(saved, slope):
-            # false for one NaN alone, so that the compiler cannot know it, and the other branch's NaN is no lie
+            # false for the one NaN of these bits, so that the compiler cannot fold it away; the other branch gives NaN,
+            # which is what such a gradient leads to anyway
             first = jax.lax.bitcast_convert_type(slope[0].ravel()[0].astype(jnp.float32), jnp.uint32)
             nothing = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), saved)
             return jax.lax.cond(first != _NEVER, gradient, lambda *_: nothing, saved, slope)

@@ -5,54 +5,29 @@ Two stems, shared residual stages and a last stride of 1 are the common form of 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from hitpro_jax.models.layers import STEM_IR, STEM_RGB, Conv, through_stems
 from hitpro_jax.models.norms import backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
-from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY
-
-Dtype = Any
-
-
-class Conv(nn.Module):
-    """A bias-free, symmetrically padded convolution, [B, H, W, C] to [B, H/s, W/s, features].
-
-    as_product: write it as shifted slices and one matrix product. Choice: XLA's CPU backend is slow in the backward
-      pass of convolutions on small maps; the product gives the same numbers (to rounding) several times faster. On
-      GPUs and TPUs leave it off.
-    """
-
-    features: int
-    kernel: int = 3
-    stride: int = 1
-    as_product: bool = False
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        k, s = self.kernel, self.stride
-        shape = (k, k, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(self.dtype)
-        x = x.astype(self.dtype)
-        pad = (k - 1) // 2
-        if not self.as_product:
-            return jax.lax.conv_general_dilated(
-                x, kernel, (s, s), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-        height, width = -(-x.shape[1] // s), -(-x.shape[2] // s)
-        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        taps = [
-            x[:, i : i + s * (height - 1) + 1 : s, j : j + s * (width - 1) + 1 : s] for i in range(k) for j in range(k)
-        ]
-        return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, self.features)
+from hitpro_jax.types import INTERLEAVED, Layout
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut (He et al. 2016)."""
+    """Two 3 x 3 convolutions with a shortcut.
+
+    Attributes:
+      width: channels of the output.
+      stride: of the first convolution.
+      conv: makes a convolution of (features, kernel, stride).
+      norm: makes a BatchNorm.
+
+    Source: He et al. 2016.
+    """
 
     width: int
     stride: int
@@ -61,6 +36,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, H / stride, W / stride, width]."""
         y = nn.relu(self.norm(name="bn1")(self.conv(self.width, 3, self.stride, name="conv1")(x)))
         y = self.norm(name="bn2")(self.conv(self.width, 3, name="conv2")(y))
         if x.shape != y.shape:
@@ -69,7 +45,14 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 (which strides), 1 x 1 with four times the width: torchvision's form of ResNet-50."""
+    """1 x 1, 3 x 3, 1 x 1 with four times the width, and a shortcut.
+
+    Attributes:
+      width: channels of the first two convolutions.
+      stride: of the 3 x 3 convolution, as in torchvision's ResNet-50.
+      conv: makes a convolution of (features, kernel, stride).
+      norm: makes a BatchNorm.
+    """
 
     width: int
     stride: int
@@ -78,6 +61,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, H / stride, W / stride, 4 * width]."""
         y = nn.relu(self.norm(name="bn1")(self.conv(self.width, 1, name="conv1")(x)))
         y = nn.relu(self.norm(name="bn2")(self.conv(self.width, 3, self.stride, name="conv2")(y)))
         y = self.norm(name="bn3")(self.conv(4 * self.width, 1, name="conv3")(y))
@@ -87,7 +71,15 @@ class Bottleneck(nn.Module):
 
 
 class Stem(nn.Module):
-    """conv-bn-relu(-maxpool) of one modality; the only weights that the modalities do not share."""
+    """conv-bn-relu(-maxpool) of one modality; the only weights that the modalities do not share.
+
+    Attributes:
+      width: channels of the output.
+      kernel: size of the convolution.
+      pool: whether a max-pool halves the map again.
+      conv: makes a convolution of (features, kernel, stride).
+      norm: makes a BatchNorm.
+    """
 
     width: int
     kernel: int
@@ -97,16 +89,26 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, 3] to [N, H / 2, W / 2, width], or a quarter of the size with `pool`."""
         x = nn.relu(self.norm(name="bn1")(self.conv(self.width, self.kernel, 2, name="conv1")(x)))
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.pool else x
 
 
 class ResNet(nn.Module):
-    """Frames [B * T, H, W, 3] float, clip by clip, to frame features [B * T, D] float32, GeM-pooled maps.
+    """Frames to GeM-pooled maps of the last stage; a `layers.Backbone`.
 
-    `layout` tells (statically) which clips are which modality: all `rgb`, all `ir`, or `interleaved` (rgb, ir, ..);
-    `length` is T. Interleaving keeps every stem's BatchNorm statistics pure, and splitting it costs no communication
-    when the batch is sharded over devices, since pairs stay together. norm_group: see `norms.groups_of`.
+    Attributes:
+      block: BasicBlock or Bottleneck.
+      depths: blocks of each stage.
+      widths: width of each stage's blocks.
+      strides: of each stage's first block.
+      stem_width: channels behind the stem.
+      stem_kernel: size of the stem's convolution.
+      stem_pool: whether the stem ends with a max-pool.
+      as_product: convolutions as matrix products, see `layers.Conv`.
+      remat: recompute every block's activations in the backward pass.
+      norm_group: clips over which BatchNorm takes its statistics, see `norms.groups_of`.
+      dtype: of the products, and of what passes from layer to layer, the residual stream too.
     """
 
     block: type[nn.Module]
@@ -119,17 +121,18 @@ class ResNet(nn.Module):
     as_product: bool = False
     remat: bool = False
     norm_group: int = 0
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, layout: str, length: int, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, layout: Layout, length: int, train: bool) -> jax.Array:
+        """Frame features, see `layers.Backbone`."""
         starts = self.is_initializing()
         grouped = train and not starts
         groups = groups_of(len(x) // length, self.norm_group, layout == INTERLEAVED) if grouped else 1
         conv = partial(Conv, as_product=self.as_product, dtype=self.dtype)
         norm = backbone_norm(train, self.dtype, groups)
         stem = partial(Stem, self.stem_width, self.stem_kernel, self.stem_pool, conv, norm)
-        x = through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length, starts)
+        x = through_stems(stem(name=STEM_RGB), stem(name=STEM_IR), x, layout, length, starts)
         block = remat(self.block) if self.remat else self.block
         for stage, (depth, width, stride) in enumerate(zip(self.depths, self.widths, self.strides, strict=True), 1):
             for index in range(depth):
@@ -138,26 +141,40 @@ class ResNet(nn.Module):
 
 
 def gem(maps: jax.Array, p: float = 3.0) -> jax.Array:
-    """GeM pooling of [B, h, w, C] with a fixed p = 3 in float32 (from AGW)."""
+    """GeM pooling over the places of a map, in float32.
+
+    y = (mean_places max(x, 1e-6)^p)^(1/p)
+
+    Args:
+      maps: [N, h, w, C].
+      p: exponent; fixed.
+
+    Returns:
+      [N, C] float32.
+
+    Source: AGW.
+    """
     maps = jnp.maximum(maps.astype(jnp.float32), 1e-6)
     return jnp.mean(maps**p, axis=(1, 2)) ** (1.0 / p)
 
 
-def through_stems(
-    rgb: nn.Module, ir: nn.Module, x: jax.Array, layout: str, length: int, initializing: bool
-) -> jax.Array:
-    """Sends every clip's frames [B * T, ..] through the stem of its modality, see ResNet."""
-    if initializing:  # both stems must exist whatever the first batch holds
-        return rgb(x) + ir(x)
-    if layout == RGB_ONLY:
-        return rgb(x)
-    if layout == IR_ONLY:
-        return ir(x)
-    pairs = x.reshape(-1, 2, length, *x.shape[1:])
-    split = [stem(pairs[:, i].reshape(-1, *x.shape[1:])) for i, stem in enumerate((rgb, ir))]
-    split = [y.reshape(-1, length, *y.shape[1:]) for y in split]
-    return jnp.stack(split, axis=1).reshape(-1, *split[0].shape[2:])
-
-
-resnet_small = partial(ResNet, BasicBlock, (1, 1, 1, 1), (32, 64, 128, 192), (2, 2, 2, 1), 32, 3, False)
-resnet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), (1, 2, 2, 1), 64, 7, True)
+resnet_small = partial(
+    ResNet,
+    block=BasicBlock,
+    depths=(1, 1, 1, 1),
+    widths=(32, 64, 128, 192),
+    strides=(2, 2, 2, 1),
+    stem_width=32,
+    stem_kernel=3,
+    stem_pool=False,
+)
+resnet50 = partial(
+    ResNet,
+    block=Bottleneck,
+    depths=(3, 4, 6, 3),
+    widths=(64, 128, 256, 512),
+    strides=(1, 2, 2, 1),  # torchvision's last stride is 2
+    stem_width=64,
+    stem_kernel=7,
+    stem_pool=True,
+)

@@ -1,7 +1,9 @@
 """From frame features to one tracklet feature; padded frames never count.
 
-Shape legend: B clips, T frames, D features. Every aggregator maps [B, T, D] and a mask [B, T] to [B, D].
+An aggregator is a Flax module that maps frame features x [B, T, D] float32 and mask [B, T] bool to [B, D] float32.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +11,44 @@ from flax import linen as nn
 
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the valid frames of [B, T, D]; zero where a clip has none."""
+    """Mean over a clip's valid frames.
+
+    Args:
+      x: [B, T, D].
+      mask: [B, T] bool.
+
+    Returns:
+      [B, D]; zero where a clip has no valid frame.
+    """
     weight = mask.astype(jnp.float32)[..., None]
     return (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
 
 
 class MeanPool(nn.Module):
-    """t = mean_l f_l, as the image methods adapted to video do (AuxNet, X-ReID)."""
+    """The mean, as the image methods adapted to video do.
+
+    t = mean_l f_l
+
+    Source: AuxNet, X-ReID.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """The pooled features."""
         return masked_mean(x, mask)
 
 
 class GeMPool(nn.Module):
-    """t = (mean_l max(f_l, 0)^p)^(1/p) with a learned p, starting at 3 (from SAADG)."""
+    """The generalised mean with a learned p that starts at 3.
+
+    t = (mean_l max(f_l, 1e-6)^p)^(1/p)
+
+    Source: SAADG.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """The pooled features."""
         p = self.param("p", nn.initializers.constant(3.0), (), jnp.float32)
         mean = masked_mean(jnp.maximum(x, 1e-6) ** p, mask)
         return jnp.maximum(mean, 1e-30) ** (1.0 / p)  # a clip without frames: the root's slope at 0 is infinite
@@ -35,14 +57,18 @@ class GeMPool(nn.Module):
 class AttentionPool(nn.Module):
     """One pre-norm self-attention layer over the frames, then attention pooling.
 
-    Choice: the output projection and the scoring vector start at zero, so that at step 0 the pool *equals* the temporal
-    mean and a pretrained feature space is kept as it is.
+    Attributes:
+      heads: of the attention; they divide D.
+
+    Choice: the output projection and the scoring vector start at zero. At step 0 the pool *equals* the temporal mean,
+    and a pretrained feature space is kept as it is.
     """
 
     heads: int = 4
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """The pooled features."""
         batch, frames, dim = x.shape
         y = nn.LayerNorm(name="norm")(x)
         qkv = nn.Dense(3 * dim, use_bias=False, name="qkv")(y).reshape(batch, frames, 3, self.heads, -1)
@@ -61,4 +87,4 @@ def _masked_softmax(score: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, jax.nn.softmax(score, axis=-1), 0.0)
 
 
-AGGREGATORS = {"mean": MeanPool, "gem": GeMPool, "attention": AttentionPool}
+AGGREGATORS: dict[str, Callable[[], nn.Module]] = {"mean": MeanPool, "gem": GeMPool, "attention": AttentionPool}

@@ -1,7 +1,9 @@
-"""ViT-B/16 with one patch embedding per modality; the blocks are shared (Dosovitskiy et al. 2021).
+"""ViT-B/16 with one patch embedding per modality; the blocks are shared.
 
 The counterpart of the two-stem ResNet: the patch embedding takes the stem's part, and a frame's feature is the final
-norm of the class token (as in TransReID and CLIP-ReID).
+norm of the class token.
+
+Source: Dosovitskiy et al. 2021; the feature as in TransReID and CLIP-ReID.
 """
 
 from functools import partial
@@ -9,25 +11,34 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
-from hitpro_jax.models.norms import backbone_norm, groups_of
+from hitpro_jax.models.layers import STEM_IR, STEM_RGB, Conv, through_stems
+from hitpro_jax.models.norms import BatchNorm, backbone_norm, groups_of
 from hitpro_jax.models.remat import remat
-from hitpro_jax.models.resnet import Conv, Dtype, through_stems
-from hitpro_jax.types import INTERLEAVED
+from hitpro_jax.types import INTERLEAVED, Layout
 
 
 class Patches(nn.Module):
-    """Pixels [N, H, W, C] to patch tokens [N, h * w, width], row by row: a convolution whose stride is its size.
+    """Pixels to patch tokens: a convolution whose stride is its size, as one matrix product on every device.
 
-    Written as one matrix product on every device.
+    Attributes:
+      width: D, entries of a token.
+      patch: height and width of a patch in pixels.
+      dtype: of the product.
     """
 
     width: int
     patch: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, h * w, D], row by row.
+
+        Raises:
+          ValueError: H or W is no multiple of the patch.
+        """
         n, height, width, channels = x.shape
         p = self.patch
         if height % p or width % p:
@@ -43,28 +54,44 @@ class Patches(nn.Module):
 
 
 class InstanceBatchNorm(nn.Module):
-    """IBN-a: the first half of the channels per picture, the second half over the batch (Pan et al. 2018)."""
+    """IBN-a: the first half of the channels is normalised per picture, the second half over the batch.
 
-    norm: partial
+    Attributes:
+      norm: makes a BatchNorm.
+
+    Source: Pan et al. 2018.
+    """
+
+    norm: partial[BatchNorm]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to the same shape."""
         first, second = jnp.split(x, 2, axis=-1)
         alone = nn.InstanceNorm(epsilon=1e-5, dtype=self.norm.keywords["dtype"], name="instance")
         return jnp.concatenate([alone(first), self.norm(name="batch")(second)], axis=-1)
 
 
 class ConvPatches(nn.Module):
-    """Three convolutions at half the resolution before the patches: the "ICS" stem of TransReID-SSL's LUPerson ViTs."""
+    """Three convolutions at half the resolution before the patches: the "ICS" stem of TransReID-SSL's LUPerson ViTs.
+
+    Attributes:
+      width: D, entries of a token.
+      patch: height and width of a patch in pixels; even.
+      conv: makes a convolution of (features, kernel, stride).
+      norm: makes a BatchNorm.
+      hidden: channels of the convolutions.
+    """
 
     width: int
     patch: int
-    conv: partial
-    norm: partial
+    conv: partial[Conv]
+    norm: partial[BatchNorm]
     hidden: int = 64
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, 3] to [N, h * w, D], row by row."""
         x = nn.relu(InstanceBatchNorm(self.norm, name="norm1")(self.conv(self.hidden, 7, 2, name="conv1")(x)))
         x = nn.relu(InstanceBatchNorm(self.norm, name="norm2")(self.conv(self.hidden, 3, name="conv2")(x)))
         x = nn.relu(self.norm(name="norm3")(self.conv(self.hidden, 3, name="conv3")(x)))
@@ -72,18 +99,23 @@ class ConvPatches(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm self-attention and MLP on [N, tokens, D] float32.
+    """Pre-norm self-attention and MLP.
 
-    The residual stream, LayerNorm and softmax are float32; only the products are in `dtype` (as torch's autocast).
+    Attributes:
+      heads: of the attention.
+      epsilon: of LayerNorm.
+      quick_gelu: CLIP's approximate GELU.
+      dtype: of the products alone, as with torch's autocast; LayerNorm, softmax and residual stream are float32.
     """
 
     heads: int
     epsilon: float
     quick_gelu: bool
-    dtype: Dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, tokens, D] float32 to the same."""
         dense = partial(nn.Dense, dtype=self.dtype)
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=jnp.float32)
         n, tokens, dim = x.shape
@@ -96,15 +128,26 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Frames [B * T, H, W, 3] float, clip by clip, to frame features [B * T, width] float32: the class token.
+    """Frames to their class tokens; a `layers.Backbone`, of which H and W are multiples of the patch.
 
-    layout, length: as in ResNet. H and W are multiples of the patch; positions belong to one image size
-    (`models/convert.py` resizes pretrained ones).
-    ln_pre, quick_gelu: CLIP's norm before the blocks and its approximate GELU. Choice: CLIP's final projection is left
-    out, and features are those before it, as CLIP-ReID keeps them beside the projected ones: they are wider (768
-    against 512) and no text is compared with them here.
-    conv_stem: the ICS stem, which has BatchNorm (norm_group: see `norms.groups_of`) and convolutions (`as_product`);
-    the plain stem has neither, so that both switches change nothing there.
+    Position embeddings belong to one image size; `pretrained.convert` resizes public ones.
+
+    Attributes:
+      width: D, entries of a token and of a feature.
+      depth: number of blocks.
+      heads: of each block's attention.
+      patch: height and width of a patch in pixels.
+      epsilon: of LayerNorm.
+      ln_pre: CLIP's norm before the blocks.
+      quick_gelu: CLIP's approximate GELU.
+      conv_stem: the ICS stem instead of plain patches.
+      as_product: the ICS stem's convolutions as matrix products; the plain stem has none.
+      remat: recompute every block's activations in the backward pass.
+      norm_group: clips over which the ICS stem's BatchNorm takes its statistics; the plain stem has none.
+      dtype: of the products; the residual stream is float32.
+
+    Choice: CLIP's final projection is left out, as CLIP-ReID keeps the features before it. They are wider (768 against
+    512), and no text is compared with them here.
     """
 
     width: int
@@ -118,13 +161,14 @@ class ViT(nn.Module):
     as_product: bool = False
     remat: bool = False
     norm_group: int = 0
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, layout: str, length: int, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, layout: Layout, length: int, train: bool) -> jax.Array:
+        """Frame features, see `layers.Backbone`."""
         starts = self.is_initializing()
         stem = self._stem(len(x) // length, layout, train and not starts, train)
-        x = through_stems(stem(name="stem_rgb"), stem(name="stem_ir"), x, layout, length, starts)
+        x = through_stems(stem(name=STEM_RGB), stem(name=STEM_IR), x, layout, length, starts)
         token = self.param("token", nn.initializers.normal(0.02), (self.width,), jnp.float32)
         x = jnp.concatenate([jnp.broadcast_to(token, (len(x), 1, self.width)), x.astype(jnp.float32)], axis=1)
         x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:], jnp.float32)
@@ -136,7 +180,7 @@ class ViT(nn.Module):
             x = block(self.heads, self.epsilon, self.quick_gelu, self.dtype, name=f"layer{index}")(x)
         return norm(name="norm")(x[:, 0])
 
-    def _stem(self, clips: int, layout: str, grouped: bool, train: bool) -> partial:
+    def _stem(self, clips: int, layout: Layout, grouped: bool, train: bool) -> partial:
         if not self.conv_stem:
             return partial(Patches, self.width, self.patch, self.dtype)
         groups = groups_of(clips, self.norm_group, layout == INTERLEAVED) if grouped else 1
@@ -144,6 +188,6 @@ class ViT(nn.Module):
         return partial(ConvPatches, self.width, self.patch, conv, backbone_norm(train, self.dtype, groups))
 
 
-vit_b16 = partial(ViT, 768, 12, 12)
+vit_b16 = partial(ViT, width=768, depth=12, heads=12)
 vit_b16_clip = partial(vit_b16, epsilon=1e-5, ln_pre=True, quick_gelu=True)
 vit_b16_ics = partial(vit_b16, conv_stem=True)

@@ -5,7 +5,7 @@
 Made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31, transformers 5.23.0 and open_clip_torch 3.3.0 on a CPU. Each
 file holds `features`, one row per frame of `public_weights.frames`: GeM (p = 3) of the last maps for the ResNets (last
 stride 1), the normalised class token for the ViTs, their positions resized by torch (bicubic); and `early`, the mean
-over places after the first stage or block.
+over positions after the first stage or block.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def pixels(size: tuple[int, int], statistics: tuple) -> torch.Tensor:
 
 
 def load(model: nn.Module, shapes: public.Shapes, position: str = "") -> nn.Module:
-    """Strictly; positions of another grid are resized bicubically, the choice of `models/convert.py` for all."""
+    """Strictly; positions of another grid are resized bicubically, as `models/pretrained/convert.py` does for all."""
     state = {name: torch.tensor(value) for name, value in public.state_dict(shapes).items()}
     if position:
         wanted, value = model.state_dict()[position], state[position]
@@ -96,7 +96,7 @@ class InstanceBatchNorm(nn.Module):
 
 
 class ConvolutionalStem(nn.Module):
-    """The ICS patch embedding as the paper's appendix and the names in its weights tell it."""
+    """The ICS patch embedding as the paper's appendix and the names in its weights describe it."""
 
     def __init__(self, img_size, embed_dim: int, **_):
         super().__init__()

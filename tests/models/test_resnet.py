@@ -1,4 +1,4 @@
-"""Convolutions as products, one stem per modality, and the shape of ResNet-50."""
+"""ResNets: one stem per modality, the shape of ResNet-50, half precision."""
 
 import math
 from functools import partial
@@ -7,59 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from hitpro_jax.models import resnet
+from hitpro_jax.models.layers import Conv
 from hitpro_jax.types import INTERLEAVED
+from tests.models.random_inputs import pictures, variables_of
 
 TINY = partial(resnet.ResNet, resnet.BasicBlock, (1,), (6,), (2,), 4, 3, False)
-
-
-def variables_of(module: nn.Module, *arguments, seed: int = 0) -> dict:
-    """Random leaves in Flax's shapes: no compilation, and scales, biases and statistics that say something."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *arguments))
-    rng = np.random.default_rng(seed)
-
-    def fill(path, leaf):
-        if path[-1].key == "kernel":
-            return (rng.normal(size=leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))).astype(np.float32)
-        return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(fill, shapes)
-
-
-def pictures(clips: int, length: int = 1, size: tuple[int, int] = (9, 7), seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(clips * length, *size, 3)).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "stride", "size"),
-    [(1, 1, (5, 4)), (1, 2, (5, 4)), (3, 1, (5, 4)), (3, 2, (5, 7)), (3, 2, (6, 4)), (7, 1, (5, 4)), (7, 2, (9, 6))],
-)
-def test_product_equals_convolution(kernel, stride, size):
-    x = pictures(2, size=size)
-    variables = variables_of(resnet.Conv(5, kernel, stride), x)
-
-    def run(as_product):
-        y, back = jax.vjp(resnet.Conv(5, kernel, stride, as_product).apply, variables, x)
-        return y, back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
-
-    plain, product = jax.jit(lambda: (run(False), run(True)))()
-    assert plain[0].shape == (2, -(-size[0] // stride), -(-size[1] // stride), 5)
-    assert float(jnp.abs(plain[0]).max()) > 0.1
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), plain, product)
-
-
-def test_convolution_equals_loops():
-    x = pictures(1, size=(5, 4))
-    module = resnet.Conv(2, 3, 2)
-    variables = variables_of(module, x)
-    kernel, padded = variables["params"]["kernel"], np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    expected = np.zeros((1, 3, 2, 2))
-    for i, j, c in np.ndindex(3, 2, 2):
-        expected[0, i, j, c] = (padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * kernel[..., c]).sum()
-    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -120,29 +75,9 @@ def test_stem_statistics_see_their_modality_alone():
     assert changed["layer1_0"]["bn1"]["mean"] > 0.01
 
     pixels = jnp.asarray(clips[0::2].reshape(-1, *x.shape[1:]))
-    y = resnet.Conv(4, 3, 2).apply({"params": variables["params"]["stem_rgb"]["conv1"]}, pixels)
+    y = Conv(4, 3, 2).apply({"params": variables["params"]["stem_rgb"]["conv1"]}, pixels)
     old = variables["batch_stats"]["stem_rgb"]["bn1"]["mean"]
     np.testing.assert_allclose(after["stem_rgb"]["bn1"]["mean"], 0.9 * old + 0.1 * y.mean((0, 1, 2)), atol=1e-5)
-
-
-def test_remat_gives_the_same_gradients_and_parameters():
-    x = pictures(2)
-
-    def gradient_of(module):
-        def loss(params):
-            features, new = module.apply({**variables, "params": params}, x, "rgb", 1, True, mutable=["batch_stats"])
-            return (features**2).sum(), new["batch_stats"]
-
-        return jax.grad(loss, has_aux=True)
-
-    variables = variables_of(TINY(), x, "rgb", 1, True)
-    plain, again = gradient_of(TINY()), gradient_of(TINY(remat=True))
-    jax.tree.map(
-        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-        *jax.jit(lambda params: (plain(params), again(params)))(variables["params"]),
-    )
-    programs = [str(jax.make_jaxpr(function)(variables["params"])) for function in (plain, again)]
-    assert ["cond[" in program for program in programs] == [False, True]
 
 
 def count(tree: dict) -> int:

@@ -10,11 +10,9 @@ import pytest
 from hitpro_jax.models import vit
 from hitpro_jax.models.encoder import Encoder, init_variables, make_encoder
 from hitpro_jax.models.temporal import MeanPool
+from hitpro_jax.options import EncoderOptions
 from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY
-
-
-def backbone_of(variables: dict) -> dict:
-    return {kind: tree["backbone"] for kind, tree in variables.items() if "backbone" in tree}
+from tests.models.random_inputs import backbone_of
 
 
 def test_modalities_part_at_the_stem_of_a_vit():
@@ -35,7 +33,7 @@ def test_modalities_part_at_the_stem_of_a_vit():
 
 def test_a_vit_of_another_patch_size_is_refused():
     with pytest.raises(ValueError, match="do not fall into patches of 16 x 16"):
-        init_variables(make_encoder("vit_b16", "mean"), (100, 48), 0)
+        init_variables(make_encoder(EncoderOptions("vit_b16", "mean")), (100, 48), 0)
 
 
 def test_remat_and_half_precision_of_a_vit():
@@ -64,16 +62,3 @@ def test_remat_and_half_precision_of_a_vit():
     assert block["norm2"]["__call__"][0].dtype == block["__call__"][0].dtype == jnp.float32  # norms, residual stream
     assert half.dtype == jnp.float32
     assert 1e-4 < np.abs(exact - half).max() < 0.15
-
-
-def test_remat_saves_memory_that_grows_with_depth():
-    """Of the compiled program: nn.remat alone saves nothing on CPUs."""
-
-    def temporaries(remat: bool) -> int:
-        backbone = vit.ViT(32, 6, 2, patch=2, remat=remat)
-        variables = backbone_of(init_variables(Encoder(backbone, MeanPool()), (16, 16), 0))
-        x = jax.ShapeDtypeStruct((16, 16, 16, 3), jnp.float32)
-        loss = jax.grad(lambda p, x: (backbone.apply({"params": p}, x, "rgb", 1, True) ** 2).sum())
-        return jax.jit(loss).lower(variables["params"], x).compile().memory_analysis().temp_size_in_bytes
-
-    assert temporaries(True) < 0.5 * temporaries(False)

@@ -1,60 +1,34 @@
-"""Public weights to the project's own file: `python -m hitpro_jax.models.pretrained SOURCE OUT`.
-
-Where SOURCE comes from, with internet:
-
-  python -c "import torch, torchvision as v; \
-      torch.save(v.models.resnet50(weights='IMAGENET1K_V2').state_dict(), 'resnet50.pth')"
-  python -c "import timm; from safetensors.torch import save_file as s; \
-      s(timm.create_model('deit_base_patch16_224.fb_in1k', pretrained=True).state_dict(), 'deit_b16.safetensors')"
-  hf download openai/clip-vit-base-patch16 pytorch_model.bin          # CLIP in Hugging Face's names
-  python -c "import clip, torch; torch.save(clip.load('ViT-B/16', 'cpu')[0].state_dict(), 'clip_b16.pth')"
-
-and LUPerson's ViT-B/16 from the TransReID-SSL project's page. A family is known by its names:
-
-| family        | names as in                   | encoder.backbone | pixels were normalised with            |
-|---------------|-------------------------------|------------------|----------------------------------------|
-| torchvision   | torchvision's resnet50        | resnet50         | ImageNet's mean and deviation          |
-| timm          | timm, DeiT, DINO, TransReID   | vit_b16          | ImageNet's (DeiT, DINO); see below     |
-| transreid_ssl | TransReID-SSL with ICS stem   | vit_b16_ics      | ImageNet's (DINO-pretrained files) *    |
-| clip          | OpenAI's CLIP, CLIP-ReID      | vit_b16_clip     | CLIP's                                 |
-| clip_hf       | transformers' CLIP            | vit_b16_clip     | CLIP's                                 |
-
-* Its fine-tuned checkpoints were trained with 0.5 and cannot be converted exactly: use the DINO-pretrained ones.
-
-Other pixel statistics (0.5 for timm's `augreg` and for TransReID's own) are given with `--mean --std`. The encoder
-knows ImageNet's alone; a difference is folded into the patch embedding, which is exact, as it is affine per channel
-and a patch embedding pads nothing. `vit_b16_clip` has OpenAI's quick GELU; LAION's weights of the same names were
-trained with the plain one and do not belong there. Position embeddings are resized for `--image_size`.
-
-Left out by name: classifiers and other heads, CLIP's text tower and final projection, torch's batch counters. A neck is
-in no such file, so OUT says that it lacks one. Every other name that does not fit stops the conversion; to go on, give
-it with `--partial`, by our name or by that in the file, as the message lists both.
-"""
+"""From a file of public weights to leaves of our encoder; `python -m hitpro_jax.models.pretrained` is the command."""
 
 import argparse
-import hashlib
-import json
 import math
 import re
-import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from hitpro_jax.models.encoder import MEAN, STD, Encoder, make_encoder, shapes_of
-from hitpro_jax.models.pretrained import weights as pretrained
-from hitpro_jax.models.pretrained.naming import FAMILIES, Source, Tensors, recognise, translate
+from hitpro_jax.models.encoder import MEAN, STD, Encoder, shapes_of
+from hitpro_jax.models.layers import STEM_IR
+from hitpro_jax.models.pretrained import weights
+from hitpro_jax.models.pretrained.naming import FAMILIES, Rules, Source, Tensors, translate
 
 POSITIONS = "params/backbone/positions"
+PATCH_KERNEL, PATCH_BIAS = "params/backbone/stem_rgb/kernel", "params/backbone/stem_rgb/bias"
 DAMAGED = "is cut short or no torch file: fetch it again"
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """Tensors by name of a .safetensors file, or of a torch file, which is read with `weights_only`.
+
+    Args:
+      path: the file; its ending says which of the two it is.
+
+    Returns:
+      Names to arrays; torch's floating-point tensors become float32.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -64,10 +38,10 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a .pth or .safetensors file of public weights")
     if path.suffix == ".safetensors":
-        return pretrained.read(path)[0]
+        return weights.read(path)[0]
     _require_torch_file(path)
     try:
-        import torch
+        import torch  # ty: ignore[import-not-found]  # no dependency, the extra `convert`
     except ImportError as error:
         raise ValueError(
             f"{path} is a torch file, and torch is not installed: install it (pip install torch), or give "
@@ -76,7 +50,7 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options that DINO stores beside its weights
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what the file makes it raise
+    except Exception as error:  # a file can make torch raise anything
         if isinstance(error, EOFError) or re.search("PytorchStreamReader|unexpected EOF|truncated", str(error)):
             raise ValueError(f"{path} {DAMAGED}") from error
         raise ValueError(
@@ -108,7 +82,7 @@ def _plain(name: str, value: Any, path: Path) -> np.ndarray:
     """A torch tensor as an array, float32 if it is of floats."""
     try:
         return (value.float() if value.is_floating_point() else value).detach().numpy()
-    except (TypeError, RuntimeError) as error:  # as torch says it of sparse, quantised and meta tensors
+    except (TypeError, RuntimeError) as error:  # torch's errors for sparse, quantised and meta tensors
         raise ValueError(
             f"{name} in {path} is no plain tensor ({value.layout}, {value.dtype}, on {value.device}): "
             "torch.save a state_dict() of dense, unquantised tensors"
@@ -133,52 +107,70 @@ def convert(
     image_size: tuple[int, int],
     *,
     path: str | Path,
-    mean=None,
-    std=None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     source_size: tuple[int, int] | None = None,
     partial: frozenset[str] = frozenset(),
-) -> tuple[Tensors, list]:
-    """A source's tensors as leaves of our backbone, float32, and the names that the encoder has beyond them.
+) -> tuple[Tensors, list[str]]:
+    """A source's tensors as leaves of our backbone.
 
-    image_size: height and width that positions are resized for. mean, std: of the source's pixels; None: the family's.
-    source_size: image size of the source's positions; None: a square, or twice as high as wide. partial: names, ours
-    or those in the file, that may be missing or left over.
+    Args:
+      source: tensors of a recognised family.
+      encoder: whose leaves to make.
+      image_size: height and width of the frames; positions are resized for it.
+      path: of the source, for messages.
+      mean: of the source's pixels, in [0, 1]; None: the family's.
+      std: their deviation; None: the family's.
+      source_size: image size of the source's positions; None: a square, or twice as high as wide.
+      partial: names, ours or those in the file, that may be missing or left over.
+
+    Returns:
+      Leaves by our names, float32; and the names that the encoder has beyond them, sorted.
 
     Raises:
       ValueError: names or shapes do not fit, or a number is NaN or infinite; all such names are listed.
     """
     family = FAMILIES[source.family]
-    leaves, origin = {}, {}  # origin: our name to that in the file
+    leaves, origin = _translated(source, family.rules, path)
+    wanted = {
+        name: leaf
+        for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
+        if f"/{STEM_IR}/" not in name and not name.startswith(weights.AGGREGATOR)
+    }
+    partial = _our_names(partial, origin)
+    lacks = {name for name in wanted if name not in leaves and ("/neck/" in name or name in partial)}
+    dropped = {name for name in partial if name in leaves and name not in wanted}
+    if idle := partial - dropped - lacks:
+        raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
+    leaves = {name: leaf for name, leaf in leaves.items() if name not in dropped}
+    _require_source(path, leaves, wanted, {*lacks, *family.may_lack}, origin)
+    named = {weights.with_source_name(name, origin): leaf for name, leaf in leaves.items()}
+    require_finite(path, named, "holds", "fetch the weights again")
+    patch = getattr(encoder.backbone, "patch", 0)
+    if POSITIONS in leaves:
+        old = _grid_of(source_size, patch) if source_size else None
+        leaves[POSITIONS] = resize_positions(leaves[POSITIONS], old, _grid_of(image_size, patch), path)
+    if PATCH_KERNEL not in lacks:
+        fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
+    return leaves, sorted(wanted.keys() - leaves.keys())
+
+
+def _translated(source: Source, rules: Rules, path: str | Path) -> tuple[Tensors, dict[str, str]]:
+    """Leaves under our names, or the source's where no rule fits, and these names to those in the file."""
+    leaves, origin = {}, {}
     for name, value in source.tensors.items():
-        ours = translate(name, value, family.rules)
+        ours = translate(name, value, rules)
         if ours == POSITIONS:
             _require_table(path, source.origin[name], np.shape(value))
         origin[ours or name] = source.origin[name]
         leaves[ours or name] = _oriented(ours or name, np.asarray(value, np.float32))
-    wanted = {
-        name: leaf
-        for name, leaf in flatten_dict(shapes_of(encoder, image_size), sep="/").items()
-        if "/stem_ir/" not in name and not name.startswith(pretrained.AGGREGATOR)
-    }
+    return leaves, origin
+
+
+def _our_names(names: frozenset[str], origin: Mapping[str, str]) -> frozenset[str]:
+    """Names in the file, also one of several joined ones, as ours; ours as they are."""
     own = {part: ours for ours, theirs in origin.items() for part in theirs.split(" + ")}
-    partial = frozenset(own.get(name, name) for name in partial)
-    lacks = [name for name in wanted if name not in leaves and ("/neck/" in name or name in partial)]
-    named = {name for name in partial if name in leaves and name not in wanted}
-    if idle := partial - named - set(lacks):
-        raise ValueError(f"--partial names what neither {path} nor the encoder has alone: {sorted(idle)}")
-    leaves = {name: leaf for name, leaf in leaves.items() if name not in named}
-    _require_source(path, leaves, wanted, {*lacks, *family.may_lack}, origin)
-    _require_finite(
-        path, {pretrained.both(name, origin): leaf for name, leaf in leaves.items()}, "holds", "fetch the weights again"
-    )
-    patch = getattr(encoder.backbone, "patch", 0)
-    if POSITIONS in leaves:
-        leaves[POSITIONS] = resize_positions(
-            leaves[POSITIONS], _grid_of(source_size, patch), _grid_of(image_size, patch), path
-        )
-    if "params/backbone/stem_rgb/kernel" not in lacks:
-        fold_pixels(leaves, np.array(mean or family.mean), np.array(std or family.std))
-    return leaves, sorted(wanted.keys() - leaves.keys())
+    return frozenset(own.get(name, name) for name in names)
 
 
 def _require_table(path: str | Path, name: str, shape: tuple[int, ...]) -> None:
@@ -198,11 +190,21 @@ def _require_source(
         name: np.empty(leaves[name].shape[:1] + wanted[name].shape[1:])
         for name in {POSITIONS} & leaves.keys() & wanted.keys()
     }
-    pretrained.require_fit(path, leaves, {**wanted, **rows}, may_lack, origin)
+    weights.require_fit(path, leaves, {**wanted, **rows}, may_lack, origin)
 
 
-def _require_finite(path: str | Path, leaves: Tensors, verb: str, remedy: str) -> None:
-    """Raises a ValueError that lists the leaves with NaN or infinity, which would spread through all that is computed."""
+def require_finite(path: str | Path, leaves: Tensors, verb: str, remedy: str) -> None:
+    """Refuses NaN and infinity, which would spread through all that is computed.
+
+    Args:
+      path: of the source, for the message.
+      leaves: arrays of floats by name.
+      verb: what the source does with the numbers, for the message.
+      remedy: what to do, for the message.
+
+    Raises:
+      ValueError: some leaves hold NaN or infinity; all of them are listed.
+    """
     if faulty := sorted(name for name, leaf in leaves.items() if not np.isfinite(leaf).all()):
         raise ValueError(f"{path} {verb} NaN or infinity in {', '.join(faulty)}: {remedy}")
 
@@ -220,13 +222,18 @@ def fold_pixels(leaves: Tensors, mean: np.ndarray, std: np.ndarray) -> None:
     """Changes the patch embedding so that it takes ImageNet-normalised pixels instead of (x - mean) / std.
 
     With n = (x - MEAN) / STD, (x - mean) / std = n * STD / std + (MEAN - mean) / std: the factor goes into the kernel
-    and the shift into the bias, which CLIP's has not got before.
+    and the shift into the bias.
+
+    Args:
+      leaves: by our names; the patch embedding's are replaced, and a bias is made where it has none.
+      mean: [3] of the source's pixels, in [0, 1].
+      std: [3], their deviation.
 
     Raises:
       ValueError: the statistics differ, but the first convolution pads with zeros.
     """
     gain, shift = np.array(STD) / std, (np.array(MEAN) - mean) / std
-    kernel = leaves.get("params/backbone/stem_rgb/kernel")
+    kernel = leaves.get(PATCH_KERNEL)
     if kernel is None:
         if np.any(gain != 1) or np.any(shift):
             raise ValueError(
@@ -234,21 +241,29 @@ def fold_pixels(leaves: Tensors, mean: np.ndarray, std: np.ndarray) -> None:
                 "other statistics cannot be folded into it"
             )
         return
-    bias = leaves.get("params/backbone/stem_rgb/bias", 0.0) + np.einsum("hwio,i->o", kernel.astype(np.float64), shift)
-    leaves["params/backbone/stem_rgb/kernel"] = (kernel * gain[:, None]).astype(np.float32)
-    leaves["params/backbone/stem_rgb/bias"] = bias.astype(np.float32)
+    # CLIP's patch embedding has no bias
+    bias = leaves.get(PATCH_BIAS, 0.0) + np.einsum("hwio,i->o", kernel.astype(np.float64), shift)
+    leaves[PATCH_KERNEL] = (kernel * gain[:, None]).astype(np.float32)
+    leaves[PATCH_BIAS] = bias.astype(np.float32)
 
 
-def _grid_of(size: tuple[int, int] | None, patch: int) -> tuple[int, int] | None:
-    return (size[0] // patch, size[1] // patch) if size else None
+def _grid_of(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    return size[0] // patch, size[1] // patch
 
 
 def resize_positions(
     positions: np.ndarray, old: tuple[int, int] | None, new: tuple[int, int], path: str | Path = "the source"
 ) -> np.ndarray:
-    """[1 + h * w, D] from one grid of patches to another: bicubic, the class token's row as it is.
+    """Position embeddings from one grid of patches to another: bicubic, the class token's row as it is.
 
-    old: None guesses a square, or else twice as high as wide. path: of the source, for the message.
+    Args:
+      positions: [1 + h * w, D] float32.
+      old: h, w; None: a square, or else twice as high as wide.
+      new: h, w of the result.
+      path: of the source, for the message.
+
+    Returns:
+      [1 + h * w, D] float32.
 
     Raises:
       ValueError: the number of rows is that of no such grid.
@@ -272,128 +287,15 @@ def resize_positions(
 def _bicubic(old: int, new: int) -> np.ndarray:
     """Weights [new, old] of cubic convolution with a = -0.75 and repeated borders, no antialiasing.
 
-    As torch's `interpolate(mode="bicubic")`. Choice: bicubic for all, as timm (which antialiases, too), DeiT and DINO;
-    TransReID resizes bilinearly.
+    Choice: bicubic for all, as timm (which antialiases, too), DeiT and DINO; TransReID resizes bilinearly.
+    Source: torch's `interpolate(mode="bicubic")`.
     """
-    place = (np.arange(new) + 0.5) * old / new - 0.5
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
     weights, a = np.zeros((new, old)), -0.75
     for tap in range(-1, 3):
-        t = np.abs(place - np.floor(place) - tap)
+        t = np.abs(centre - np.floor(centre) - tap)
         near = (a + 2) * t**3 - (a + 3) * t**2 + 1
         far = a * (t**3 - 5 * t**2 + 8 * t - 4)
-        column = np.clip(np.floor(place).astype(int) + tap, 0, old - 1)
+        column = np.clip(np.floor(centre).astype(int) + tap, 0, old - 1)
         np.add.at(weights, (np.arange(new), column), np.where(t <= 1, near, far))
     return weights
-
-
-def main(arguments: list[str] | None = None, say: Callable[[str], None] = print) -> None:
-    """The command: converts, writes, and prints what was left out, the checksums and the fields to set."""
-    options = _parser().parse_args(arguments)
-    try:
-        for line in run(options):
-            say(line)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-def run(options: argparse.Namespace):
-    """Does what the command line says; yields the lines to print."""
-    if Path(options.source).resolve() == Path(options.out).resolve():
-        raise ValueError(f"SOURCE and OUT are both {options.out}: give the written file another name")
-    source = recognise(read(options.source), options.source, options.family)
-    backbone = FAMILIES[source.family].backbone
-    yield f"read: {options.source}, sha256 {_sha256(options.source)}; names of {source.family}"
-    yield f"left out by name: {', '.join(source.left_out) or 'nothing'}"
-    leaves, lacks = convert(
-        source,
-        make_encoder(backbone, "mean"),
-        options.image_size,
-        path=options.source,
-        mean=options.mean,
-        std=options.std,
-        source_size=options.source_size,
-        partial=frozenset(options.partial),
-    )
-    mean, std = options.mean or FAMILIES[source.family].mean, options.std or FAMILIES[source.family].std
-    yield f"pixels of the source: mean {_listed(mean)}, deviation {_listed(std)}; --mean and --std set others"
-    yield f"not in the source, so as initialised: {', '.join(lacks)}; stem_ir starts as a copy of stem_rgb"
-    dtype, remedy = (np.float16, "leave --half out") if options.half else (np.float32, "check --mean and --std")
-    with np.errstate(over="ignore"):  # told by name
-        leaves = {name: leaf.astype(dtype) for name, leaf in leaves.items()}
-    _require_finite(options.source, leaves, f"gives in {np.dtype(dtype)}", remedy)
-    pretrained.write(
-        options.out,
-        leaves,
-        {
-            "source": Path(options.source).name,
-            "source_sha256": _sha256(options.source),
-            "family": source.family,
-            "backbone": backbone,
-            "image_size": _listed(options.image_size),
-            "lacks": json.dumps(lacks),
-        },
-    )
-    count = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))
-    yield f"wrote: {options.out}, {count:,} parameters in {np.dtype(dtype)}, sha256 {_sha256(options.out)}"
-    yield (
-        f"use: --config.encoder.backbone={backbone} --config.init.weights={options.out} "
-        f"--config.data.image_size={_listed(options.image_size)}"
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hitpro_jax.models.pretrained",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SOURCE", help=".pth, .pt or .bin (needs torch), or .safetensors")
-    parser.add_argument("out", metavar="OUT", help="safetensors file to write")
-    parser.add_argument(
-        "--image_size",
-        type=_numbers(int, 2),
-        default=(288, 144),
-        metavar="H,W",
-        help="of the runs that will use it (default: 288,144)",
-    )
-    parser.add_argument(
-        "--source_size",
-        type=_numbers(int, 2),
-        metavar="H,W",
-        help="of the source's positions (default: a square, or twice as high as wide)",
-    )
-    parser.add_argument("--family", choices=sorted(FAMILIES), default="", help="default: told by the names")
-    parser.add_argument(
-        "--mean", type=_numbers(float, 3, above=-math.inf), metavar="R,G,B", help="of the source's pixels, of 1"
-    )
-    parser.add_argument("--std", type=_numbers(float, 3), metavar="R,G,B", help="likewise")
-    parser.add_argument(
-        "--partial",
-        type=lambda text: text.split(","),
-        default=(),
-        metavar="NAME,...",
-        help="names that may be missing or left over, ours or those in SOURCE, as the error lists them",
-    )
-    parser.add_argument("--half", action="store_true", help="write half precision")
-    return parser
-
-
-def _numbers(kind: type, count: int, above: float = 0) -> Callable[[str], tuple]:
-    def parse(text: str) -> tuple:
-        values = tuple(kind(word) for word in text.split(","))
-        if len(values) != count or not all(above < value < math.inf for value in values):
-            raise argparse.ArgumentTypeError(
-                f"expected {count} {'finite' if above else 'positive'} numbers with commas between, not {text!r}"
-            )
-        return values
-
-    return parse
-
-
-def _listed(values: tuple) -> str:
-    return ",".join(map(str, values))
-
-
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

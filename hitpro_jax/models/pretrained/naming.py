@@ -11,6 +11,7 @@ from hitpro_jax.models.encoder import MEAN, STD
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 Tensors = dict[str, np.ndarray]
+Rules = tuple[tuple[str, str], ...]  # path of a module in the source, a regular expression, to ours
 
 _RESNET = (
     (r"(conv1|bn1)", r"stem_rgb/\1"),
@@ -66,21 +67,27 @@ _CLIP_HF = (
 
 
 class Family(NamedTuple):
-    """marker: a name that tells the family. rules: module path in the source (regular expression) to ours.
+    """A way of naming an image encoder's tensors.
 
-    may_lack: leaves of ours that the family's models do not have.
+    Attributes:
+      marker: a name that only this family has.
+      backbone: `encoder.backbone` of the converted weights.
+      rules: names in the source to ours; the first that fits counts.
+      mean: of the pixels that the weights were trained with, in [0, 1].
+      std: their deviation.
+      may_lack: leaves of ours that the family's models do not have.
     """
 
     marker: str
     backbone: str
-    rules: tuple[tuple[str, str], ...]
+    rules: Rules
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     may_lack: tuple[str, ...] = ()
 
 
 _NO_BIAS = ("params/backbone/stem_rgb/bias",)  # CLIP's patch embedding has none; folding its pixels makes one
-FAMILIES = {  # looked through in this order: transreid_ssl has timm's marker too
+FAMILIES = {  # tried in this order: transreid_ssl has timm's marker, too
     "torchvision": Family("layer1.0.conv1.weight", "resnet50", _RESNET),
     "transreid_ssl": Family("patch_embed.conv.0.weight", "vit_b16_ics", _ICS),
     "timm": Family("blocks.0.attn.qkv.weight", "vit_b16", _TIMM),
@@ -89,7 +96,7 @@ FAMILIES = {  # looked through in this order: transreid_ssl has timm's marker to
 }
 WRAPPERS = r"^(?:module\.|backbone\.|base\.|model\.)+"
 TOWER = r"^(?:visual|vision_model|image_encoder)\."
-# What no encoder of ours has a place for.
+# What no encoder of ours has.
 HEADS = re.compile(
     r"(?:fc|head|head_dist|pre_logits|(?:classifier|bottleneck)(?:_proj)?)\..*|proj"
     r"|.*num_batches_tracked|embeddings\.position_ids"
@@ -102,9 +109,13 @@ TEXT = re.compile(
 
 
 class Source(NamedTuple):
-    """Tensors of the image encoder under the source's bare names, and the names that were left out by rule.
+    """Tensors of the image encoder under the source's bare names.
 
-    origin: bare name to the name, or the joined names, in the file.
+    Attributes:
+      family: key of FAMILIES.
+      tensors: arrays by bare name.
+      left_out: names in the file that were left out by rule, sorted.
+      origin: bare name to the name in the file, or to several joined by " + ".
     """
 
     family: str
@@ -116,6 +127,14 @@ class Source(NamedTuple):
 def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str = "") -> Source:
     """Strips wrappers' prefixes, leaves heads and text towers out, joins split projections, finds the family.
 
+    Args:
+      tensors: arrays by the names in the file.
+      path: of the file, for messages.
+      family: key of FAMILIES; "": found by its marker.
+
+    Returns:
+      What is left, by bare name.
+
     Raises:
       ValueError: two names become one, or the names are those of no known family.
     """
@@ -123,7 +142,7 @@ def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str =
     left_out = []
     for full, value in tensors.items():
         name = re.sub(WRAPPERS, "", full)
-        outside = tower and not re.match(TOWER, name)
+        outside = tower and not re.match(TOWER, name)  # beside the image tower of a whole CLIP
         name = re.sub(TOWER, "", name)
         if HEADS.fullmatch(name) or (outside and TEXT.fullmatch(name)):
             left_out.append(full)
@@ -150,7 +169,8 @@ def recognise(tensors: Mapping[str, np.ndarray], path: str | Path, family: str =
 def _joined(names: Collection[str]) -> dict[str, list[str]]:
     """The names to translate, each with those that it is made of.
 
-    transformers' q, k and v projections become one, its table of positions a plain tensor, torch's in_proj a module.
+    The q, k and v projections of transformers become one, and its table of positions a plain tensor. The in_proj of
+    torch becomes a module.
     """
     out = {}
     for name in names:
@@ -163,8 +183,16 @@ def _joined(names: Collection[str]) -> dict[str, list[str]]:
     return out
 
 
-def translate(name: str, value: np.ndarray, rules: tuple[tuple[str, str], ...]) -> str | None:
-    """Our name of a source's tensor; None where no rule fits.
+def translate(name: str, value: np.ndarray, rules: Rules) -> str | None:
+    """Our name of a source's tensor.
+
+    Args:
+      name: bare name in the source.
+      value: the tensor, whose rank tells a scale from a kernel.
+      rules: of the family.
+
+    Returns:
+      The "/"-joined name; None where no rule fits.
 
     >>> translate("layer1.0.downsample.1.running_var", np.ones(4), _RESNET)
     'batch_stats/backbone/layer1_0/bn_short/var'

@@ -1,6 +1,5 @@
-"""Conversion of public weights: what is left out, what stops it, sizes of positions, pixels, files and the command."""
+"""Conversion of public weights: what stops it, sizes of positions, pixels, and files that cannot be read."""
 
-import hashlib
 import json
 import re
 import sys
@@ -8,23 +7,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from hitpro_jax.models import resnet, vit
 from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables, shapes_of
-from hitpro_jax.models.pretrained import convert, naming
-from hitpro_jax.models.pretrained import weights as pretrained
-from hitpro_jax.models.temporal import AttentionPool, MeanPool
+from hitpro_jax.models.pretrained import convert, naming, weights
+from hitpro_jax.models.temporal import MeanPool
+from tests.models.pretrained.narrow import NARROW, SIZE, tensors
 from tests.reference import public_weights as public
-
-SIZE = (32, 16)  # 2 x 1 patches
-NARROW = Encoder(vit.ViT(8, 1, 2), MeanPool())
-
-
-def tensors(**changes) -> dict[str, np.ndarray]:
-    found = public.state_dict(public.timm(8, 1, positions=10)) | changes
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def converted(found: dict, **options) -> tuple[dict, list]:
@@ -38,28 +28,6 @@ def test_wrappers_are_stripped(prefix):
     assert lacks == ["batch_stats/neck/mean", "batch_stats/neck/var", "params/neck/scale"]
     for name, value in expected.items():
         np.testing.assert_array_equal(leaves[name], value)
-
-
-def test_heads_and_text_are_left_out_and_listed():
-    tower = {f"visual.{name}": value for name, value in public.state_dict(public.clip(8, 1)).items()}
-    found = naming.recognise(
-        tower
-        | {
-            "positional_embedding": np.ones(3),
-            "transformer.resblocks.0.attn.in_proj_weight": np.ones(3),
-            "module.logit_scale": np.ones(()),
-        },
-        "w.pth",
-    )
-    assert found.family == "clip"
-    assert found.left_out == [
-        "module.logit_scale",
-        "positional_embedding",
-        "transformer.resblocks.0.attn.in_proj_weight",
-        "visual.proj",
-    ]
-    assert found.tensors["positional_embedding"].shape == (197, 8)
-    assert naming.recognise(tensors(), "w.pth").left_out == ["head.bias", "head.weight"]
 
 
 def test_a_name_beside_the_tower_that_no_rule_knows_stops_it():
@@ -80,7 +48,7 @@ def test_every_misfit_is_listed_in_both_directions():
             "blocks.0.mlp.fc1.weight": np.ones((5, 8), np.float32),
         }
     )
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="does not fit this encoder") as caught:
         converted(found)
     lists = r"w\.pth .*Not in the encoder: (.*)\. Not in the file: (.*)\. Other shape: (.*)\.$"
     unknown, missing, shape = re.search(lists, str(caught.value)).groups()
@@ -119,7 +87,7 @@ def test_each_tensor_that_is_missing_is_listed(family, monkeypatch):
     assert listed == leaves.keys() - made
 
 
-def test_a_distilled_model_is_told_its_second_token():
+def test_the_second_token_of_a_distilled_model_is_listed():
     found = tensors(dist_token=np.ones((1, 1, 8)), pos_embed=np.ones((1, 11, 8)))
     with pytest.raises(ValueError, match=r"Not in the encoder: \['dist_token'\]. Not in the file: \[\]"):
         converted(found)
@@ -131,9 +99,9 @@ def test_what_is_named_may_be_missing_or_left_over(tmp_path):
     leaves, lacks = converted(found, partial=named)
     assert "params/backbone/norm/bias" in lacks
     assert not named & leaves.keys()
-    pretrained.write(tmp_path / "w.safetensors", leaves, {"lacks": json.dumps(lacks)})
+    weights.write(tmp_path / "w.safetensors", leaves, {"lacks": json.dumps(lacks)})
     lines = []
-    loaded = pretrained.load_into(init_variables(NARROW, SIZE, 0), tmp_path / "w.safetensors", lines.append)
+    loaded = weights.load_into(init_variables(NARROW, SIZE, 0), tmp_path / "w.safetensors", lines.append)
     assert not loaded["params"]["backbone"]["norm"]["bias"].any()
     assert len(lines) == 1
     assert lines[0].endswith("not in it, so as initialised: neck, params/backbone/norm/bias")
@@ -163,16 +131,6 @@ def test_misfits_are_listed_by_the_names_in_the_file_too():
     joined = " + ".join(f"vision_model.encoder.layers.0.self_attn.{part}_proj.bias" for part in "qkv")
     with pytest.raises(ValueError, match=re.escape(f"layer0/qkv/bias (source: {joined}) (15,) instead of (24,)")):
         convert.convert(naming.recognise(found, "w.pth"), Encoder(backbone, MeanPool()), SIZE, path="w.pth")
-
-
-def test_names_of_no_known_family_are_told():
-    with pytest.raises(ValueError, match=r"w.pth are of no known family.*\['a', 'b'\].*torchvision"):
-        naming.recognise({"a": np.ones(1), "b": np.ones(1)}, "w.pth")
-
-
-def test_two_models_in_one_file_are_refused():
-    with pytest.raises(ValueError, match="holds norm.bias twice"):
-        naming.recognise(tensors() | {"module.norm.bias": np.ones(8)}, "w.pth")
 
 
 @pytest.mark.parametrize(("count", "grid"), [(9, (3, 3)), (8, (4, 2)), (1, (1, 1))])
@@ -248,69 +206,6 @@ def test_pixels_of_a_padded_convolution_cannot_be_folded():
         )
 
 
-@pytest.fixture
-def whole(tmp_path, monkeypatch):
-    """A file in timm's names of a model that stands in for ViT-B/16, and the lines of a command on it."""
-    monkeypatch.setattr(convert, "make_encoder", lambda backbone, aggregator: NARROW)
-    save_file(tensors(), tmp_path / "vit.safetensors")
-
-    def command(*options):
-        lines = []
-        convert.main(
-            [str(tmp_path / "vit.safetensors"), str(tmp_path / "out.safetensors"), "--image_size=32,16", *options],
-            lines.append,
-        )
-        return lines
-
-    return tmp_path, command
-
-
-def test_the_command_writes_one_safe_file_and_tells_all(whole):
-    path, command = whole
-    lines = command()
-    text = "\n".join(lines)
-    digest = {name: hashlib.sha256((path / f"{name}.safetensors").read_bytes()).hexdigest() for name in ("vit", "out")}
-    assert f"sha256 {digest['vit']}; names of timm" in lines[0]
-    assert f"sha256 {digest['out']}" in text
-    assert "left out by name: head.bias, head.weight" in lines
-    assert "stem_ir starts as a copy of stem_rgb" in text
-    assert lines[-1] == (
-        f"use: --config.encoder.backbone=vit_b16 --config.init.weights={path / 'out.safetensors'} "
-        "--config.data.image_size=32,16"
-    )
-    found = load_file(path / "out.safetensors")
-    assert {leaf.dtype for leaf in found.values()} == {np.dtype("float32")}
-    assert f"{sum(leaf.size for leaf in found.values()):,} parameters in float32" in text
-    with safe_open(path / "out.safetensors", framework="numpy") as file:
-        metadata = file.metadata()
-    assert metadata["source_sha256"] == digest["vit"]
-    assert metadata["image_size"] == "32,16"
-    assert sorted(p.name for p in path.iterdir()) == ["out.safetensors", "vit.safetensors"]
-    assert "float16" in command("--half")[-2]
-    assert {leaf.dtype for leaf in load_file(path / "out.safetensors").values()} == {np.dtype("float16")}
-
-
-def test_two_conversions_are_the_same_bytes(whole):
-    """Six entries of metadata, whose order safetensors draws anew: five equal draws by chance are one in 10^14."""
-    path, command = whole
-    written = set()
-    for _ in range(6):
-        command()
-        written.add((path / "out.safetensors").read_bytes())
-    assert len(written) == 1
-    size = int.from_bytes(next(iter(written))[:8], "little")
-    assert size % 8 == 0  # tensors are aligned
-    assert pretrained.read(path / "out.safetensors")[1].keys() == {
-        "source",
-        "source_sha256",
-        "family",
-        "backbone",
-        "image_size",
-        "lacks",
-    }
-    pretrained.load_into(init_variables(NARROW, SIZE, 0), path / "out.safetensors")
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused_by_name(value):
     found = tensors()
@@ -321,71 +216,6 @@ def test_weights_that_are_not_finite_are_refused_by_name(value):
     )
     with pytest.raises(ValueError, match=re.escape(f"w.pth holds NaN or infinity in {listed}: fetch")):
         converted(found)
-
-
-@pytest.mark.filterwarnings("error")
-def test_what_half_precision_cannot_hold_is_refused_by_name(whole):
-    path, command = whole
-    found = tensors()
-    found["norm.weight"][0] = 70_000.0  # over the largest float16
-    save_file(found, path / "vit.safetensors")
-    command()
-    (path / "out.safetensors").unlink()
-    with pytest.raises(
-        SystemExit,
-        match=r"vit\.safetensors gives in float16 NaN or infinity in "
-        r"params/backbone/norm/scale: leave --half out",
-    ):
-        command("--half")
-    assert not (path / "out.safetensors").exists()
-
-
-def test_a_run_at_another_size_is_told_the_remedy(whole):
-    path, command = whole
-    command()
-    with pytest.raises(ValueError, match=r"positions \(3, 8\) instead of \(5, 8\).*convert the source again with"):
-        pretrained.load_into(init_variables(NARROW, (32, 32), 0), path / "out.safetensors")
-
-
-def test_the_neck_and_the_aggregator_start_as_they_are(whole):
-    path, command = whole
-    command()
-    start = init_variables(Encoder(NARROW.backbone, AttentionPool(2)), SIZE, 0)
-    lines = []
-    loaded = pretrained.load_into(start, path / "out.safetensors", lines.append)
-    assert lines == [f"weights: {path / 'out.safetensors'}; not in it, so as initialised: aggregator, neck"]
-    np.testing.assert_array_equal(
-        loaded["params"]["aggregator"]["qkv"]["kernel"], start["params"]["aggregator"]["qkv"]["kernel"]
-    )
-    stems = loaded["params"]["backbone"]
-    np.testing.assert_array_equal(stems["stem_ir"]["kernel"], stems["stem_rgb"]["kernel"])
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nothing.pth", "out"], "error: no file nothing.pth"),
-        (["same.safetensors", "same.safetensors"], "SOURCE and OUT are both"),
-    ],
-)
-def test_the_command_ends_with_one_sentence(words, message, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=message):
-        convert.main(words)
-
-
-@pytest.mark.parametrize(
-    "option", ["--image_size=288", "--image_size=0,16", "--mean=1,2", "--mean=0,0,nan", "--std=1,1,0", "--family=vgg"]
-)
-def test_bad_options_are_refused(option, capsys):
-    with pytest.raises(SystemExit):
-        convert.main(["a", "b", option])
-    assert option.split("=")[0] in capsys.readouterr().err
-
-
-def test_pixels_from_0_to_1_have_a_mean_of_zero(whole):
-    _, command = whole
-    assert any("mean 0.0,0.0,0.0, deviation 1.0,1.0,1.0" in line for line in command("--mean=0,0,0", "--std=1,1,1"))
 
 
 def archive(path, name: str) -> None:
@@ -403,7 +233,7 @@ def test_without_torch_a_torch_file_is_refused_in_one_sentence(tmp_path, monkeyp
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04 and no end", b"<!DOCTYPE html><html>404</html>"], ids=["empty", "cut short", "a page"]
 )
-def test_a_file_that_torch_has_not_written_is_told(content, tmp_path):
+def test_a_file_that_torch_has_not_written_is_refused(content, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.pth is cut short or no torch file: fetch it again"):
         convert.read(tmp_path / "w.pth")
@@ -415,7 +245,7 @@ def test_another_archive_is_no_torch_file(tmp_path):
         convert.read(tmp_path / "w.pth")
 
 
-def test_safetensors_under_another_name_are_told(tmp_path):
+def test_safetensors_under_another_name_get_the_remedy(tmp_path):
     save_file(tensors(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"w\.pth looks like a safetensors file: give it the ending \.safetensors"):
         convert.read(tmp_path / "w.pth")

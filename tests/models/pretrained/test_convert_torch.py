@@ -1,7 +1,7 @@
 """Reading .pth files; only where torch is installed, which CI and users need not have.
 
 pip install -e .[test,parity]
-python -m pytest tests/models/test_convert_torch.py
+python -m pytest tests/models/pretrained/test_convert_torch.py
 """
 
 import argparse
@@ -52,7 +52,7 @@ def test_what_is_not_tensors_is_never_unpickled(content, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"), [([1, 2], "holds a list instead"), ({"a": 3}, r"other things.*\['a'\]")]
 )
-def test_other_contents_are_told(content, message, tmp_path):
+def test_other_contents_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=message):
         convert.read(tmp_path / "w.pth")
@@ -60,7 +60,7 @@ def test_other_contents_are_told(content, message, tmp_path):
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before torch 1.6"])
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.99])
-def test_a_download_that_broke_off_is_told(old, part, tmp_path):
+def test_a_download_that_broke_off_gets_the_remedy(old, part, tmp_path):
     torch.save({"a.weight": torch.ones(100, 100)}, tmp_path / "w.pth", _use_new_zipfile_serialization=not old)
     data = (tmp_path / "w.pth").read_bytes()
     (tmp_path / "w.pth").write_bytes(data[: int(part * len(data))])
@@ -82,7 +82,7 @@ def test_a_tensor_that_is_not_plain_is_named(kind, tmp_path):
         convert.read(tmp_path / "w.pth")
 
 
-def test_a_scripted_model_is_told_the_remedy(tmp_path):
+def test_a_scripted_model_gets_the_remedy(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "clip.pt")
     with pytest.raises(ValueError, match="torch.save its state_dict"):
         convert.read(tmp_path / "clip.pt")

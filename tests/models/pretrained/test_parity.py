@@ -15,10 +15,12 @@ from safetensors.numpy import save_file
 
 from hitpro_jax.models import resnet, vit
 from hitpro_jax.models.encoder import MEAN, STD, Encoder, init_variables, make_encoder
-from hitpro_jax.models.pretrained import convert, naming
-from hitpro_jax.models.pretrained import weights as pretrained
+from hitpro_jax.models.pretrained import __main__ as command
+from hitpro_jax.models.pretrained import convert, naming, weights
 from hitpro_jax.models.temporal import MeanPool
+from hitpro_jax.options import EncoderOptions
 from hitpro_jax.types import INTERLEAVED, IR_ONLY, RGB_ONLY
+from tests.models.random_inputs import backbone_of
 from tests.reference import public_weights as public
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "models"
@@ -91,12 +93,8 @@ def loaded(tmp_path, tensors, encoder, size, options) -> dict:
     save_file(tensors, tmp_path / "public.safetensors")
     source = naming.recognise(convert.read(tmp_path / "public.safetensors"), "public.safetensors")
     leaves, lacks = convert.convert(source, encoder, size, path="public.safetensors", **options)
-    pretrained.write(tmp_path / "ours.safetensors", leaves, {"lacks": json.dumps(lacks)})
-    return backbone_of(pretrained.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
-
-
-def backbone_of(variables: dict) -> dict:
-    return {kind: tree["backbone"] for kind, tree in variables.items() if "backbone" in tree}
+    weights.write(tmp_path / "ours.safetensors", leaves, {"lacks": json.dumps(lacks)})
+    return backbone_of(weights.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
 
 
 def activations(backbone, variables, size, layout, early):
@@ -166,11 +164,11 @@ def test_activations_equal_torch(family, tmp_path):
 def test_the_command_on_whole_models(golden, tensors, name, size, early, tmp_path):
     save_file(tensors(), tmp_path / "public.safetensors")
     lines = []
-    convert.main(
+    command.main(
         [str(tmp_path / "public.safetensors"), str(tmp_path / "ours.safetensors"), f"--image_size={size[0]},{size[1]}"],
         lines.append,
     )
     assert f"--config.encoder.backbone={name}" in lines[-1]
-    encoder = make_encoder(name, "attention")
-    variables = backbone_of(pretrained.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
+    encoder = make_encoder(EncoderOptions(name, "attention"))
+    variables = backbone_of(weights.load_into(init_variables(encoder, size, 0), tmp_path / "ours.safetensors"))
     require_parity(golden, activations(encoder.backbone, variables, size, INTERLEAVED, early))

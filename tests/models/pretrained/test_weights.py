@@ -14,10 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
-from hitpro_jax.models.pretrained import weights as pretrained
+from hitpro_jax.models.pretrained import weights
 from hitpro_jax.models.temporal import AttentionPool
+from hitpro_jax.options import EncoderOptions
 
-SHIPPED = Path(pretrained.__file__).parents[1] / "weights" / "resnet_small.safetensors"
+SHIPPED = Path(weights.__file__).parents[1] / "weights" / "resnet_small.safetensors"
 TINY = encoders.Encoder(resnet.ResNet(resnet.BasicBlock, (1,), (8,), (2,), 4, 3, False), AttentionPool(2))
 
 
@@ -30,7 +31,7 @@ def initial(seed: int, encoder=TINY, noise: float = 0.3) -> dict:
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match=r"w\.safetensors is not a whole safetensors file"):
-        pretrained.load_into(initial(1), tmp_path / "w.safetensors")
+        weights.load_into(initial(1), tmp_path / "w.safetensors")
 
 
 def stored(path: Path, dtype: str, data: bytes) -> Path:
@@ -42,20 +43,20 @@ def stored(path: Path, dtype: str, data: bytes) -> Path:
 
 
 def test_bfloat16_is_read(tmp_path):
-    found, _ = pretrained.read(stored(tmp_path / "w.safetensors", "BF16", bytes([0x80, 0x3F, 0x20, 0xC0])))
+    found, _ = weights.read(stored(tmp_path / "w.safetensors", "BF16", bytes([0x80, 0x3F, 0x20, 0xC0])))
     np.testing.assert_array_equal(found["a"].astype(np.float32), np.array([1.0, -2.5], np.float32))
 
 
-def test_a_type_that_numpy_has_not_is_told(tmp_path):
+def test_a_type_that_numpy_lacks_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"w\.safetensors holds numbers that cannot be read .*save them as float32"):
-        pretrained.read(stored(tmp_path / "w.safetensors", "F8_E4M3", bytes(2)))
+        weights.read(stored(tmp_path / "w.safetensors", "F8_E4M3", bytes(2)))
 
 
 def test_round_trip(tmp_path):
     saved, start = initial(1), initial(2)
-    path = pretrained.save(tmp_path / "below" / "w.safetensors", saved, {"seed": "1"})
+    path = weights.save(tmp_path / "below" / "w.safetensors", saved, {"seed": "1"})
     assert path.is_file()
-    loaded = flatten_dict(pretrained.load_into(start, path), sep="/")
+    loaded = flatten_dict(weights.load_into(start, path), sep="/")
     saved, start = flatten_dict(saved, sep="/"), flatten_dict(start, sep="/")
     assert loaded.keys() == start.keys()
     for name, leaf in loaded.items():
@@ -71,7 +72,7 @@ def test_round_trip(tmp_path):
 
 
 def test_the_file_holds_half_precision_and_neither_infrared_nor_aggregator(tmp_path):
-    path = pretrained.save(tmp_path / "w.safetensors", initial(1), {"seed": "1", "command": "make it"})
+    path = weights.save(tmp_path / "w.safetensors", initial(1), {"seed": "1", "command": "make it"})
     found = load_file(path)
     assert {leaf.dtype for leaf in found.values()} == {np.dtype("float16")}
     assert {"params/neck/scale", "batch_stats/backbone/stem_rgb/bn1/var"} <= found.keys()
@@ -84,7 +85,7 @@ def test_a_stored_infrared_stem_is_kept(tmp_path):
     """ImageNet weights have one stem, weights of a training run could hold both."""
     flat = {name: leaf for name, leaf in flatten_dict(initial(1), sep="/").items() if "aggregator" not in name}
     save_file(flat, tmp_path / "both.safetensors")
-    loaded = flatten_dict(pretrained.load_into(initial(2), tmp_path / "both.safetensors"), sep="/")
+    loaded = flatten_dict(weights.load_into(initial(2), tmp_path / "both.safetensors"), sep="/")
     name = "params/backbone/stem_ir/conv1/kernel"
     np.testing.assert_array_equal(loaded[name], flat[name])
 
@@ -99,13 +100,13 @@ def test_a_part_of_an_infrared_stem_is_an_error(tmp_path):
     )  # of the other stem, so no excuse
     assert rest
     with pytest.raises(ValueError, match=re.escape(f"Not in the file: {rest}")):
-        pretrained.load_into(initial(2), tmp_path / "part.safetensors")
+        weights.load_into(initial(2), tmp_path / "part.safetensors")
 
 
 def test_loading_leaves_the_given_variables_alone(tmp_path):
     start = initial(2)
     before = jax.tree.map(np.copy, start)
-    pretrained.load_into(start, pretrained.save(tmp_path / "w.safetensors", initial(1), {}))
+    weights.load_into(start, weights.save(tmp_path / "w.safetensors", initial(1), {}))
     jax.tree.map(np.testing.assert_array_equal, start, before)
 
 
@@ -114,9 +115,9 @@ def test_every_misfit_is_listed(tmp_path):
     del flat["params/neck/scale"], flat["batch_stats/backbone/layer1_0/bn1/mean"]
     flat["params/backbone/layer9_0/conv1/kernel"] = np.zeros((1, 1, 2, 2), np.float32)
     flat["params/backbone/layer1_0/conv1/kernel"] = np.zeros((3, 3, 4, 5), np.float32)
-    path = pretrained.save(tmp_path / "odd.safetensors", unflatten_dict(flat, sep="/"), {})
-    with pytest.raises(ValueError) as caught:
-        pretrained.load_into(initial(2), path)
+    path = weights.save(tmp_path / "odd.safetensors", unflatten_dict(flat, sep="/"), {})
+    with pytest.raises(ValueError, match="does not fit this encoder") as caught:
+        weights.load_into(initial(2), path)
     unknown, missing, shape = re.search(
         r"Not in the encoder: (.*)\. Not in the file: (.*)\. Other shape: (.*)\.$", str(caught.value)
     ).groups()
@@ -139,28 +140,28 @@ def test_every_misfit_is_listed(tmp_path):
 def test_one_misfit_is_enough(tmp_path, name, leaf):
     flat = {**flatten_dict(initial(1), sep="/"), name: leaf}
     flat = {name: leaf for name, leaf in flat.items() if leaf is not None}
-    path = pretrained.save(tmp_path / "odd.safetensors", unflatten_dict(flat, sep="/"), {})
+    path = weights.save(tmp_path / "odd.safetensors", unflatten_dict(flat, sep="/"), {})
     with pytest.raises(ValueError, match=name):
-        pretrained.load_into(initial(2), path)
+        weights.load_into(initial(2), path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors: set init.weights"):
-        pretrained.load_into({}, tmp_path / "nothing.safetensors")
+        weights.load_into({}, tmp_path / "nothing.safetensors")
 
 
 def test_a_relative_file_is_found_beside_the_package_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = "hitpro_jax/models/weights/resnet_small.safetensors"
-    assert pretrained.find(named).samefile(SHIPPED)
+    assert weights.find(named).samefile(SHIPPED)
     (tmp_path / named).parent.mkdir(parents=True)
     (tmp_path / named).touch()
-    assert pretrained.find(named).resolve() == tmp_path / named  # the working directory comes first
+    assert weights.find(named).resolve() == tmp_path / named  # the working directory comes first
 
 
 def test_the_parts_that_start_as_they_were_are_said(tmp_path):
     lines = []
-    pretrained.load_into(initial(2), pretrained.save(tmp_path / "w.safetensors", initial(1), {}), lines.append)
+    weights.load_into(initial(2), weights.save(tmp_path / "w.safetensors", initial(1), {}), lines.append)
     assert lines == [f"weights: {tmp_path / 'w.safetensors'}; not in it, so as initialised: aggregator"]
 
 
@@ -172,8 +173,8 @@ def test_the_shipped_weights():
     assert metadata["command"].startswith("python -m experiments.pretrain_small")
     assert metadata["seed"].isdigit()
     assert re.fullmatch("[0-9a-f]{40}", metadata["commit"])
-    start = encoders.init_variables(encoders.make_encoder("resnet_small", "attention"), (64, 32), 0)
-    loaded = pretrained.load_into(start, SHIPPED)
+    start = encoders.init_variables(encoders.make_encoder(EncoderOptions("resnet_small", "attention")), (64, 32), 0)
+    loaded = weights.load_into(start, SHIPPED)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded))
     assert min(leaf.min() for name, leaf in flatten_dict(loaded, sep="/").items() if name.endswith("var")) > 0
     kernel = ("backbone", "layer4_0", "conv1", "kernel")

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from hitpro_jax import diagnostics
-from hitpro_jax.methods.hitpro import Memory
-from hitpro_jax.types import Positives
+from hitpro_jax.types import Mined, Positives, TrackletInfo
 from tests.reference.worlds import world
 
 SIZE, PADDING, PEOPLE = 20, 3, 5
 
 
-def memory(seed: int, size: int = SIZE, padding: int = PADDING, width: int = 7, columns: int = 4) -> Memory:
-    """A random memory whose padding rows are loud: whoever counts them gets other figures."""
+def mined(
+    seed: int, size: int = SIZE, padding: int = PADDING, width: int = 7, columns: int = 4, label: bool = False
+) -> Mined:
+    """What a refresh might find; its padding rows are loud, so that counting them gives other figures."""
     rng = np.random.default_rng(seed)
     total = size + padding
     bank = rng.normal(size=(total, width)).astype(np.float32)
@@ -35,7 +36,16 @@ def memory(seed: int, size: int = SIZE, padding: int = PADDING, width: int = 7, 
         return Positives(index, (index >= 0) * 0.25, table(2), rng.random(2).astype(np.float32))
 
     reliability = rng.random(total).astype(np.float32) + 9 * (np.arange(total) >= size)
-    return Memory(bank, reliability, stage(), stage(), table(3))
+    stages = stage(), stage()
+    same_view = table(3)
+    clusters = np.append(rng.integers(-1, 4, size), np.full(padding, 9)) if label else None
+    return Mined(bank, reliability, *stages, same_view, clusters)
+
+
+def tracklets(modality, camera, view, padding: int = PADDING) -> TrackletInfo:
+    """As training has them; padding rows behind, which belong to no view."""
+    columns = (np.pad(np.asarray(column), (0, padding), constant_values=7) for column in (modality, camera, view))
+    return TrackletInfo(*columns, valid=np.arange(len(modality) + padding) < len(modality))
 
 
 @pytest.fixture
@@ -60,8 +70,8 @@ def legal(stage, modality, camera, i, j):
 @pytest.mark.parametrize("stage", ["within", "across"])
 def test_figures_of_a_stage_equal_naive(known, stage):
     modality, camera, view, pids = known
-    now, before = memory(1), memory(2)
-    figures = diagnostics.describe(now, before, modality, camera, view, pids)
+    now, before = mined(1), mined(2)
+    figures = diagnostics.describe(now, before, tracklets(modality, camera, view), pids)
     pairs, old = listed(getattr(now, stage).index), listed(getattr(before, stage).index)
     true = [(i, j) for i, j in pairs if pids[i] == pids[j]]
     possible = [
@@ -93,22 +103,22 @@ def test_figures_of_a_stage_equal_naive(known, stage):
 
 def test_share_of_twins_equals_naive(known):
     modality, camera, view, pids = known
-    now = memory(1)
+    now = mined(1)
     pairs = [(i, j) for i, j in listed(now.across.index) if modality[i] != modality[j]]
     only = np.full_like(now.across.index, -1)  # as mining gives it: no positive of the own modality
     for i, j in pairs:
         only[i, np.argmin(only[i])] = j
     now = now._replace(across=now.across._replace(index=only))
     twins = [(i, j) for i, j in pairs if pids[i] == pids[j] and camera[i] == camera[j]]
-    figures = diagnostics.describe(now, None, modality, camera, view, pids)
+    figures = diagnostics.describe(now, None, tracklets(modality, camera, view), pids)
     assert 0 < len(twins) < sum(pids[i] == pids[j] for i, j in pairs)
     assert figures["align/cross/twin_share"] == pytest.approx(len(twins) / len(pairs))
 
 
 def test_figures_of_the_bank_equal_naive(known):
     modality, camera, view, pids = known
-    now, before = memory(1), memory(2)
-    figures = diagnostics.describe(now, before, modality, camera, view, pids)
+    now, before = mined(1), mined(2)
+    figures = diagnostics.describe(now, before, tracklets(modality, camera, view), pids)
     bank, old = now.prototypes[:SIZE], before.prototypes[:SIZE]
     assert figures["bank/reliability"] == pytest.approx(now.reliability[:SIZE].mean())
     assert figures["bank/drift"] == pytest.approx(np.mean([1 - a @ b for a, b in zip(bank, old)]), abs=1e-5)
@@ -133,9 +143,9 @@ def test_figures_of_the_bank_equal_naive(known):
 
 def test_without_ids_all_but_precision_and_recall_is_there(known):
     *columns, pids = known
-    now, before = memory(1), memory(2)
-    labelled = diagnostics.describe(now, before, *columns, pids)
-    plain = diagnostics.describe(now, before, *columns, None)
+    now, before = mined(1), mined(2)
+    labelled = diagnostics.describe(now, before, tracklets(*columns), pids)
+    plain = diagnostics.describe(now, before, tracklets(*columns), None)
     judged = ("precision", "recall", "false_any", "twin_share")
     assert plain == {k: v for k, v in labelled.items() if not any(word in k for word in judged)}
     assert len(plain) == len(labelled) - 13
@@ -144,22 +154,22 @@ def test_without_ids_all_but_precision_and_recall_is_there(known):
 
 
 def test_the_first_refresh_has_nothing_to_compare_with(known):
-    later = diagnostics.describe(memory(1), memory(2), *known)
-    first = diagnostics.describe(memory(1), None, *known)
+    later = diagnostics.describe(mined(1), mined(2), tracklets(*known[:3]), known[3])
+    first = diagnostics.describe(mined(1), None, tracklets(*known[:3]), known[3])
     assert set(later) - set(first) == {"bank/drift", "align/within/stability", "align/cross/stability"}
 
 
 def test_the_same_memory_twice_is_stable(known):
-    figures = diagnostics.describe(memory(1), memory(1), *known)
+    figures = diagnostics.describe(mined(1), mined(1), tracklets(*known[:3]), known[3])
     assert figures["align/within/stability"] == 1
     assert figures["bank/drift"] == pytest.approx(0, abs=1e-6)
 
 
 def test_nothing_mined_gives_zeros(known):
-    now = memory(1)
+    now = mined(1)
     nothing = now.within._replace(index=np.full_like(now.within.index, -1))
     now = now._replace(within=nothing, across=nothing, same_view=np.full_like(now.same_view, -1))
-    figures = diagnostics.describe(now, now, *known)
+    figures = diagnostics.describe(now, now, tracklets(*known[:3]), known[3])
     for stage in ("within", "across"):
         values = {
             name: figures[f"{PREFIX[stage]}/{name}"]
@@ -179,7 +189,7 @@ def test_nothing_mined_gives_zeros(known):
 
 def test_one_view_has_no_other_camera_and_no_other_modality():
     zeros = np.zeros(SIZE, np.int32)
-    figures = diagnostics.describe(memory(1), None, zeros, zeros, zeros, np.arange(SIZE))
+    figures = diagnostics.describe(mined(1), None, tracklets(zeros, zeros, zeros), np.arange(SIZE))
     similarities = [name for name in figures if "similarity" in name]
     assert similarities == ["bank/similarity/rgb0-rgb0", "bank/similarity/same_view"]
     assert figures["align/within/recall"] == figures["align/within/precision"] == 0.0
@@ -188,10 +198,37 @@ def test_one_view_has_no_other_camera_and_no_other_modality():
 
 def test_nothing_of_the_size_of_all_pairs_is_held():
     size = 6000
-    w, big = world(0, size=size, padding=0), memory(0, size=size, padding=0)
+    w, big = world(0, size=size, padding=0), mined(0, size=size, padding=0)
     pids = np.arange(size) // 4
     tracemalloc.start()
-    diagnostics.describe(big, big, w.modality, w.camera, w.view, pids)
+    diagnostics.describe(big, big, tracklets(w.modality, w.camera, w.view, 0), pids)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < size * size / 4
+
+
+def test_clusters_are_described_where_there_are_some(known):
+    *columns, pids = known
+    now = mined(1, label=True)
+    info = tracklets(*columns)
+    assert not any("clusters" in name for name in diagnostics.describe(mined(1), None, info, pids))
+    figures = diagnostics.describe(now, None, info, pids)
+    label = now.label[:SIZE]
+    members = [pids[label == cluster] for cluster in range(4)]
+    assert figures["clusters/number"] == len(set(label) - {-1})
+    assert figures["clusters/outliers"] == pytest.approx(np.mean(label < 0))
+    commonest = sum(np.bincount(people).max() for people in members if len(people))
+    assert figures["clusters/purity"] == pytest.approx(commonest / (label >= 0).sum())
+    assert "clusters/purity" not in diagnostics.describe(now, None, info, None)
+
+
+def test_a_banned_camera_leaves_less_to_find(known):
+    modality, camera, view, pids = known
+    possible = [
+        sum(pids[i] == pids[j] and modality[i] != modality[j] and camera[i] != camera[j] for j in range(SIZE))
+        for i in range(SIZE)
+    ]
+    now = mined(1)
+    figures = diagnostics.describe(now, None, tracklets(modality, camera, view), pids, ban_same_camera=True)
+    true = sum(pids[i] == pids[j] for i, j in listed(now.across.index))
+    assert figures["align/cross/recall"] == pytest.approx(true / sum(possible))

@@ -1,60 +1,71 @@
-"""Exact ranks of the true matches of each query, by counting instead of sorting."""
+"""Exact retrieval: the best gallery rows of each query and the ranks of its true matches, in blocks of queries."""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-BLOCK = 256
-"""Rows of queries that are compared with the gallery at once."""
+from hitpro_jax.kernels.search.candidates import largest
+
+BLOCK = 256  # queries that are compared with the gallery at once
 
 
-@functools.partial(jax.jit, static_argnames="block")
-def match_ranks(
+class Ranking(NamedTuple):
+    """What the gallery holds for each query."""
+
+    ranks: jax.Array  # [Q, M] int32 from 1, in the order of the matches given; 0 for none
+    index: jax.Array  # [Q, K] int32 gallery rows, best first; -1 for none
+    similarity: jax.Array  # [Q, K] float32 of these rows; -inf for none
+
+
+@functools.partial(jax.jit, static_argnames=("top", "block"))
+def rank_gallery(
     query: jax.Array,
     gallery: jax.Array,
     query_junk: jax.Array,
     gallery_junk: jax.Array,
     matches: jax.Array,
     *,
+    top: int = 0,
     block: int = BLOCK,
-) -> jax.Array:
-    """Rank of each true match of each query among the gallery rows that the query keeps.
+) -> Ranking:
+    """Ranks of the true matches of each query among the gallery rows that it keeps, and the first rows.
 
         rank(q, j) = 1 + #{g kept : s_qg > s_qj or (s_qg = s_qj and g < j)},   s_qg = <x_q, y_g>
         g is kept  <=>  v_g >= 0 and v_g != u_q
 
-    so no row is ever sorted, and entries of equal similarity stand in the order of the gallery.
-
-    Shapes: Q queries (a multiple of block), G gallery rows, D features, M >= 1 matches at most.
+    Equal similarities stand in the order of the gallery, in the ranks and in the index.
+    Q queries (a multiple of block), G gallery rows, D features, M >= 1 matches at most, K = top.
 
     Args:
       query: [Q, D] float32 unit rows x.
       gallery: [G, D] float32 unit rows y.
       query_junk: [Q] int32 u, the value of v that leaves this query's ranking; -1 for none.
       gallery_junk: [G] int32 v; -1 leaves every ranking (padding).
-      matches: [Q, M] int32 gallery indices of the true matches, all of them kept; -1, at the end, for none.
+      matches: [Q, M] int32 gallery rows of the true matches, all of them kept; -1, at the end, for none.
+      top: static; rows of the ranking that are wanted, 0 for its ranks alone; may exceed G.
       block: static; queries compared with the gallery at once.
 
     Returns:
-      [Q, M] int32 ranks from 1 in the order of `matches`; 0 for none.
-
-    Numerics: products in float32 at the highest precision. Identical gallery rows tie exactly where the
-    product treats all rows alike: pad the gallery to a multiple of 128.
-    Memory: O(block G + Q M), never Q G. Sharded by queries: no communication.
+      The `Ranking`. Products are float32 at the highest precision. Identical gallery rows tie exactly where the
+      product treats all rows alike: pad the gallery to a multiple of 128.
 
     Raises:
       AssertionError: shapes that do not fit together, M = 0, or Q not a multiple of block.
 
+    Choice: ranks are counted, because that costs one pass a match where a sort costs far more.
+
+    Cost: memory O(block G + Q (K + M)), never Q G; cut by queries: no communication.
+
     >>> x = jnp.eye(2)
     >>> junk, matches = jnp.array([-1, 0]), jnp.array([[0, 1], [1, -1]])
-    >>> match_ranks(x, x, junk, jnp.array([0, 1]), matches, block=2).tolist()
-    [[1, 2], [1, 0]]
-
-    Choice: counting, because it costs one product and one pass a match where a sort costs far more.
+    >>> ranking = rank_gallery(x, x, junk, jnp.array([0, 1]), matches, top=2, block=2)
+    >>> ranking.ranks.tolist(), ranking.index.tolist()
+    ([[1, 2], [1, 0]], [[0, 1], [1, -1]])
     """
     num_queries, features, num_matches = query.shape[0], query.shape[1], matches.shape[1]
     chex.assert_shape(gallery, (None, features))
@@ -62,23 +73,22 @@ def match_ranks(
     chex.assert_shape(matches, (num_queries, num_matches))
     chex.assert_axis_dimension_gt(matches, 1, 0)
     chex.assert_is_divisible(num_queries, block)
-    num_blocks = num_queries // block
-    blocks = (
-        query.reshape(num_blocks, block, features),
-        query_junk.reshape(num_blocks, block),
-        matches.reshape(num_blocks, block, num_matches),
-    )
-    ranks = jax.lax.map(lambda rows: _block_ranks(*rows, gallery, gallery_junk), blocks)
-    return ranks.reshape(num_queries, num_matches)
+    blocks = jax.tree.map(lambda rows: rows.reshape(-1, block, *rows.shape[1:]), (query, query_junk, matches))
+    ranking = jax.lax.map(lambda rows: _rank_block(*rows, gallery, gallery_junk, top), blocks)
+    return jax.tree.map(lambda table: table.reshape(num_queries, table.shape[2]), ranking)
 
 
-def _block_ranks(query, query_junk, matches, gallery, gallery_junk):
-    """The ranks of one block of queries: [block, M] int32."""
+def _rank_block(query, query_junk, matches, gallery, gallery_junk, top: int) -> Ranking:
+    """The `Ranking` of one block of queries, all of it from one product."""
     similarity = jnp.dot(query, gallery.T, precision=jax.lax.Precision.HIGHEST)
     kept = (gallery_junk >= 0) & (gallery_junk != query_junk[:, None])
     similarity = jnp.where(kept, similarity, -jnp.inf)
+    return Ranking(_ranks(similarity, matches), *_first_rows(similarity, top))
+
+
+def _ranks(similarity: jax.Array, matches: jax.Array) -> jax.Array:
     own = jnp.take_along_axis(similarity, jnp.maximum(matches, 0), axis=1)
-    position = jnp.arange(gallery.shape[0])
+    position = jnp.arange(similarity.shape[1])
 
     def rank_column(column, ranks):
         score, index = own[:, column, None], matches[:, column, None]
@@ -89,3 +99,15 @@ def _block_ranks(query, query_junk, matches, gallery, gallery_junk):
     most = (matches >= 0).sum(axis=1).max(initial=0)
     ranks = jax.lax.fori_loop(0, most, rank_column, jnp.zeros_like(matches))
     return jnp.where(matches >= 0, ranks, 0)
+
+
+def _first_rows(similarity: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
+    count = min(top, similarity.shape[1])
+    if not count:
+        rows = similarity.shape[0], top
+        return jnp.full(rows, -1, jnp.int32), jnp.full(rows, -jnp.inf, similarity.dtype)
+    # top_k puts 0.0 before -0.0, which are equal in the ranks
+    best, index = largest(jnp.where(similarity == 0, 0.0, similarity), count)
+    behind = (0, 0), (0, top - count)
+    index = jnp.pad(jnp.where(best > -jnp.inf, index, -1), behind, constant_values=-1)
+    return index.astype(jnp.int32), jnp.pad(best, behind, constant_values=-jnp.inf)

@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP once more: plain loops over a sorted list, nothing shared with the package."""
+"""CMC, mAP, mINP and rankings once more: plain loops over a sorted list, nothing shared with the package."""
 
 import math
 
@@ -8,11 +8,7 @@ def naive_scores(q_feat, g_feat, q_pid, g_pid, q_cam, g_cam, *, camera_rule=True
     queries, cmc, aps, inps = [], [0] * top, [], []
     for q in range(len(q_pid)):
         order = _order(q_feat[q], g_feat) if ranking is None else list(ranking[q])
-        hits = []
-        for g in order:
-            if camera_rule and g_pid[g] == q_pid[q] and g_cam[g] == q_cam[q]:
-                continue
-            hits.append(g_pid[g] == q_pid[q])
+        hits = [g_pid[g] == q_pid[q] for g in order if not _leaves(camera_rule, q, g, q_pid, g_pid, q_cam, g_cam)]
         if not any(hits):
             queries.append((False, math.nan, 0))
             continue
@@ -38,6 +34,25 @@ def naive_scores(q_feat, g_feat, q_pid, g_pid, q_cam, g_cam, *, camera_rule=True
         "ap": list(ap),
         "first_hit": list(first_hit),
     }
+
+
+def naive_rankings(q_feat, g_feat, q_pid, g_pid, q_cam, g_cam, *, camera_rule):
+    """For each query its whole ranking, the cosines of these rows, and the ranks of its matches; ids may be None."""
+    found = []
+    for q in range(len(q_feat)):
+        order = [g for g in _order(q_feat[q], g_feat) if not _leaves(camera_rule, q, g, q_pid, g_pid, q_cam, g_cam)]
+        ranks = [] if q_pid is None else [rank for rank, g in enumerate(order, 1) if g_pid[g] == q_pid[q]]
+        found.append((order, [_cosine(q_feat[q], g_feat[g]) for g in order], ranks))
+    return found
+
+
+def _leaves(camera_rule, q, g, q_pid, g_pid, q_cam, g_cam):
+    """Whether gallery row g leaves the ranking of query q."""
+    if camera_rule in (False, "none"):
+        return False
+    if camera_rule in (True, "same_person"):
+        return g_pid[g] == q_pid[q] and g_cam[g] == q_cam[q]
+    return g_cam[g] == q_cam[q]
 
 
 def _order(query, gallery):

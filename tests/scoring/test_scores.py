@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from hitpro_jax.evaluate import score
 from hitpro_jax.kernels import retrieval
-from hitpro_jax.scoring import scores as scoring
+from hitpro_jax.scoring import ranks, scores
 from tests.reference.scoring import naive_scores
 
 GOLDENS = sorted((pathlib.Path(__file__).parents[1] / "goldens").glob("eval__*.npz"))
@@ -78,7 +77,7 @@ def test_goldens_of_public_scorers(path, through):
             np.testing.assert_allclose(result[key], golden[key], atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("camera_rule", [True, False])
+@pytest.mark.parametrize("camera_rule", [True, False, "same_camera"])
 @pytest.mark.parametrize("path", [p for p in GOLDENS if "invalid" not in p.name], ids=lambda path: path.stem)
 def test_goldens_by_the_naive_scorer(path, camera_rule):
     """Ties too: here both sides break them by the lower gallery index."""
@@ -100,6 +99,19 @@ def test_random_sets_by_the_naive_scorer(seed, people, cameras, rule):
     assert (np.diff(result["cmc"]) >= 0).all()
     assert result["cmc"][-1] <= 1
     assert 0 < result["mINP"] <= result["mAP"] <= 100
+
+
+@pytest.mark.parametrize(("rule", "name"), [(True, "same_person"), (False, "none"), ("place", "same_camera")])
+def test_rules_have_names(rule, name):
+    given, named = (score(*_draw(12), camera_rule=each) for each in (rule, name))
+    assert given.keys() == named.keys()
+    for key, value in given.items():
+        np.testing.assert_array_equal(value, named[key])
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="unknown camera_rule 'persons': choose one of same_person, same_camera, none"):
+        score(*_draw(12), camera_rule="persons")
 
 
 def test_a_case_by_hand():
@@ -151,78 +163,22 @@ def test_queries_score_alone_as_together():
 def test_small_tables_of_matches_change_nothing(monkeypatch):
     arguments = _draw(6, queries=2 * retrieval.BLOCK + 9, gallery=90, people=3)
     whole = score(*arguments)
-    shapes, ranks = [], retrieval.match_ranks
+    shapes, rank_gallery = [], retrieval.rank_gallery
 
-    def spy(query, gallery, *rest):
+    def spy(query, gallery, *rest, **options):
         shapes.append((query.shape, gallery.shape))
-        return ranks(query, gallery, *rest)
+        return rank_gallery(query, gallery, *rest, **options)
 
-    monkeypatch.setattr(scoring, "_TABLE_ENTRIES", 1)
-    monkeypatch.setattr(retrieval, "match_ranks", spy)
+    monkeypatch.setattr(ranks, "_TABLE_ENTRIES", 1)
+    monkeypatch.setattr(scores, "_TABLE_ENTRIES", 1)
+    monkeypatch.setattr(retrieval, "rank_gallery", spy)
     np.testing.assert_array_equal(score(*arguments)["ap"], whole["ap"])
     assert shapes == [((retrieval.BLOCK, 16), (128, 16))] * 3  # whole blocks, whole tiles
 
 
-@pytest.mark.parametrize("block", [1, 2, 8, 32, 64])
-def test_ranks_do_not_depend_on_the_block(block):
-    rng = np.random.default_rng(7)
-    query, gallery = (
-        rng.normal(size=(64, 32)).astype(np.float32),
-        rng.normal(size=(128, 32)).astype(np.float32),
-    )
-    keys = rng.integers(0, 5, 64).astype(np.int32), rng.integers(5, 9, 128).astype(np.int32)
-    matches = rng.integers(-1, 128, (64, 6)).astype(np.int32)
-    matches = -np.sort(-matches, axis=1)
-    expected = np.zeros_like(matches)
-    similarity = query.astype(np.float64) @ gallery.T.astype(np.float64)
-    for q in range(64):
-        for m in range(6):
-            if matches[q, m] >= 0:
-                expected[q, m] = 1 + (similarity[q] > similarity[q, matches[q, m]]).sum()
-    np.testing.assert_array_equal(retrieval.match_ranks(query, gallery, *keys, matches, block=block), expected)
-
-
-def test_ranks_of_no_match_at_all():
-    ranks = retrieval.match_ranks(
-        jnp.ones((2, 3)), jnp.ones((4, 3)), jnp.zeros(2, int), jnp.ones(4, int), jnp.full((2, 5), -1), block=2
-    )
-    assert ranks.tolist() == [[0] * 5] * 2
-
-
-@pytest.mark.parametrize(("queries", "width", "matches"), [(3, 3, 1), (2, 4, 1), (2, 3, 0)])
-def test_ranks_refuse_shapes_that_do_not_fit(queries, width, matches):
-    with pytest.raises(AssertionError):
-        retrieval.match_ranks(
-            jnp.ones((queries, 3)),
-            jnp.ones((4, width)),
-            jnp.zeros(queries, int),
-            jnp.ones(4, int),
-            jnp.zeros((queries, matches), int),
-            block=2,
-        )
-
-
-def test_nothing_of_queries_times_gallery_is_allocated():
-    rows = -(-50_000 // retrieval.BLOCK) * retrieval.BLOCK
-
-    def shape(*sizes, dtype=jnp.int32):
-        return jax.ShapeDtypeStruct(sizes, dtype)
-
-    compiled = retrieval.match_ranks.lower(
-        shape(rows, 2048, dtype=jnp.float32),
-        shape(rows, 2048, dtype=jnp.float32),
-        shape(rows),
-        shape(rows),
-        shape(rows, 64),
-    ).compile()
-    memory = compiled.memory_analysis()
-    assert memory.temp_size_in_bytes < 4 * 4 * retrieval.BLOCK * rows  # a few blocks; N x N is 10 GB
-    assert memory.output_size_in_bytes == 4 * 64 * rows
-
-
 def test_score_compiles_once_for_one_size(monkeypatch):
-    traces, inner = [], retrieval._block_ranks
-    monkeypatch.setattr(retrieval, "_block_ranks", lambda *args: traces.append(1) or inner(*args))
+    traces, inner = [], retrieval._rank_block
+    monkeypatch.setattr(retrieval, "_rank_block", lambda *args: traces.append(1) or inner(*args))
     q_feat, g_feat, *labels = _draw(11, features=23)
     score(q_feat, g_feat, *labels)
     count = len(traces)

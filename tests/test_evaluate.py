@@ -1,0 +1,139 @@
+"""Evaluation from frames to the result, with an encoder of one number a frame."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hitpro_jax import evaluate
+from hitpro_jax.data.protocols import Protocol, Selection
+from hitpro_jax.data.records import Dataset, Record
+from hitpro_jax.features import Embedded, Embedder, embed_split
+from hitpro_jax.options import EvalOptions
+from hitpro_jax.sharding import make_mesh
+from hitpro_jax.types import IR, RGB
+from hitpro_jax.workdir import Workdir
+from tests.reference.scoring import naive_scores
+
+QUERY, GALLERY = Selection("query"), Selection("gallery")
+BOTH = Protocol("both", "same_person", {"i2v": (QUERY, GALLERY), "v2i": (GALLERY, QUERY)}, 2, (1, 1))
+
+
+class Numbers:
+    """Reads frame "17" as a picture of one pixel that is 17; frames named in `broken` cannot be read."""
+
+    image_size, root = (1, 1), "nowhere"
+
+    def __init__(self, broken=()):
+        self.broken = broken
+
+    def clip(self, paths):
+        values = np.array([int(path) for path in paths], np.uint8)
+        seen = np.array([path not in self.broken for path in paths])
+        return np.broadcast_to((values * seen)[:, None, None, None], (len(paths), 1, 1, 3)).copy(), seen
+
+
+def unit(values):
+    """A unit vector a number; no two pairs are equally near."""
+    angle = np.asarray(values, np.float32) ** 0.7 / 20
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def embed(variables, frames, mask, layout):
+    """The vector of the mean of a clip's frames."""
+    return unit(np.asarray(frames)[..., 0].reshape(len(frames), -1).astype(np.float32).mean(1))
+
+
+def records(modality, size, seed):
+    rng = np.random.default_rng(seed)
+    return tuple(
+        Record((str(value), str(value)), modality, camid=int(rng.integers(0, 3)), pid=int(rng.integers(0, 4)))
+        for value in rng.permutation(200)[:size]
+    )
+
+
+@pytest.fixture
+def dataset():
+    return Dataset("made", "nowhere", (), records(IR, 13, 0), records(RGB, 22, 1), {})
+
+
+def embedder(reader=None, function=embed):
+    return Embedder(function, make_mesh(), reader or Numbers(), EvalOptions(frames=2, batch_size=4))
+
+
+def test_a_split_has_a_row_a_tracklet(dataset):
+    split = embed_split(embedder(), {}, dataset.query)
+    np.testing.assert_allclose(split.features, unit([int(r.frames[0]) for r in dataset.query]), atol=1e-6)
+    assert split.pids.tolist() == [record.pid for record in dataset.query]
+    assert split.camids.tolist() == [record.camid for record in dataset.query]
+    assert split.unreadable == 0
+
+
+def test_every_direction_equals_naive(dataset):
+    result = evaluate.evaluate(embedder(), {}, dataset, BOTH, step=7, titles={"i2v": "there"})
+    sides = {name: embed_split(embedder(), {}, getattr(dataset, name)) for name in ("query", "gallery")}
+    assert list(result.scores) == ["i2v", "v2i"]
+    for key, (q, g) in {"i2v": ("query", "gallery"), "v2i": ("gallery", "query")}.items():
+        ids = sides[q].pids, sides[g].pids, sides[q].camids, sides[g].camids
+        expected = naive_scores(sides[q].features, sides[g].features, *ids)
+        np.testing.assert_allclose(result.scores[key]["ap"], expected["ap"], atol=1e-6)
+        assert result.headline[key]["mAP"] == pytest.approx(100 * expected["mAP"], abs=1e-4)
+    assert (result.protocol, result.setting, result.rows_changed, result.step) == ("both", BOTH.setting, "", 7)
+    assert [title for title, _ in result.rows()] == ["there", "v2i"]
+    again = evaluate.score_splits(sides, dataset, BOTH, step=7)
+    assert again.to_json() == result.to_json()
+
+
+def test_each_split_is_embedded_once(dataset):
+    clips = []
+    evaluate.evaluate(embedder(function=lambda *args: clips.append(args[1]) or embed(*args)), {}, dataset, BOTH, step=0)
+    assert len(clips) == -(-13 // 4) + -(-22 // 4)
+
+
+def test_without_directions_nothing_is_embedded(dataset):
+    result = evaluate.evaluate(embedder(function=None), {}, dataset, Protocol("none", "none", {}), step=3)
+    assert result.to_json() == {"protocol": "none", "step": 3}
+
+
+def test_unreadable_frames_are_counted_as_changed_rows(dataset):
+    record = dataset.query[0]
+    mixed = Record(("250", record.frames[0]), record.modality, record.camid, record.pid)
+    changed = Dataset("made", "nowhere", (), (mixed, *dataset.query[1:]), dataset.gallery, {})
+    result = evaluate.evaluate(embedder(Numbers({"250"})), {}, changed, BOTH, step=0)
+    assert result.rows_changed == "1 frames unreadable"
+    assert result.setting.endswith(", NOT the published rows: 1 frames unreadable")
+
+
+def test_a_tracklet_without_a_frame_is_refused(dataset):
+    first = dataset.gallery[3].frames[0]
+    with pytest.raises(ValueError, match=f"1 of 22 query or gallery tracklets .* begins with nowhere/{first}: restore"):
+        evaluate.evaluate(embedder(Numbers({first})), {}, dataset, BOTH, step=0)
+
+
+def test_rows_that_a_direction_retrieves_count_in_its_gallery():
+    gallery = records(RGB, 5, 2) + records(IR, 6, 3)
+    dataset = Dataset("made", "nowhere", (), records(RGB, 4, 4), gallery, {})
+    infrared = Protocol("one", "none", {"x": (QUERY, Selection("gallery", IR))}, 2, (1, 1))
+    features = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+    ids = (np.array([getattr(r, name) for r in gallery]) for name in ("pid", "camid"))
+    splits = {"gallery": Embedded(features, *ids), "query": Embedded(features[7:], np.zeros(4, int), np.zeros(4, int))}
+    found = evaluate.retrieve_direction(splits, dataset, infrared, "x", top=1)
+    assert found.index.tolist() == [[2], [3], [4], [5]]  # rows 7 to 10 of the split
+    assert found.num_gallery == 6
+
+
+def test_a_workdir_gets_the_figures_and_a_line(dataset, tmp_path):
+    screen = Console(file=io.StringIO(), width=200)
+    with Workdir(tmp_path, screen) as workdir:
+        result = evaluate.evaluate(embedder(), {}, dataset, BOTH, step=5, workdir=workdir)
+        evaluate.log(result, workdir)
+        evaluate.log(evaluate.evaluate(embedder(), {}, dataset, Protocol("none", "none", {}), step=6), workdir)
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 5, **result.metrics()}
+    assert screen.file.getvalue().startswith(f"step 5, both ({BOTH.setting}): i2v rank-1 ")
+
+
+def test_score_is_importable_from_here():
+    assert evaluate.score([[1.0, 0.0]], [[1.0, 0.0]], [1], [1], [0], [1])["rank1"] == 100

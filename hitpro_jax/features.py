@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import Record
-from hitpro_jax.encode import CountingUnreadable, Embed, embed_all
+from hitpro_jax.encode import Embed, UnreadableCounter, embed_all
 from hitpro_jax.options import EvalOptions
 from hitpro_jax.sharding import gather_rows, pad_rows
 from hitpro_jax.workdir import Wait
@@ -24,7 +24,7 @@ class Embedder:
     mesh: Mesh
     reader: pipeline.FrameReader
     options: EvalOptions
-    num_workers: int = 0  # reading processes; 0: threads
+    reading: pipeline.ClipReading
 
     def counted(self, wait: Wait, total: int) -> "Embedder":
         """The same, its clips counted for the person who waits; `total` are to come."""
@@ -61,16 +61,14 @@ def embed_split(
       ValueError: a tracklet has no frame that could be read: it has no feature, and must not be ranked.
     """
     mesh, options, count = embedder.mesh, embedder.options, len(tracklets)
-    batches = CountingUnreadable(
+    batches = UnreadableCounter(
         pipeline.test_clips(
             embedder.reader,
             tracklets,
             clip_length=options.frames,
             batch_size=pad_rows(options.batch_size, mesh),
             frames=choose_frames,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_workers=embedder.num_workers,
+            reading=embedder.reading,
         )
     )
     features, seen = embed_all(embedder.embed, variables, batches, count, 1, mesh)

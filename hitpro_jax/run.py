@@ -15,11 +15,12 @@ from ml_collections import ConfigDict
 from hitpro_jax import diagnostics, evaluate, optim
 from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
 from hitpro_jax.data import opening, sets
-from hitpro_jax.data.pipeline import FrameReader
+from hitpro_jax.data.pipeline import ClipReading, FrameReader
 from hitpro_jax.data.protocols import Protocol
 from hitpro_jax.data.records import Dataset, Tracklet, anonymise, views
 from hitpro_jax.distributed import first_process_first
 from hitpro_jax.encode import Embed, make_embed
+from hitpro_jax.features import Embedder
 from hitpro_jax.methods.base import Method, Setting
 from hitpro_jax.methods.baselines.options import SECTIONS
 from hitpro_jax.methods.registry import METHODS, make_method
@@ -27,6 +28,7 @@ from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import Encoder, init_variables, make_encoder, shapes_of
 from hitpro_jax.models.pretrained.weights import load_into
 from hitpro_jax.options import FREE_FIELDS, Options, read
+from hitpro_jax.scoring.result import Result
 from hitpro_jax.sharding import make_mesh, pad_rows, replicated, row_sharding
 from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
 from hitpro_jax.types import Mined, TrackletInfo, TrainState
@@ -121,6 +123,16 @@ class Run:
         """The compiled encoder in evaluation mode: (variables, frames, mask, layout) -> features [B, D]."""
         return make_embed(self.encoder, self.mesh)
 
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What turns tracklets of a split into features, together with variables of the encoder."""
+        return Embedder(self.embed, self.mesh, self.reader, self.options.eval, self.reading)
+
+    @property
+    def reading(self) -> ClipReading:
+        """Which part of every batch this process reads, and with how many workers."""
+        return ClipReading(jax.process_index(), jax.process_count(), self.options.data.num_workers)
+
     @property
     def encoder_record(self) -> dict[str, Any]:
         """What a checkpoint's weights belong to: the encoder's fields and the size of its input."""
@@ -207,16 +219,22 @@ class Run:
             )
         return state.variables, step
 
-    def evaluate(self, variables: dict, step: int) -> evaluate.Result:
+    def evaluate(self, variables: dict, step: int) -> Result:
         """Scores of every direction of the protocol; the result has none where nothing is labelled.
 
         Args:
           variables: of the encoder.
           step: at which they were trained, for the result.
         """
-        with self.workdir.waiting("embedding query and gallery") as wait:
-            embed = wait.counting(self.embed, len(self.dataset.query) + len(self.dataset.gallery))
-            return evaluate.evaluate(embed, variables, self, step)
+        return evaluate.evaluate(
+            self.embedder,
+            variables,
+            self.dataset,
+            self.protocol,
+            step=step,
+            titles=sets.DIRECTION_TITLES,
+            workdir=self.workdir,
+        )
 
 
 def open_run(config: ConfigDict, workdir: Workdir, devices: Sequence[jax.Device] | None = None) -> Run:

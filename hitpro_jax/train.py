@@ -7,14 +7,14 @@ from functools import partial
 
 import jax
 
-from hitpro_jax import diagnostics
+from hitpro_jax import diagnostics, evaluate
 from hitpro_jax.checkpoint import Checkpointer, abstract
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.distributed import Preempted, Preemption
 from hitpro_jax.encode import UnreadableCounter, embed_all, layout_of
-from hitpro_jax.evaluate import Result
 from hitpro_jax.options import TrainOptions
 from hitpro_jax.run import Run, fingerprint
+from hitpro_jax.scoring.result import Result
 from hitpro_jax.sharding import fetch, pad_rows, to_global
 from hitpro_jax.types import Clips, TrainState
 
@@ -46,7 +46,7 @@ def train(run: Run) -> Result:
             epoch = step // options.steps_per_epoch
             if fresh and (step in (0, last) or due(epoch, options.eval_every)):
                 result = run.evaluate(state.variables, step)
-                workdir.scores(result)
+                evaluate.log(result, workdir)
             if fresh and step < last:
                 state = refresh(run, state, step)
             leave = preemption.asked and step < last
@@ -139,9 +139,7 @@ def part_batches(run: Run) -> Iterator[Clips]:
         clip_length=options.clip_length,
         batch_size=pad_rows(options.batch_size, run.mesh),
         rows=len(data.bank_info.valid),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_workers=run.options.data.num_workers,
+        reading=run.reading,
     )
 
 
@@ -193,13 +191,13 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
         data.info.view,
         data.info.modality,
         steps=options.train.steps_per_epoch,
-        tracklets_per_modality=options.batch.tracklets_per_modality,
-        clips_per_tracklet=options.batch.clips_per_tracklet,
-        partner_share=options.batch.partner_share,
-        within_index=mined.within.index[:size],
-        within_weight=mined.within.weight[:size],
-        cross_index=mined.across.index[:size],
-        cross_weight=mined.across.weight[:size],
+        batch=options.batch,
+        partners=sampling.Partners(
+            mined.within.index[:size],
+            mined.within.weight[:size],
+            mined.across.index[:size],
+            mined.across.weight[:size],
+        ),
         eligible=None if mined.label is None else mined.label[:size] >= 0,
     )
     return pipeline.train_batches(
@@ -211,9 +209,7 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
         epoch=epoch,
         start_step=within_epoch,
         augmentation=options.augment,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_workers=options.data.num_workers,
+        reading=run.reading,
     )
 
 

@@ -27,6 +27,6 @@ def main(run: Run) -> None:
         quality=options.packed_quality,
         jobs=options.jobs,
         allow_missing=options.allow_missing,
-        say=run.workdir.log,
+        log=run.workdir.log,
         progress=lambda items, total: tqdm(items, total=total, desc="packed cache", mininterval=2.0),
     )

@@ -7,7 +7,7 @@ A new level of the loss is a record in `HiTPro.levels` and the kernel that it ca
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +25,17 @@ from hitpro_jax.kernels.prototypes import aggregate_parts, direction_from, halve
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.search import exact, ivf
 from hitpro_jax.kernels.search.centring import view_centres
-from hitpro_jax.methods.base import Setting
+from hitpro_jax.methods.base import Method, Setting
 from hitpro_jax.options import (
     AcrossOptions,
     AlignmentOptions,
     LossOptions,
+    Options,
     PrototypeOptions,
     StageOptions,
     WithinOptions,
 )
-from hitpro_jax.options import Options as RunOptions
-from hitpro_jax.types import MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import MODALITIES, RGB, Clips, Encoded, Mined, Positives, TrackletInfo
 
 LOGGED_WEIGHTS = ("within", "across")  # levels whose weights stand beside the terms in the log
 
@@ -74,15 +74,8 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HiTPro:
+class HiTPro(Method):
     """The method; see `base.Method` for what its functions take and return."""
-
-    section: ClassVar[str] = ""
-    Options: ClassVar[type | None] = None
-    needs_identities: ClassVar[bool] = False
-    trains: ClassVar[bool] = True
-    refresh_on_host: ClassVar[bool] = False
-    image_method: ClassVar[bool] = False
 
     prototypes: PrototypeOptions
     within: WithinOptions
@@ -93,7 +86,7 @@ class HiTPro:
     mesh: Mesh | None = None
 
     @classmethod
-    def create(cls, options: RunOptions, setting: Setting) -> Self:
+    def create(cls, options: Options, setting: Setting) -> Self:
         """The method with its options."""
         return cls(
             prototypes=options.prototypes,
@@ -105,6 +98,21 @@ class HiTPro:
             mesh=setting.mesh,
         )
 
+    def notes(self, info: TrackletInfo) -> list[str]:
+        """Which levels of the loss can have no terms on these tracklets."""
+        modality, camera = np.asarray(info.modality), np.asarray(info.camera)
+        lines = []
+        if len(set(modality)) == 1:
+            kind = "visible" if modality[0] == RGB else "infrared"
+            lines.append(
+                f"note: all tracklets are {kind}, so level 3 (cross-modality) has no terms; going on without it"
+            )
+        if all(len(set(camera[modality == one])) == 1 for one in set(modality)):
+            lines.append(
+                "note: no modality has two cameras, so level 2 (cross-camera) has no terms; going on without it"
+            )
+        return lines
+
     def init(self, size: int, dim: int) -> Memory:
         """Zero prototypes and no positives."""
 
@@ -113,10 +121,6 @@ class HiTPro:
 
         same_view = jnp.full((size, self.contrast.same_view), -1, jnp.int32)
         return Memory(jnp.zeros((size, dim)), jnp.zeros(size), nothing(self.within), nothing(self.across), same_view)
-
-    def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
-        """None."""
-        return {}
 
     def shardings(self) -> Memory:
         """Every table is cut by its rows."""

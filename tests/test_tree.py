@@ -20,7 +20,7 @@ LAYERS = [
     {"types", "options", "legacy"},
     {"data", "kernels", "models"},
     {"sharding", "distributed", "checkpoint", "optim", "workdir"},
-    {"encode", "scoring", "methods"},
+    {"encode", "features", "scoring", "methods"},
     {"steps"},
     {"diagnostics", "evaluate"},
     {"run"},

@@ -1,7 +1,7 @@
 """Rows against rows, on one device or many: the loop under every search, and look-ups in tables cut by rows.
 
-A bank of P rows is cut over n devices. Every device keeps its rows while the parts of the bank pass by, one at a time,
-round the ring of devices: none ever holds more than two parts, O(P / n). Without a mesh the whole bank is one part.
+A bank of P rows is cut over n devices. Every device keeps its rows while the parts of the bank go round the ring of
+devices; none ever holds more than two. Without a mesh the whole bank is one part.
 """
 
 from collections.abc import Callable
@@ -35,17 +35,17 @@ class Tiling:
         """state_i <- function(state_i, row_i, part, offset, *shared) for every part of the bank.
 
         Args:
-          function: pure; gets one row and its state (without the leading axis), a part of the bank and the index of
-            its first row. The order of parts must not matter. With a mesh it closes over static values alone.
+          function: pure; gets one row's state, the row, a part and the index of its first row. The order of parts
+            must not matter. With a mesh it closes over static values alone.
           rows: pytree of arrays [P, ...].
-          state: pytree of arrays [P, ...], before the first part.
-          bank: pytree of arrays [Q, ...]; zero rows are added until n divides Q.
+          state: pytree of arrays [P, ...].
+          bank: pytree of arrays [Q, ...]; zero rows fill it up to a multiple of n.
           *shared: pytrees that every device holds whole.
 
         Returns:
           The last state.
 
-        Cost: O((P + Q) / n + block x temporaries of a row) memory a device; every part goes round the ring once.
+        Cost: O((P + Q) / n + block x temporaries of a row) memory; every part goes round the ring once.
 
         >>> add = lambda total, row, part, offset: total + row * part.sum()
         >>> Tiling(block=2).fold_rows(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
@@ -61,8 +61,7 @@ class Tiling:
         """`fold_rows` by whole blocks, for a function that treats neighbouring rows together.
 
         Args:
-          function: as there, of `block` rows and their states, with the leading axis. A device's last block is filled
-            up with zero rows.
+          function: as there, of `block` rows and states; zero rows fill up the last block.
           rows: as there.
           state: as there.
           bank: as there.
@@ -100,14 +99,13 @@ class Tiling:
         """function(*rows) on every device's own rows.
 
         Args:
-          function: pure, closing over static values alone; treats rows one by one. Where n divides P it may also move
-            rows and return more or fewer.
+          function: as there; treats rows one by one. Where n divides P it may also return more or fewer.
           rows: arrays [P, ...].
 
         Returns:
           pytree of arrays [P, ...].
 
-        Choice: for what the compiler would otherwise gather whole, such as a top-k of each row.
+        Choice: for what the compiler would otherwise gather, such as a top-k of each row.
 
         >>> Tiling().each_part(lambda x: 2 * x, (jnp.arange(3),)).tolist()
         [0, 2, 4]

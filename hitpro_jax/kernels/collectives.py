@@ -1,8 +1,7 @@
 """A bank cut over devices: the few steps at which a clip's row of similarities [B, P] crosses the cut.
 
-Inside `jax.shard_map` each of n devices holds P / n rows of the bank, and so P / n columns of the similarities.
-`axis` names the mesh axis; with None the bank is whole and these are plain functions. Ids count over the whole bank.
-Communication: O(B), never the bank.
+Inside `jax.shard_map` each of n devices holds P / n rows of the bank. `axis` names the mesh axis; with None the bank is
+whole. Ids count over the whole bank. Communication: O(B).
 """
 
 import jax
@@ -60,7 +59,7 @@ def sum_columns(values: jax.Array, axis: str | None) -> jax.Array:
 
 
 def log_sum_exp(logits: jax.Array, axis: str | None) -> jax.Array:
-    """Log sum_j exp(l_j) [B] over the columns of [B, P / n]; -inf leaves a column out, one at least must stay.
+    """Log sum_j exp(l_j) [B] over the columns of [B, P / n]; one at least must be finite.
 
     >>> log_sum_exp(jnp.array([[0., 0., -jnp.inf]]), None).round(2).tolist()
     [0.6899999976158142]

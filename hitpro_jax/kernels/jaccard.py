@@ -1,7 +1,7 @@
 """k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines are built.
 
-P prototypes, D features. A row's encoding is a sparse set of rows with weights that sum to 1, in tables [P, M];
-distances are computed for a block of rows at a time. Nothing of size P x P is ever held.
+P prototypes, D features. A row's encoding is a sparse set of rows with weights that sum to 1, in tables [P, M].
+Nothing of size P x P is ever held.
 """
 
 import math
@@ -30,16 +30,16 @@ def k_reciprocal_encoding(
 ) -> Encoding:
     """Sparse k-reciprocal encoding of every row among the rows of its modality.
 
-    With N(i, k) the k nearest rows of i, i itself among them, R(i, k) = {j in N(i, k): i in N(j, k)}:
+    With N(i, k) the k nearest rows of i, i among them, R(i, k) = {j in N(i, k): i in N(j, k)}, h about k1 / 2:
       R*(i) = R(i, k1) + all R(c, h) of c in R(i, k1) of which more than 2/3 lie in R(i, k1);
       v_i = softmax over j in R*(i) of -||p_i - p_j||^2;   V_i = mean of v_j over j in N(i, k2).
 
     Args:
       prototypes: [P, D] float32 unit rows, P at least 1.
       info: of the rows; camera and view are not read.
-      k1: size of the reciprocal lists, at least 2, static.
-      k2: neighbours averaged over, at most k1, static; 1 for none.
-      block: rows per pass, static.
+      k1: length of reciprocal lists, at least 2, static.
+      k2: neighbours averaged, at most k1, static.
+      block: rows at once, static.
 
     Returns:
       Encoding [P, M], M = k2 k1 ceil(h / 3); invalid rows are empty.
@@ -90,7 +90,7 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
       rows: [B] int32; P stands for an empty row.
 
     Returns:
-      [B, P] float32 in [0, 1]; 1 where two sets have nothing in common, as where one of them is empty.
+      [B, P] float32 in [0, 1]; 1 where two sets have nothing in common.
 
     Cost: O(B P) memory, O(B P width) time.
 

@@ -1,9 +1,8 @@
 """HCL, Hierarchical Contrastive Learning: three levels of feature-prototype contrast (paper).
 
 B clips (or frames), P prototypes, K positives, A ambiguous prototypes; ids of -1 stand for none. All levels read one
-similarity matrix [B, P], so a step costs one matrix product forward and one backward.
-`axis`: the mesh axis that cuts the bank, inside `jax.shard_map` (see `collectives`); then [P] and [B, P] are this
-device's part, ids still count over the whole bank, and every device returns the same.
+similarity matrix [B, P]. `axis` is as in `collectives`: [P] and [B, P] are then a device's part, and every device
+returns the same.
 """
 
 import chex
@@ -50,13 +49,13 @@ def intra_camera(
     """Level 1: cross-entropy of a clip against the prototypes of its own view (paper).
 
     l = -log( exp(s_y / tau) / sum_{j: g_j = g_y} exp(s_j / tau) ).
-    Same-view prototypes that look like the same person leave the sum (mask), share the target in equal parts with y
-    (positive), or are read literally (none). Serves frame features too (paper; form from M3-ReID).
+    Ambiguous prototypes leave the sum (mask), share the target equally with y (positive) or are rivals (none).
+    Serves frame features too (paper; form from M3-ReID).
 
     Args:
       similarity: [B, P] of `similarities`.
-      target: [B] row y of each clip's tracklet, -1 to leave the clip out.
-      view: [P] dense view ids.
+      target: [B] row y of each clip's tracklet.
+      view: [P] ids.
       valid: [P] bool.
       ignore: [B, A] ambiguous prototypes of y (`stages.same_view_ambiguity`).
       temperature: tau > 0.
@@ -69,8 +68,7 @@ def intra_camera(
     Raises:
       ValueError: unknown mode.
 
-    Choice: `positive` where they are as similar as the halves of one tracklet, as then nearly all are one person's;
-    `mask` where stage 1's rule names them, as then half are not.
+    Choice: `positive` for those named by `part_threshold`, nearly all one person's; `mask` by stage 1's rule.
 
     >>> arguments = jnp.array([[1., 1., 0.]]), jnp.array([0]), jnp.array([0, 0, 1]), jnp.ones(3, bool)
     >>> jax.jit(intra_camera)(*arguments, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
@@ -109,28 +107,28 @@ def soft_target(
     hard_negatives: int = 50,
     axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper: three levels).
+    """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper).
 
     l = -sum_j t_j log( exp(s_j / tau) / sum_{k in S} exp(s_k / tau) ),  t_y = alpha, t_j = (1 - alpha) w_yj,
     S = {y} + positives + hardest negatives; alpha = 0 leaves y out.
 
     Args:
       similarity: [B, P] of `similarities`.
-      target: [B] row y of each clip's tracklet, -1 to leave the clip out.
-      positive_index: [B, K] positives of y without y itself, each once.
-      positive_weight: [B, K] their weights w, rows summing to 1, 0 for none.
-      candidate: [B, P] bool, from which negatives are taken: y's modality (level 2) or the other one (level 3).
-      ignore: [B, A] ambiguous prototypes; one that is a positive stays a positive.
+      target: [B] row y of each clip's tracklet.
+      positive_index: [B, K] positives of y without y, each once.
+      positive_weight: [B, K] w, rows sum to 1; 0 for none.
+      candidate: [B, P] bool, possible negatives: y's modality (level 2) or the other one (level 3).
+      ignore: [B, A] ambiguous prototypes; a positive stays one.
       temperature: tau > 0.
-      alpha: weight of y in [0, 1], may be traced.
+      alpha: in [0, 1], may be traced.
       hard_negatives: H, static.
       axis: see above, static.
 
     Returns:
-      loss [B] float32 and has [B] bool. A clip whose tracklet has no positive has no term: 0, no gradient.
+      loss [B] float32, 0 where the clip has no positive and so no term, and has [B] bool.
 
-    Source: hardest negatives as in CAP's inter-camera loss.
-    Cost: O(B P) memory; one top-k over [B, P]; O(B (K + H)) communication a device.
+    Source: hardest negatives as in CAP.
+    Cost: O(B P) memory, one top-k over [B, P], O(B (K + H)) communication.
 
     >>> one = jnp.ones((1, 1))
     >>> arguments = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
@@ -172,7 +170,7 @@ def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
 
 
 def members(index: jax.Array, size: int, axis: str | None = None) -> jax.Array:
-    """Tables of ids as masks: [B, K] ids to [B, size] bool; ids outside this device's rows are left out.
+    """Ids [B, K] as masks [B, size]; ids outside this device's rows are left out.
 
     >>> members(jnp.array([[2, -1], [0, 0]]), 3).tolist()
     [[False, False, True], [True, False, False]]

@@ -17,16 +17,15 @@ def momentum_update(
 
     Args:
       prototypes: [P, D] float32 unit rows.
-      features: [B, D] unit clip features, any real dtype.
-      index: [B] row of each clip's tracklet; a clip outside [0, P) (such as -1) is ignored.
-      momentum: mu in [0, 1], the weight of the old value; may be traced.
+      features: [B, D] unit clip features.
+      index: [B] row of each clip's tracklet; outside [0, P) it is ignored.
+      momentum: mu in [0, 1], may be traced.
 
     Returns:
-      [P, D] float32; rows without a clip are unchanged bit for bit. No gradient flows through.
+      [P, D] float32; rows without a clip are unchanged bit for bit. No gradient flows.
 
-    Choice: HiTPro's mu is 0.9, that of CAP and O2CAP 0.2: one augmented clip says less of a tracklet than all its
-    parts, of which the old value was made.
-    Source: CAP and O2CAP. Cost: O(B^2 + B D) memory besides the result.
+    Choice: mu 0.9, where CAP and O2CAP have 0.2: a clip says less of a tracklet than all its parts.
+    Cost: O(B^2 + B D) memory.
 
     >>> bank, clips = jnp.eye(3), jnp.array([[0., 1., 0.], [0., 0., 1.]])
     >>> print(jax.jit(momentum_update)(bank, clips, jnp.array([0, -1]), momentum=0.5)[0].round(2))

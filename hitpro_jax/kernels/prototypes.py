@@ -1,4 +1,4 @@
-"""ICTP, Intra-Camera Tracklet Prototyping: one prototype a tracklet, no clustering, no hard label (paper)."""
+"""ICTP, Intra-Camera Tracklet Prototyping: one prototype a tracklet, no clustering (paper)."""
 
 import chex
 import jax
@@ -37,18 +37,18 @@ def aggregate_parts(
     uniform: a_is = 1 / (number of parts) (paper);  consistency: a_is = softmax_s(<u_is, unit(mean_s u_is)> / tau).
 
     Args:
-      parts: [N, S, D] part features, any real dtype; scaled to unit length here.
-      part_mask: [N, S] bool, False where a tracklet has no such part.
+      parts: [N, S, D], scaled to unit length here.
+      part_mask: [N, S] bool.
       mode: "uniform" or "consistency", static.
       temperature: tau > 0.
 
     Returns:
-      prototypes [N, D] float32 unit rows and reliability [N] float32 in [-1, 1]; both 0 without any part.
+      prototypes [N, D] and reliability [N], float32; both 0 without any part.
 
     Raises:
       ValueError: unknown mode.
 
-    Choice: `consistency`, as an occluded part disagrees with the others; r_i, as nothing else tells a clean tracklet.
+    Choice: consistency, as an occluded part disagrees with the others.
 
     >>> parts = jnp.array([[[1., 0.], [0., 2.], [9., 9.]]])
     >>> prototypes, reliability = jax.jit(aggregate_parts)(parts, jnp.array([[True, True, False]]))
@@ -79,14 +79,14 @@ def halves_similarity(parts: jax.Array, part_mask: jax.Array, centre: jax.Array)
     """<h_1, h_2> of the halves of a tracklet, h the direction from the centre to the half's prototype.
 
     Args:
-      parts: [S, D] part features of one tracklet, any real dtype.
+      parts: [S, D] of one tracklet.
       part_mask: [S] bool.
-      centre: [D] of the tracklet's view (`centring.view_centres`), or zeros.
+      centre: [D] of its view (`centring.view_centres`), or zeros.
 
     Returns:
-      [] float32; NaN where a half has no part, as for S = 1.
+      [] float32; NaN where a half has no part.
 
-    Choice: the one similarity that is known without labels to be of one person in one view.
+    Choice: known without labels to be of one person in one view.
 
     >>> parts = jnp.array([[1., 0.], [.8, .6]])
     >>> [f"{halves_similarity(parts, jnp.array([True, late]), jnp.zeros(2)):.2f}" for late in (True, False)]

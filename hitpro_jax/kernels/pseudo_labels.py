@@ -1,4 +1,4 @@
-"""Losses of the baselines that HCL lacks: over classes made of pseudo-labels, neighbours or identities.
+"""Losses of the baselines: over classes made of pseudo-labels, neighbours or identities.
 
 B clips, P rows of a memory, D features; ids of -1 stand for none.
 """
@@ -12,16 +12,13 @@ from hitpro_jax.kernels.search.candidates import similarity
 
 
 def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int) -> jax.Array:
-    """Mean over the clips of each part (a modality, a camera) that have the term, summed over the parts.
+    """Mean over the clips of each part (modality or camera) that have the term, summed over parts.
 
     Args:
-      loss: [B] float32.
+      loss: [B].
       has: [B] bool.
-      part: [B] int32 in [0, parts).
+      part: [B] in [0, parts).
       parts: static.
-
-    Returns:
-      float32 scalar.
 
     Source: L = L_rgb + L_ir of ADCA, the sum over cameras of CAP.
 
@@ -35,12 +32,7 @@ def sum_of_means(loss: jax.Array, has: jax.Array, part: jax.Array, *, parts: int
 
 
 def neighbours_of(likeness: jax.Array, candidate: jax.Array, *, share: float | jax.Array) -> jax.Array:
-    """Rows [B, P] that are nearly as similar as the most similar one: {j: s_ij > share max_j s_ij} (from SDCL).
-
-    Args:
-      likeness: [B, P] similarities.
-      candidate: [B, P] bool.
-      share: in [0, 1).
+    """{j: s_ij > share max_j s_ij} of similarities and candidates [B, P], share in [0, 1): bool [B, P] (from SDCL).
 
     >>> neighbours_of(jnp.array([[1., .95, .5]]), jnp.ones((1, 3), bool), share=.9).tolist()
     [[True, True, False]]
@@ -63,7 +55,7 @@ def neighbour_loss(
       temperature: tau > 0.
 
     Returns:
-      loss [B] float32 and has [B] bool; a clip without neighbours has no term.
+      loss [B] float32 and has [B] bool.
 
     Source: SDCL.
 
@@ -87,8 +79,8 @@ def identity_entropy(
 
     Args:
       features: [B, D] unit rows z.
-      proxies: [C, D] w, of any length; trained.
-      label: [B] identities y, -1 to leave a clip out.
+      proxies: [C, D] w, trained.
+      label: [B] y, -1 to leave a clip out.
       temperature: tau > 0.
 
     Returns:

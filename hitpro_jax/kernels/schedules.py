@@ -1,4 +1,4 @@
-"""Values that move with training progress: "progressing" from strict to loose (paper), how is our choice."""
+"""Values that move with training progress, from strict to loose (paper); how is our choice."""
 
 import math
 
@@ -13,13 +13,10 @@ def schedule(progress: float | jax.Array, start: float, end: float, *, kind: str
     constant: (start + end) / 2;  reverse: linear from end to start.
 
     Args:
-      progress: x, scalar, may be traced; clipped to [0, 1].
-      start: value at 0.
-      end: value at 1.
-      kind: see above, static.
-
-    Returns:
-      float32 scalar.
+      progress: x, clipped to [0, 1]; may be traced.
+      start: at 0.
+      end: at 1.
+      kind: static.
 
     Raises:
       ValueError: unknown kind.

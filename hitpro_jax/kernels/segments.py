@@ -1,4 +1,4 @@
-"""Means over runs of rows: the one reduction on which prototypes, thresholds and memory updates are built."""
+"""Means over segments of rows, on which prototypes, thresholds and memory updates are built."""
 
 import chex
 import jax
@@ -13,15 +13,15 @@ def segment_mean(
     mean_s = sum_{i in s} a_i x_i / sum_{i in s} a_i.
 
     Args:
-      features: [N, ...], any real dtype; summed in float32.
-      segment_ids: [N] integers in any order; an id outside [0, S) leaves its row out.
+      features: [N, ...], any real dtype.
+      segment_ids: [N] integers; outside [0, S) a row is left out.
       num_segments: S, static.
       weights: [N] a_i >= 0, default 1.
 
     Returns:
-      means [S, ...] float32 and total weights [S] float32; both 0 for an empty segment.
+      means [S, ...] and total weights [S], float32; both 0 for an empty segment.
 
-    Source: segment sums after jraph and ott-jax.
+    Source: jraph and ott-jax.
 
     >>> means, totals = segment_mean(jnp.array([1., 3., 8., 9.]), jnp.array([0, 0, 2, -1]), num_segments=3)
     >>> means.tolist(), totals.tolist()

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hitpro_jax.kernels import losses, pseudo_labels
+from hitpro_jax.kernels import losses
 from tests.reference import losses as naive
+from tests.reference.losses import assert_highest_precision
 from tests.reference.worlds import world
 
 intra = jax.jit(losses.intra_camera, static_argnames="mode")
@@ -102,22 +103,9 @@ def test_bfloat16_features_give_float32_similarities():
     np.testing.assert_allclose(similarity, [[1.002]], rtol=1e-6)  # bfloat16 would round this to 1.0
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda z, bank: losses.similarities(z, bank),
-        lambda z, bank: pseudo_labels.identity_entropy(z, bank, jnp.arange(3), temperature=0.05),
-        lambda z, bank: pseudo_labels.batch_hard_triplet(z, jnp.arange(3), margin=0.2),
-    ],
-)
-def test_products_are_at_highest_precision_forward_and_backward(function):
+def test_products_are_at_highest_precision_forward_and_backward():
     """Accelerators otherwise round them to bfloat16 or TF32, which the temperature multiplies by twenty."""
-    z = jnp.eye(3)
-    gradient = jax.grad(
-        lambda z: sum(jnp.sum(x) for x in jax.tree.leaves(function(z, jnp.eye(3))) if x.dtype == jnp.float32)
-    )
-    text = str(jax.make_jaxpr(gradient)(z))
-    assert 1 < text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+    assert_highest_precision(losses.similarities)
 
 
 @pytest.mark.parametrize("clips", [1, 6])

@@ -1,6 +1,6 @@
 """Refresh, loss and update of HiTPro against the naive method, composed by hand; its switches, ramps and gradients."""
 
-import copy
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
 from hitpro_jax.kernels.mining import thresholds
 from hitpro_jax.kernels.search import centring
+from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
-from hitpro_jax.types import Encoded, TrackletInfo
+from hitpro_jax.options import Options
+from hitpro_jax.types import Clips, Encoded
 from tests.reference import losses as naive_losses
 from tests.reference import mining as naive
 from tests.reference.worlds import world
@@ -81,27 +82,18 @@ VARIANTS = {
 
 
 @cache
-def sections(variant: str) -> dict[str, dict]:
-    config = base.get_config()
-    tables = {name: config[name].to_dict() for name in ("prototypes", "within", "across", "loss", "alignment")}
+def options_of(variant: str) -> Options:
+    options = Options()
     for changes in (SMALL, VARIANTS[variant]):
-        for name, values in changes.items():
-            assert values.keys() <= tables[name].keys()
-            tables[name] |= values
-    return tables
+        changed = {name: replace(getattr(options, name), **values) for name, values in changes.items()}
+        options = replace(options, **changed)
+    return options
 
 
-def method(variant: str, **loss_options) -> HiTPro:
-    tables = copy.deepcopy(sections(variant))
-    return HiTPro(
-        tables["prototypes"],
-        tables["within"],
-        tables["across"],
-        tables["loss"] | loss_options,
-        VIEWS,
-        None,
-        tables["alignment"],
-    )
+def method(variant: str, **loss) -> HiTPro:
+    options = options_of(variant)
+    options = replace(options, loss=replace(options.loss, **loss))
+    return HiTPro.create(options, Setting(num_views=VIEWS, mesh=None, identities=None))
 
 
 @cache
@@ -111,11 +103,11 @@ def refresh(variant: str):
 
 @cache
 def loss(variant: str):
-    """(memory, tracklet features, frame features, clips, group, progress) -> loss, terms, slopes in all three."""
+    """(bank, tracklet features, frame features, ..) -> loss and terms, slopes in all three."""
 
     def total(bank, features, frames, memory, clips, info, progress):
         encoded = Encoded(features, frames)
-        return method(variant).loss(memory._replace(prototypes=bank), encoded, clips, info, progress)
+        return method(variant).loss(memory._replace(prototypes=bank), {}, encoded, clips, info, progress)
 
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
 
@@ -126,19 +118,20 @@ class Problem:
     def __init__(self, seed: int, **options):
         rng = np.random.default_rng(seed)
         self.w = w = world(seed, size=SIZE, width=DIM, **options)
-        self.info = TrackletInfo(w.modality, w.camera, w.view, w.valid)
+        self.info = w.info
         self.parts = (w.prototypes[:, None] + 0.15 * rng.normal(size=(SIZE, PARTS, DIM))).astype(np.float32)
         self.mask = w.valid[:, None] & ((rng.random((SIZE, PARTS)) < 0.8) | (np.arange(PARTS) == 0))
         tracklet = rng.permutation(np.flatnonzero(w.valid))[:CLIPS].astype(np.int32)
         tracklet[1] = tracklet[0]
-        self.clips = {"tracklet": tracklet, "mask": np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1))}
+        mask = np.arange(FRAMES) < rng.integers(1, FRAMES + 1, (CLIPS, 1))
+        self.clips = Clips(None, mask, tracklet, None, None, None)  # the loss reads no more of them
         self.features, self.frames = (
             unit(rng.normal(size=(*shape, DIM))).astype(np.float32) for shape in ((CLIPS,), (CLIPS, FRAMES))
         )
 
     def mined(self, variant: str, *steps: float):
         """The memory after a refresh at each progress of `steps`."""
-        memory = method(variant).empty(SIZE, DIM)
+        memory = method(variant).init(SIZE, DIM)
         for progress in steps:
             memory = refresh(variant)(memory, self.parts, self.mask, self.info, progress)
         return memory
@@ -164,42 +157,44 @@ def sets(index) -> list[set[int]]:
     return [{int(j) for j in row if j >= 0} for row in index]
 
 
-def scheduled(options: dict, progress: float) -> dict:
-    """This epoch's rules as keywords of the naive stages."""
-    moved = {"linear": progress, "reverse": 1 - progress, "constant": 0.5}[options["schedule"]]
-    own = ("enabled", "schedule", "use_reliability", "block")
-    rules = {name: value for name, value in options.items() if name not in own}
-    return rules | {name: options[name][0] + (options[name][1] - options[name][0]) * moved for name in ("rho", "kappa")}
+def scheduled(options, progress: float) -> dict[str, float]:
+    """This epoch's rho and kappa."""
+    moved = {"linear": progress, "reverse": 1 - progress, "constant": 0.5}[options.schedule]
+    ends = {"rho": options.rho, "kappa": options.kappa}
+    return {name: start + (end - start) * moved for name, (start, end) in ends.items()}
 
 
 def naive_refresh(problem: Problem, variant: str, *steps: float):
     """Bank, reliability, (weights, ignored, theta) of both stages and same-view lists after refreshes at `steps`."""
-    tables = sections(variant)
+    options = options_of(variant)
     bank, reliability = naive.aggregate_parts(
-        problem.parts, problem.mask, tables["prototypes"]["mode"], tables["prototypes"]["temperature"]
+        problem.parts, problem.mask, options.prototypes.mode, options.prototypes.temperature
     )
     centre = np.zeros_like(bank)
-    if tables["alignment"]["centre"]:
+    if options.alignment.centre:
         centre = naive.view_centres(problem.w._replace(prototypes=bank), centring.PRIOR)
-    w = problem.w._replace(prototypes=naive.apart(bank, centre))
+    w = problem.w._replace(prototypes=naive.direction_from(bank, centre))
     nothing = np.zeros((SIZE, SIZE)), [set() for _ in range(SIZE)], [np.inf] * 2
     within = across = nothing
+    factors = [reliability if stage.use_reliability else None for stage in (options.within, options.across)]
     for progress in steps:
-        rules = {name: scheduled(tables[name], progress) for name in ("within", "across")}
-        for name, keywords in rules.items():
-            keywords["reliability"] = reliability if tables[name]["use_reliability"] else None
-        if tables["within"]["enabled"]:
-            within = naive.within_modality(w, previous=within[2], **rules["within"])
-        rule, theta = rules["within"]["rule"], within[2]
-        if tables["loss"]["same_view_rule"] == "parts":
+        strict = scheduled(options.within, progress)
+        if options.within.enabled:
+            within = naive.within_modality(w, options.within, previous=within[2], reliability=factors[0], **strict)
+        rule, theta = options.within.rule, within[2]
+        if options.loss.same_view_rule == "parts":
             rule = "statistic"
-            theta = naive.part_threshold(w, problem.parts, problem.mask, centre, thresholds.STAY)
-        twins = naive.same_view_ambiguity(
-            w, theta, rho=rules["within"]["rho"], rule=rule, count=tables["loss"]["same_view"]
-        )
-        if tables["across"]["enabled"]:
+            theta = naive.part_threshold(w, problem.parts, problem.mask, centre, thresholds.HALVES_QUANTILE)
+        twins = naive.same_view_ambiguity(w, theta, rho=strict["rho"], rule=rule, count=options.loss.same_view)
+        if options.across.enabled:
             across = naive.across_modalities(
-                w, within[0], previous=across[2], direct=not tables["within"]["enabled"], **rules["across"]
+                w,
+                within[0],
+                options.across,
+                previous=across[2],
+                direct=not options.within.enabled,
+                reliability=factors[1],
+                **scheduled(options.across, progress),
             )
     return bank, reliability, within, across, twins
 
@@ -216,7 +211,7 @@ def test_refresh_equals_naive(variant):
         assert sets(found.ignore) == ignore
         np.testing.assert_allclose(found.threshold, theta, atol=1e-5)
     assert sets(memory.same_view) == [set(row) for row in twins]
-    enabled = [sections(variant)[stage]["enabled"] for stage in ("within", "across")]
+    enabled = [options_of(variant).within.enabled, options_of(variant).across.enabled]
     assert [bool(np.any(stage.index >= 0)) for stage in (memory.within, memory.across)] == enabled
     assert any(twins)
     if variant == "default":
@@ -225,7 +220,7 @@ def test_refresh_equals_naive(variant):
 
 def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[str, float]:
     """The terms, and their weighted sum as `total`, from loops over clips in float64."""
-    w, o, target = problem.w, sections(variant)["loss"], problem.clips["tracklet"]
+    w, o, target = problem.w, options_of(variant).loss, problem.clips.tracklet
     bank = np.asarray(memory.prototypes, np.float64)
     table = {
         name: np.asarray(part)[target]
@@ -243,9 +238,7 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     other = w.modality[target][:, None] != w.modality
 
     def intra(similarity, target, twins, keep):
-        found, has = naive_losses.intra_camera(
-            similarity, target, w.view, w.valid, twins, o["temperature"], o["ambiguity"]
-        )
+        found, has = naive_losses.intra_camera(similarity, target, w.view, w.valid, twins, o.temperature, o.ambiguity)
         return naive_losses.mean_over(found, has & keep)
 
     def soft(stage, candidate, ignore, alpha):
@@ -257,24 +250,24 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
                 table[stage + "_weight"],
                 candidate & w.valid,
                 ignore,
-                o["temperature"],
+                o.temperature,
                 alpha,
-                o["hard_negatives"],
+                o.hard_negatives,
             )
         )
 
     terms = {
         "intra": intra(similarity, target, table["twins"], True),
-        "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o["alpha"]),
+        "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o.alpha),
         "across": soft("across", other, table["across_ignore"], 0.0),
     }
-    weights = {"intra": o["intra"] * (1.0 + (o["intra_end"] - 1.0) * progress), "frame": o["frame"]}
-    for name in ("within", "across"):
-        weights[name] = o[name] * min(max((progress - o[name + "_begin"]) / o["ramp"], 0.0), 1.0)
-    if o["frame"]:
+    weights = {"intra": o.intra * (1.0 + (o.intra_end - 1.0) * progress), "frame": o.frame}
+    for name, weight, begin in (("within", o.within, o.within_begin), ("across", o.across, o.across_begin)):
+        weights[name] = weight * min(max((progress - begin) / o.ramp, 0.0), 1.0)
+    if o.frame:
         every = problem.frames.reshape(CLIPS * FRAMES, DIM).astype(np.float64) @ bank.T
         terms["frame"] = intra(
-            every, np.repeat(target, FRAMES), np.repeat(table["twins"], FRAMES, 0), problem.clips["mask"].reshape(-1)
+            every, np.repeat(target, FRAMES), np.repeat(table["twins"], FRAMES, 0), problem.clips.mask.reshape(-1)
         )
     total = sum(weights[name] * value for name, value in terms.items())
     return terms | {"total": total, "weight_within": weights["within"], "weight_across": weights["across"]}
@@ -292,7 +285,7 @@ def test_loss_equals_naive(variant):
             assert terms.keys() == expected.keys()
             for name, value in expected.items():
                 assert terms[name] == pytest.approx(value, abs=1e-4), name
-            stages = [sections(variant)[name]["enabled"] for name in ("within", "across")]
+            stages = [options_of(variant).within.enabled, options_of(variant).across.enabled]
             assert [float(terms[name]) > 0 for name in ("within", "across")] == stages
 
 
@@ -300,12 +293,12 @@ def test_loss_equals_naive(variant):
 def test_update_equals_naive(variant):
     problem = Problem(1)
     memory = problem.mined(variant, 0.3)
-    updated = method(variant).update(memory, problem.features, problem.clips["tracklet"])
+    updated = method(variant).update(memory, problem.features, problem.clips.tracklet)
     expected = naive.momentum_update(
         np.asarray(memory.prototypes),
         problem.features,
-        problem.clips["tracklet"],
-        sections(variant)["prototypes"]["momentum"],
+        problem.clips.tracklet,
+        options_of(variant).prototypes.momentum,
     )
     np.testing.assert_allclose(updated.prototypes, expected, atol=1e-5)
     assert np.abs(updated.prototypes - memory.prototypes).max() > 0.1
@@ -318,7 +311,7 @@ def test_no_gradient_reaches_prototypes():
     assert not np.any(bank)
     assert np.abs(features).max() > 0.01
     assert np.abs(frames).max() > 0.01
-    assert not np.any(frames[~problem.clips["mask"]])
+    assert not np.any(frames[~problem.clips.mask])
 
 
 def test_frames_play_no_part_without_their_term():
@@ -339,7 +332,7 @@ def test_each_level_weight_is_its_own_switch():
         options = {name: 0.5 if name in on else 0.0 for name in levels}
 
         def total(features, frames):
-            return method("default", **options).loss(memory, Encoded(features, frames), clips, info, 1.0)[0]
+            return method("default", **options).loss(memory, {}, Encoded(features, frames), clips, info, 1.0)[0]
 
         return jnp.concatenate([slope.reshape(-1) for slope in jax.grad(total, (0, 1))(features, frames)])
 
@@ -415,7 +408,7 @@ def test_levels_without_candidates_have_no_term_and_no_harm(options):
 
 def test_an_empty_memory_gives_a_finite_loss():
     problem = Problem(1)
-    (total, terms), slopes = problem.loss("default", method("default").empty(SIZE, DIM), 1.0)
+    (total, terms), slopes = problem.loss("default", method("default").init(SIZE, DIM), 1.0)
     assert np.isfinite(total)
     assert all(np.isfinite(slope).all() for slope in slopes)
     assert float(terms["within"]) == float(terms["across"]) == 0.0
@@ -425,6 +418,20 @@ def test_an_empty_memory_gives_a_finite_loss():
 def test_a_refresh_keeps_every_shape(variant):
     """Otherwise the training step would compile again, and a checkpoint would not fit."""
     problem = Problem(1)
-    empty, mined = method(variant).empty(SIZE, DIM), problem.mined(variant, 0.3)
+    empty, mined = method(variant).init(SIZE, DIM), problem.mined(variant, 0.3)
     described = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), memory) for memory in (empty, mined)]
     assert described[0] == described[1]
+
+
+def test_the_memory_says_what_was_mined():
+    memory = Problem(1).mined("default", 0.3)
+    mined = method("default").mined(memory)
+    assert mined.label is None
+    for name in memory._fields:
+        assert getattr(mined, name) is getattr(memory, name)
+
+
+def test_shardings_fit_the_memory():
+    of_memory, memory = method("default").shardings(), method("default").init(SIZE, DIM)
+    assert jax.tree.structure(of_memory) == jax.tree.structure(memory)
+    assert method("default").own_parameters(DIM, 0) == {}

@@ -2,6 +2,8 @@
 
 from math import exp, log
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -17,12 +19,12 @@ def intra_camera(similarity, target, view, valid, ignore, temperature, mode):
         if y < 0:
             continue
         own = [j for j in range(len(view)) if j != y and valid[j] and view[j] == view[y]]
-        alike = [j for j in own if j in set(ignore[b])]
+        ambiguous = [j for j in own if j in set(ignore[b])]
         targets = {y: 1.0}
         if mode == "mask":
-            own = [j for j in own if j not in alike]
+            own = [j for j in own if j not in ambiguous]
         elif mode == "positive":
-            targets = {j: 1.0 / (1 + len(alike)) for j in [y] + alike}
+            targets = {j: 1.0 / (1 + len(ambiguous)) for j in [y] + ambiguous}
         loss[b] = cross_entropy(similarity[b], targets, own, temperature)
     return loss, np.array([y >= 0 for y in target], bool)
 
@@ -53,9 +55,17 @@ def mean_over(loss, has):
 def gradient(function, x, step=1e-6):
     """Central differences of a scalar function of a float64 array."""
     slope = np.zeros_like(x)
-    for place in np.ndindex(*x.shape):
+    for position in np.ndindex(*x.shape):
         up, down = x.copy(), x.copy()
-        up[place] += step
-        down[place] -= step
-        slope[place] = (function(up) - function(down)) / (2 * step)
+        up[position] += step
+        down[position] -= step
+        slope[position] = (function(up) - function(down)) / (2 * step)
     return slope
+
+
+def assert_highest_precision(function):
+    """Of all products of function(features, bank), forward and backward."""
+    bank = jnp.eye(3)
+    gradient = jax.grad(lambda z: sum(jnp.sum(x) for x in jax.tree.leaves(function(z, bank)) if x.dtype == jnp.float32))
+    text = str(jax.make_jaxpr(gradient)(bank))
+    assert 1 < text.count("dot_general[") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")

@@ -85,13 +85,13 @@ def view_centres(w, prior):
     return np.array(out)
 
 
-def apart(features, centre):
+def direction_from(features, centre):
     rest = features - centre
     return np.array([unit(row) if row @ row > 1e-12 else 0.0 * row for row in rest])
 
 
 def part_threshold(w, parts, part_mask, centre, quantile):
-    alike, half = [[], []], parts.shape[1] // 2
+    similar, half = [[], []], parts.shape[1] // 2
     for i in np.flatnonzero(w.valid):
         halves = [
             [unit(u) for u, there in zip(parts[i, cut], part_mask[i, cut]) if there]
@@ -99,8 +99,8 @@ def part_threshold(w, parts, part_mask, centre, quantile):
         ]
         if all(halves):
             first, second = (unit(unit(sum(half)) - centre[i]) for half in halves)
-            alike[w.modality[i]].append(first @ second)
-    return [np.quantile(found, quantile, method="inverted_cdf") if found else inf for found in alike]
+            similar[w.modality[i]].append(first @ second)
+    return [np.quantile(found, quantile, method="inverted_cdf") if found else inf for found in similar]
 
 
 def unbias_cameras(w, similarity, mode):
@@ -121,10 +121,10 @@ def unbias_cameras(w, similarity, mode):
             if not related(w, i, j, "other_camera"):
                 continue
             here = (w.modality[i], w.camera[i], w.camera[j])
-            alike = [key for key in pairs if key[0] == w.modality[i]]
-            total = sum(len(pairs[key]) for key in alike)
-            mu = sum(len(pairs[key]) * mean[key] for key in alike) / total
-            sigma = sqrt(sum(len(pairs[key]) * variance[key] for key in alike) / total)
+            keys = [key for key in pairs if key[0] == w.modality[i]]
+            total = sum(len(pairs[key]) for key in keys)
+            mu = sum(len(pairs[key]) * mean[key] for key in keys) / total
+            sigma = sqrt(sum(len(pairs[key]) * variance[key] for key in keys) / total)
             factor = 1.0
             if mode == "zscore" and variance[here] > 1e-12:
                 factor = sigma / sqrt(variance[here])
@@ -172,33 +172,14 @@ def weigh(i, accepted, similarity, kind, temperature, bar, votes, reliability):
     return [(j, r / sum(raw)) for j, r in zip(accepted, raw)]
 
 
-def within_modality(
-    w,
-    *,
-    rho,
-    kappa,
-    previous=None,
-    ema=0.5,
-    rule="both",
-    fixed=0.5,
-    camera_bias="mean",
-    balance=0,
-    per_camera=3,
-    reciprocity=20,
-    positives=10,
-    weighting="softmax",
-    temperature=0.1,
-    reliability=None,
-    ambiguous=10,
-    band=0.05,
-    neighbours=64,
-):
+def within_modality(w, options, *, rho, kappa, previous=None, reliability=None):
+    """Stage 1 with `WithinOptions`; block and the schedules in them are not read."""
     size = len(w.modality)
-    similarity = unbias_cameras(w, cosines(w.prototypes), camera_bias)
-    table = ranked(w, similarity, "other_camera", neighbours)
-    if balance:
-        similarity, table = balanced(similarity, table, balance)
-    theta = thresholds(w, similarity, table, kappa, ema, previous)
+    similarity = unbias_cameras(w, cosines(w.prototypes), options.camera_bias)
+    table = ranked(w, similarity, "other_camera", options.neighbours)
+    if options.balance:
+        similarity, table = balanced(similarity, table, options.balance)
+    theta = thresholds(w, similarity, table, kappa, options.ema, previous)
 
     near = [set(row[:20]) for row in table]
     votes = {(i, j): len(near[i] & near[j]) for i in range(size) for j in range(size)}
@@ -207,19 +188,23 @@ def within_modality(
     for i in range(size):
         accepted, unsure = [], []
         best = similarity[i, table[i][0]] if table[i] else -inf
-        bar = bar_of(best, theta[w.modality[i]], rule, rho, fixed)
-        for place, j in enumerate(table[i]):
-            nearer = [k for k in table[i][:place] if w.camera[k] == w.camera[j]]
+        bar = bar_of(best, theta[w.modality[i]], options.rule, rho, options.fixed)
+        for position, j in enumerate(table[i]):
+            nearer = [k for k in table[i][:position] if w.camera[k] == w.camera[j]]
             fits = similarity[i, j] >= bar - ROUNDING
-            if fits and len(nearer) < per_camera and i in table[j][:reciprocity]:
+            if fits and len(nearer) < options.per_camera and i in table[j][: options.reciprocity]:
                 accepted.append(j)
-            elif similarity[i, j] >= bar - band - ROUNDING:
+            elif similarity[i, j] >= bar - options.band - ROUNDING:
                 unsure.append(j)
-        kept = weigh(i, accepted[:positives], similarity, weighting, temperature, bar, votes, reliability)
-        for j, a in kept:
+        for j, a in weigh_kept(i, accepted, similarity, options, bar, votes, reliability):
             weight[i, j] = a
-        ignore.append(set(unsure[:ambiguous]))
+        ignore.append(set(unsure[: options.ambiguous]))
     return weight, ignore, theta
+
+
+def weigh_kept(i, accepted, similarity, options, bar, votes, reliability):
+    kept = accepted[: options.positives]
+    return weigh(i, kept, similarity, options.weighting, options.temperature, bar, votes, reliability)
 
 
 def smoothed(prototypes, within):
@@ -246,37 +231,16 @@ def balanced(similarity, table, count):
     return corrected, [sorted(near, key=lambda j: (-corrected[i, j], j)) for i, near in enumerate(table)]
 
 
-def across_modalities(
-    w,
-    within,
-    *,
-    rho,
-    kappa,
-    previous=None,
-    ema=0.5,
-    rule="both",
-    fixed=0.5,
-    debias="mean",
-    reciprocity=20,
-    cycle=True,
-    positives=10,
-    weighting="softmax",
-    temperature=0.1,
-    reliability=None,
-    ambiguous=10,
-    band=0.05,
-    direct=False,
-    ban_same_camera=False,
-    neighbours=64,
-):
+def across_modalities(w, within, options, *, rho, kappa, previous=None, direct=False, reliability=None):
+    """Stage 2 with `AcrossOptions`; `within` is the dense weight matrix of stage 1."""
     size = len(w.modality)
     within = np.zeros((size, size)) if direct else within
     q = smoothed(w.prototypes, within)
-    similarity = cosines(without_modality_mean(w, q) if debias == "mean" else q)
-    table = ranked(w, similarity, "other_modality", neighbours, ban_same_camera)
-    if debias == "balanced_knn":
-        similarity, table = balanced(similarity, table, reciprocity)
-    theta = thresholds(w, similarity, table, kappa, ema, previous)
+    similarity = cosines(without_modality_mean(w, q) if options.debias == "mean" else q)
+    table = ranked(w, similarity, "other_modality", options.neighbours, options.ban_same_camera)
+    if options.debias == "balanced_knn":
+        similarity, table = balanced(similarity, table, options.reciprocity)
+    theta = thresholds(w, similarity, table, kappa, options.ema, previous)
     stage1 = [{j for j in range(size) if within[i, j] > 0} for i in range(size)]
 
     near = [set(row[:20]) for row in table]
@@ -290,25 +254,25 @@ def across_modalities(
     for i in range(size):
         accepted, unsure = [], []
         best = similarity[i, table[i][0]] if table[i] else -inf
-        bar = bar_of(best, theta[w.modality[i]], rule, rho, fixed)
+        bar = bar_of(best, theta[w.modality[i]], options.rule, rho, options.fixed)
         for j in table[i]:
-            fits = similarity[i, j] >= bar - ROUNDING and i in table[j][:reciprocity]
-            if fits and (direct or not cycle or home(i, j)):
+            fits = similarity[i, j] >= bar - ROUNDING and i in table[j][: options.reciprocity]
+            if fits and (direct or not options.cycle or home(i, j)):
                 accepted.append(j)
-            elif similarity[i, j] >= bar - band - ROUNDING:
+            elif similarity[i, j] >= bar - options.band - ROUNDING:
                 unsure.append(j)
-        kept = weigh(i, accepted[:positives], similarity, weighting, temperature, bar, votes, reliability)
+        kept = weigh_kept(i, accepted, similarity, options, bar, votes, reliability)
         total = {}
         for j, a in kept:
             total[j] = total.get(j, 0.0) + a
         for j, a in kept:
             for k in sorted(stage1[j]):
-                if not (ban_same_camera and w.camera[k] == w.camera[i]):
+                if not (options.ban_same_camera and w.camera[k] == w.camera[i]):
                     total[k] = total.get(k, 0.0) + a * within[j, k]
-        top = sorted(total.items(), key=lambda item: -item[1])[:positives]
+        top = sorted(total.items(), key=lambda item: -item[1])[: options.positives]
         for j, a in top:
             weight[i, j] = a / sum(v for _, v in top)
-        ignore.append(set(unsure[:ambiguous]))
+        ignore.append(set(unsure[: options.ambiguous]))
     return weight, ignore, theta
 
 
@@ -349,11 +313,11 @@ def read_lists(w, centres, num_views, relation, share, tile):
     return read
 
 
-def returned(similarity, table, offers):
-    """Table rows [j, ..], best first, each with the best of those rows too that have it among their first `offers`."""
+def returned(similarity, table, count):
+    """Table rows [j, ..], best first, each with the best of those rows too that have it among their first `count`."""
     out = []
     for j, own in enumerate(table):
-        givers = [i for i, near in enumerate(table) if j in near[:offers]]
-        givers = sorted(givers, key=lambda i: (-similarity[i, j], i))[:offers]
+        givers = [i for i, near in enumerate(table) if j in near[:count]]
+        givers = sorted(givers, key=lambda i: (-similarity[i, j], i))[:count]
         out.append(sorted(set(own) | set(givers), key=lambda i: (-similarity[j, i], i)))
     return out

@@ -1,6 +1,6 @@
 """What the mining finds: positives with their weights, and what is built from them.
 
-P prototypes, D features, K positives, A ambiguous, M neighbours kept in the table.
+P prototypes, D features, K positives, A ambiguous, M table columns.
 """
 
 import chex
@@ -14,7 +14,7 @@ from hitpro_jax.types import MODALITIES, Positives
 
 
 def no_positives(size: int, *, positives: int, ambiguous: int) -> Positives:
-    """What there is before any mining: empty rows, and thresholds of +inf that count as "none yet".
+    """Empty rows, as before any mining; thresholds of +inf count as "none yet".
 
     >>> no_positives(1, positives=2, ambiguous=1).index.tolist()
     [[-1, -1]]
@@ -50,7 +50,7 @@ def smoothed(prototypes: jax.Array, within: Positives, *, tiling: Tiling = ONE_D
 def cycle_consistent(neighbours: Neighbours, within_index: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
     """Whether going i -> j and back from j to its nearest b leads home: L(i) and L(b) meet.
 
-    L(i) = {i} and i's stage-1 positives: b is i, or one is a positive of the other, or the two share one.
+    L(i) = {i} and i's stage-1 positives.
 
     Args:
       neighbours: stage-2 table [P, M].
@@ -60,8 +60,7 @@ def cycle_consistent(neighbours: Neighbours, within_index: jax.Array, *, tiling:
     Returns:
       [P, M] bool, False for an empty entry.
 
-    Choice: DAL's check, softened by "share one": tracklets of a person in one view never are stage-1 positives of each
-    other, but they share those of other cameras.
+    Choice: DAL's check, softened: a person's tracklets in one view share stage-1 positives, but never are some.
 
     >>> table = Neighbours(jnp.array([[2], [2], [0]]), jnp.ones((3, 1)))
     >>> jax.jit(cycle_consistent)(table, jnp.full((3, 1), -1)).tolist()
@@ -96,14 +95,13 @@ def propagate(
       matched: stage-2 matches [P, K2].
       within: stage-1 positives [P, K1].
       camera: [P].
-      ban_same_camera: bars k of i's own physical camera, static.
+      ban_same_camera: bars k of i's own camera, static.
       tiling: see `banks`.
 
     Returns:
-      Positives [P, K2], heaviest first (ties: a match before its positives); ignore and threshold unchanged.
+      Positives [P, K2], heaviest first; ignore and threshold unchanged.
 
-    Choice: a match stands for its person, whose other cameras stage 1 has found already.
-    Cost: O(P K1 K2) memory.
+    Choice: a match stands for its person, whose other cameras stage 1 has found. Cost: O(P K1 K2) memory.
 
     >>> one = no_positives(3, positives=2, ambiguous=1)
     >>> matched = one._replace(index=one.index.at[0, 0].set(1), weight=one.weight.at[0, 0].set(1.))

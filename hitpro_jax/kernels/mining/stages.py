@@ -1,7 +1,7 @@
 """HCPA, Hierarchical Cross-Prototype Alignment: two-stage positive mining with DTS and SWA (paper).
 
-P prototypes, D features, K positives, A ambiguous, M neighbours kept in the table, V views. Thresholds are [2], by
-modality of the anchor: in stage 2 that is the direction to the other one (0: RGB to IR).
+P prototypes, D features, K positives, A ambiguous, M table columns, V views. Thresholds are [2], by modality of the
+anchor; in stage 2 that is a direction (0: RGB to IR).
 """
 
 from collections.abc import Callable
@@ -48,26 +48,25 @@ def within_modality(
     """Stage 1: positives of the same modality seen by other cameras.
 
     s_ij = <p_i, p_j>, C_i = {j: m_j = m_i, c_j != c_i} (paper), camera bias removed; b_i = max_{C_i} s_ij.
-    j is accepted if all hold (Dynamic Threshold Strategy, paper; rules ours):
+    j is accepted if all hold:
       (a) s_ij >= rho b_i (from SDCL);  (b) s_ij >= theta_m = mean b + kappa std b (choice);
       (c) j is among the `per_camera` best of its camera (from O2CAP);
       (d) i is among the `reciprocity` nearest of j (from k-reciprocal encoding and DAL).
-    The best are kept, weighted by w_ij (Soft Weight Assignment, paper).
 
     Args:
       prototypes: [P, D] float32 unit rows.
       info: of the rows.
       bars: of this refresh.
-      options: static; rho, kappa, schedule, block, enabled and use_reliability are not read.
+      options: static; only the rules of mining are read.
       num_views: V, static.
       reliability: [P] factors of the weights, or None.
       tiling: see `banks`.
-      search: makes the tables of neighbours.
+      search: makes the table of M.
 
     Returns:
-      Positives [P, K]; rows without any are -1 / 0.
+      Positives [P, K]; -1 / 0 for none.
 
-    Cost: O(block P + P M) memory; 2 P^2 D flops. Rules see the table of M.
+    Cost: O(block P + P M) memory; 2 P^2 D flops.
 
     >>> info = TrackletInfo(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
@@ -106,28 +105,27 @@ def across_modalities(
 ) -> Positives:
     """Stage 2: positives of the other modality, built on stage 1 (paper).
 
-    q_i = unit(p_i + sum_j w_ij p_j), modality bias removed; C_i = {j: m_j != m_i}. Rules (a), (b), (d) of stage 1 in
-    each direction, then a cycle check, then propagation: the stage-1 positives k of a match j get w_ij w_jk (choice).
+    q_i = unit(p_i + sum_j w_ij p_j), modality bias removed; C_i = {j: m_j != m_i}. Rules (a), (b), (d) of stage 1,
+    then `cycle_consistent`, then `propagate`.
 
     Args:
       prototypes: [P, D] float32 unit rows.
       within: stage-1 positives.
       info: of the rows.
-      bars: of this refresh, of this stage.
-      options: static; see `within_modality`.
-      direct: without stage 1, an ablation: q = p, no cycle check, no propagation; static.
+      bars: of this refresh.
+      options: static; only the rules of mining are read.
+      direct: static; without stage 1, an ablation: q = p, no check, no propagation.
       reliability: [P] factors of the weights, or None.
       tiling: see `banks`.
-      search: makes the tables of neighbours.
+      search: makes the table of M.
 
     Returns:
-      Positives [P, K]; rows without any are -1 / 0, as all are where one modality is missing.
+      Positives [P, K]; -1 / 0 for none.
 
     Raises:
       ValueError: unknown debias.
 
-    Choice: many to one is allowed, as infrared is under-clustered (CBA): one to one would force errors.
-    Cost: as stage 1.
+    Choice: many to one is allowed: infrared is under-clustered (CBA). Cost: as stage 1.
 
     >>> info = TrackletInfo(*jnp.array([[0, 0, 1, 1], [1, 2, 1, 2], [0, 1, 2, 3]]), jnp.ones(4, bool))
     >>> bank, none = jnp.eye(2)[jnp.array([0, 1, 0, 1])], no_positives(4, positives=1, ambiguous=1)
@@ -170,18 +168,17 @@ def same_view_ambiguity(
       prototypes: [P, D] float32 unit rows.
       info: of the rows.
       threshold: [2] of `thresholds.part_threshold` (rule "statistic") or of stage 1.
-      rho: as in `Bars`.
-      rule: see `thresholds.row_threshold`, static.
+      rho: see `thresholds.row_threshold`.
+      rule: see there, static.
       fixed: see there.
       count: A, static.
       tiling: see `banks`.
-      search: makes the table of neighbours.
+      search: makes the table.
 
     Returns:
       [P, A] int32, best first, -1 for none.
 
-    Choice: HITSZ-VCM cuts a person's time before a camera into tracks of 24 frames, so that one person owns several
-    prototypes of one view. Level 1 would push them apart.
+    Choice: HITSZ-VCM cuts what a camera sees of a person into tracks of 24 frames; level 1 would push them apart.
 
     >>> info = TrackletInfo(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])

@@ -1,6 +1,6 @@
 """The Dynamic Threshold Strategy (DTS, named by the paper): the rules by which a neighbour is accepted.
 
-P prototypes, M table columns. Every rule is a pure function of the table of nearest candidates.
+P prototypes, M table columns.
 """
 
 import chex
@@ -30,14 +30,14 @@ def dynamic_threshold(
 
     Args:
       best: [P] b_i, the best similarity of each row; -inf leaves it out.
-      group_id: [P] modality, also the direction "from this modality to the other".
+      group_id: [P] modality.
       num_groups: static.
-      kappa: deviations above the mean, may be traced.
-      ema: weight of the previous threshold in [0, 1), may be traced.
-      previous: [num_groups] of the last refresh; an entry that is not finite counts as none.
+      kappa: may be traced.
+      ema: in [0, 1), may be traced.
+      previous: [num_groups] of the last refresh; not finite: none.
 
     Returns:
-      [num_groups] float32, never NaN. A group without rows keeps its previous threshold, or is +inf (accept nothing).
+      [num_groups] float32, never NaN; a group without rows keeps its previous threshold, or +inf.
 
     Choice: statistics of the best similarities follow the features as they move.
 
@@ -69,9 +69,9 @@ def row_threshold(
     relative: rho b_i (from SDCL);  statistic: theta_m;  both: max of the two;  fixed: a constant, the control.
 
     Args:
-      best: [P] b_i, -inf for rows without candidates.
-      theta: [P] the statistic threshold of each row's group.
-      rule: see above, static.
+      best: [P] b_i, -inf for none.
+      theta: [P] of each row's group.
+      rule: static.
       rho: in (0, 1], may be traced.
       fixed: the constant.
 
@@ -108,9 +108,9 @@ def part_threshold(halves: jax.Array, group_id: jax.Array, *, num_groups: int) -
       num_groups: static.
 
     Returns:
-      [num_groups] float32, +inf (nothing is that similar) for a group without rows.
+      [num_groups] float32, +inf for a group without rows.
 
-    Choice: two tracklets of a person in one view are as similar as the halves of most single tracklets are.
+    Choice: a person's tracklets in one view are as similar as the halves of most single ones.
 
     >>> print(part_threshold(jnp.array([.5, .7, jnp.nan]), jnp.array([0, 0, 1]), num_groups=2).round(2))
     [0.5 inf]
@@ -169,9 +169,6 @@ def reciprocal(neighbours: Neighbours, *, count: int, tiling: Tiling = ONE_DEVIC
       neighbours: table [P, M] of a symmetric relation.
       count: K_r <= M, static.
       tiling: see `banks`.
-
-    Returns:
-      False for an empty entry.
 
     Raises:
       ValueError: count above M.

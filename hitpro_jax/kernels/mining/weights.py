@@ -25,19 +25,19 @@ def soft_weights(
     Args:
       index: [P, K] positives, -1 for none.
       similarity: [P, K] s_ij, best first.
-      kind: see above, static.
+      kind: static.
       temperature: tau_w > 0, may be traced.
-      threshold: [P] the row's bar, for "margin".
+      threshold: [P] bars, for "margin".
       votes: [P, K] of `shared_neighbours`, for "vote".
-      reliability: [P, K] r_j, a factor of each weight, or None.
+      reliability: [P, K] r_j, factors of the weights.
 
     Returns:
-      [P, K] float32 in [0, 1]; a row sums to 1, or is 0 if it has no positive.
+      [P, K] float32; a row sums to 1, or is 0 without positives.
 
     Raises:
-      ValueError: unknown kind, or the array that the kind needs is missing.
+      ValueError: unknown kind, or its array is missing.
 
-    Choice: softmax with tau_w = 0.1; the paper does not give its form.
+    Choice: softmax; the paper gives no form.
 
     >>> soft_weights(jnp.array([[3, 1, -1]]), jnp.array([[.9, .9, -jnp.inf]])).tolist()
     [[0.5, 0.5, 0.0]]

@@ -18,24 +18,24 @@ def view_bias(
 ) -> ViewBias | None:
     """Camera bias of the stage-1 similarities.
 
-    mean: s' = s - mu_ab + mu;  zscore: s' = (s - mu_ab) sigma / sigma_ab + mu, with mu_ab and sigma_ab the mean and
-    deviation of s between the views a and b, and mu and sigma those of all stage-1 pairs (a != b) of the modality.
+    mean: s' = s - mu_ab + mu;  zscore: s' = (s - mu_ab) sigma / sigma_ab + mu;  mu_ab and sigma_ab are mean and
+    deviation of s between views a and b, mu and sigma those of all pairs a != b of the modality.
 
     Args:
       prototypes: [P, D] float32.
       info: of the rows; view ids in [0, V).
       num_views: V, static.
       mode: "none", "mean" or "zscore", static.
-      tiling: see `banks`; only zscore visits pairs, each once.
+      tiling: see `banks`.
 
     Returns:
-      ViewBias, or None for "none". Pairs with an empty view hold finite numbers that nothing reads.
+      ViewBias, finite; None for "none".
 
     Raises:
       ValueError: unknown mode.
 
     Choice: on the similarity itself, in the role of CA-Jaccard and IICS.
-    Cost: O(V D + V^2) memory, zscore O(block P) more.
+    Cost: O(V D + V^2) memory; zscore visits every pair, with O(block P) more.
 
     >>> info = TrackletInfo(jnp.zeros(3, int), jnp.arange(3), jnp.arange(3), jnp.ones(3, bool))
     >>> bank = jnp.array([[1., 0.], [.75, 0.], [0., 1.]])
@@ -97,9 +97,9 @@ def balanced(neighbours: Neighbours, *, count: int, tiling: Tiling = ONE_DEVICE)
       tiling: see `banks`.
 
     Returns:
-      Neighbours [P, M] by s', best first, ties to the lower index.
+      Neighbours [P, M] by s'.
 
-    Choice: our reading of BMIL's balanced neighbours, in the form of CSLS (cross-domain local scaling).
+    Choice: our reading of BMIL's balanced neighbours, in the form of CSLS.
 
     >>> table = Neighbours(jnp.array([[1, 2], [0, 2], [0, 1]]), jnp.array([[.9, .6], [.9, .3], [.6, .3]]))
     >>> print(balanced(table, count=2).similarity)

@@ -1,7 +1,6 @@
 """What every search is made of: which rows are candidates, how similar they are, the table of the best.
 
 P prototypes, D features, M table columns, V views; B rows of a block, Q rows of a part of the bank (see `banks`).
-`exact.nearest` looks at all candidates, `ivf.nearest` at those in likely cells.
 """
 
 from typing import NamedTuple
@@ -32,7 +31,7 @@ class ViewBias(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """What a search reads of its rows, in any order."""
+    """What a search reads of rows."""
 
     prototype: jax.Array  # [P, D] float32
     info: TrackletInfo
@@ -90,13 +89,10 @@ def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bo
     """The best of tables [B, M] and of values [B, Q] at positions [Q] or [B, Q]; -inf is no entry.
 
     Args:
-      best: tables of a block.
-      values: similarities; among equal ones those that stand first stay.
+      best: tables.
+      values: similarities; ties go to the first.
       position: rows of the bank.
-      first: static; the tables are still empty.
-
-    Returns:
-      Neighbours [B, M].
+      first: static; the tables are empty.
 
     >>> none = Neighbours(jnp.full((1, 2), -1), jnp.full((1, 2), -jnp.inf))
     >>> merge(none, jnp.array([[.5, .75, -jnp.inf]]), jnp.array([7, 8, 9]), first=False).index.tolist()

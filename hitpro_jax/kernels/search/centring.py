@@ -20,14 +20,13 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
 
     Args:
       prototypes: [P, D] float32 unit rows.
-      info: of the rows; padding does not count.
+      info: of the rows.
       num_views: V, static.
 
     Returns:
       [P, D] float32, c_v of each row's view.
 
-    Choice: a view's mean is its light, scene and sensor. `bias.view_bias` moves all similarities of two views by one
-    number; tracklets that are near to everything of the other camera stay so.
+    Choice: a view's mean is its light, scene and sensor. `bias.view_bias` alone leaves tracklets near to everything.
 
     >>> info = TrackletInfo(jnp.zeros(2, int), jnp.arange(2), jnp.arange(2), jnp.ones(2, bool))
     >>> print(jax.jit(lambda bank: view_centres(bank, info, num_views=2))(jnp.eye(2)).round(2))
@@ -42,14 +41,13 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
 
 
 def remove_modality_mean(features: jax.Array, info: TrackletInfo) -> jax.Array:
-    """unit(q_i - mean of q over i's modality) [P, D] of features [P, D]; see `prototypes.direction_from`.
-
-    Choice: the mean is what all tracklets of a modality share; it tells modality and not person.
+    """unit(q_i - mean of q over i's modality) of features [P, D].
 
     >>> info = TrackletInfo(jnp.array([0, 0, 1]), *jnp.zeros((2, 3), int), jnp.ones(3, bool))
     >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), info).tolist()
     [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
     """
+    # what all tracklets of a modality share tells modality and not person
     mean, _ = _means(features, info.modality, info.valid, MODALITIES)
     return direction_from(features, mean[info.modality])
 

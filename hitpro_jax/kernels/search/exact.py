@@ -1,7 +1,6 @@
-"""The exact search: one blockwise pass makes a sorted table of nearest candidates, which the rules of mining read.
+"""The exact search: one blockwise pass makes a sorted table of nearest candidates.
 
-P prototypes, D features, M table columns; B rows of a block, Q rows of a part of the bank. Nothing of size P x P is
-ever held.
+P prototypes, D features, M table columns; B rows of a block, Q rows of a part. Nothing of size P x P is ever held.
 """
 
 import chex
@@ -47,17 +46,16 @@ def nearest(
       info: of the rows.
       relation: see above, static.
       count: M >= 1, static.
-      bias: of `bias.view_bias`, applied to s before ranking.
-      ban_same_camera: other_modality without c_j = c_i, static.
+      bias: of `bias.view_bias`.
+      ban_same_camera: other_modality without c_j = c_i, such as BUPTCampus's twins; static.
       tiling: see `banks`.
 
     Returns:
-      Neighbours [P, M]; -1 / -inf for invalid rows and where candidates are missing.
+      Neighbours [P, M]; -1 / -inf for none.
 
     Raises:
       ValueError: unknown relation.
 
-    Choice: `ban_same_camera` bars twins that one camera takes in both modalities, as on BUPTCampus.
     Cost: O(block P + P M + P D) memory; 2 D flops a candidate pair.
 
     >>> info = TrackletInfo(*jnp.array([[0, 0, 0, 1], [1, 1, 2, 2], [0, 0, 1, 2]]), jnp.ones(4, bool))
@@ -125,6 +123,6 @@ def _possible_columns(own: TrackletInfo, part: TrackletInfo, relation: str) -> j
     key, keys = (own.view, part.view) if relation == "same_view" else (own.modality, part.modality)
     low = jnp.min(jnp.where(own.valid, key, jnp.iinfo(jnp.int32).max))
     high = jnp.max(jnp.where(own.valid, key, -1))
-    # rows are sorted: a block's keys are a range, of one value in most blocks; a block without valid rows has low > high
+    # rows are sorted, so that most blocks have one key; a block without valid rows has low > high
     near = (keys != low) | (keys != high) if relation == "other_modality" else (keys >= low) & (keys <= high)
     return near & part.valid & (low <= high)

@@ -1,8 +1,8 @@
 """The approximate search: inverted lists over k-means cells, and exact similarities inside the lists that are read.
 
 P prototypes, D features, C cells, M table columns, n devices. A list holds the rows of one cell and one kind (modality;
-for same_view: view) in tiles of T rows: shapes are static however uneven the cells are. B rows look at a time, each in
-the K tiles that are likeliest for itself. Source: the inverted file of faiss.
+for same_view: view) in tiles of T rows, so that shapes are static. B rows look at a time, each in its K likeliest
+tiles. Source: the inverted file of faiss.
 """
 
 import math
@@ -84,8 +84,8 @@ def nearest(
 ) -> Neighbours:
     """`exact.nearest` among the candidates of likely cells; what is found has its exact similarity.
 
-    Cells are k-means cells of r_i = unit(p_i - mean of p over i's view). A row reads the lists of its kind whose
-    centres are nearest to r_i, then returns itself to the first `RETURNED` rows that it found.
+    Cells are those of r_i = unit(p_i - mean of p over i's view). A row reads the lists nearest to r_i, then returns
+    itself to the first `RETURNED` rows that it found.
 
     Args:
       prototypes: see `exact.nearest`.
@@ -93,17 +93,16 @@ def nearest(
       relation: see there.
       count: see there.
       index: static.
-      bias: see there; symmetric between the views of the relation.
+      bias: see there; symmetric between views.
       ban_same_camera: see there.
-      tiling: see `banks`; more rows look together as each reads less. Lists of a device's rows go round the ring.
+      tiling: see `banks`.
 
     Returns:
       Neighbours [P, M], deterministic.
 
-    Choice: rows are returned, and not more lists read. A positive must be in both tables (reciprocity), and one of two
-    rows finds the other far more often than both do.
-    Cost: memory O(P D / n + P M / n + C T D + block (P / n + C T)); 2 P C D flops to place rows, about
-    P probes (P / 2 C + n T / 2) 2 D to compare them.
+    Choice: rows are returned, as a positive must be in both tables (reciprocity).
+    Cost: O(P D / n + P M / n + C T D + block (P / n + C T)) memory; 2 P C D flops to place rows, about
+    P probes (P / C + n T) D to compare them.
 
     >>> info = TrackletInfo(*jnp.array([[0, 0, 0, 1], [1, 1, 2, 2], [0, 0, 1, 2]]), jnp.ones(4, bool))
     >>> options = dict(relation="other_camera", count=3, index=IvfIndex(num_views=3, probes=9))
@@ -128,6 +127,7 @@ def nearest(
     lists = _lists(bank, cell, plan, tiling)
 
     none = empty_table(bank.position.shape[0], min(count, size))
+    # rows that look together: `block` if each reads everything, and more as each reads less
     blocks = math.ceil(rows * plan.reach / (tiling.block * plan.tiles))
     together = Tiling(-(-rows // blocks), tiling.mesh)
     table = together.fold_blocks(_look(plan, tiling), (bank, directions), none, lists, centres, bias)
@@ -150,13 +150,10 @@ def cell_centres(directions: jax.Array, valid: jax.Array, *, cells: int, tiling:
     """Centres [C, D] of spherical k-means: Lloyd's iterations on evenly spaced rows.
 
     Args:
-      directions: [P, D] float32 unit rows.
-      valid: [P] bool, rows that count.
+      directions: [P, D] unit rows.
+      valid: [P] bool.
       cells: C <= P, static.
       tiling: see `banks`.
-
-    Returns:
-      Unit rows; a cell without rows keeps the centre it had.
 
     >>> rows = jnp.array([[1., 0.], [.8, .6], [0., 1.], [0., 1.]])
     >>> print(jax.jit(lambda rows: cell_centres(rows, jnp.ones(4, bool), cells=2))(rows).round(2))
@@ -170,7 +167,7 @@ def cell_centres(directions: jax.Array, valid: jax.Array, *, cells: int, tiling:
     def iterate(_: int, centres: jax.Array) -> jax.Array:
         cell = jnp.where(valid, nearest_cell(sample, centres, tiling=tiling), -1)
         mean, rows = segment_mean(sample, cell, num_segments=cells)
-        return jnp.where((rows > 0)[:, None], unit(mean), centres)
+        return jnp.where((rows > 0)[:, None], unit(mean), centres)  # a cell without rows keeps its centre
 
     return jax.lax.fori_loop(0, ROUNDS, iterate, start)
 
@@ -208,7 +205,7 @@ def _in_tiles(key: jax.Array, *, keys: int, tile: int) -> tuple[jax.Array, jax.A
     """Sorts N entries by key [N] into tiles of T slots of one key each; keys outside [0, keys) are left out.
 
     Returns:
-      slot [N] of each entry, past the last one where it was left out, and entry [tiles, T] of each slot, -1 for none.
+      slot [N] of each entry, past the last one if left out; entry [tiles, T] of each slot, -1 for none.
 
     >>> slot, entry = _in_tiles(jnp.array([1, 0, 1, 1, 9]), keys=2, tile=2)
     >>> slot.tolist(), entry.tolist()
@@ -243,7 +240,7 @@ def _lists(bank: Bank, cell: jax.Array, plan: _Plan, tiling: Tiling) -> _Lists:
 
 
 def _look(plan: _Plan, tiling: Tiling) -> Callable[..., Neighbours]:
-    """The function that `fold_blocks` takes: a block's best entries after its likely tiles of a part are read."""
+    """For `fold_blocks`: a block's best entries after its likely tiles of a part are read."""
 
     def look(best: Neighbours, own: tuple, part: _Lists, offset: jax.Array, centres, bias) -> Neighbours:
         rows, direction = own
@@ -277,7 +274,7 @@ def _compared(
     """`scores` of all pairs of a row and a tile that it reads.
 
     Returns:
-      values [S, T] of the pairs in slots, sorted by tile, and slot [B, K] of each pair; slots past the last hold -inf.
+      values [S, T] in slots, sorted by tile, -inf for none; slot [B, K] of each pair.
     """
     tiles, tile = part.bank.position.shape
     # by tile, so that all its readers are multiplied at once: to gather lists row by row would cost more than products
@@ -297,7 +294,7 @@ def _best(values: jax.Array, slot: jax.Array, count: int) -> tuple[jax.Array, ja
     """The `count` largest of the values [S, T] in each row's slots [B, K], as `candidates.largest` finds them.
 
     Returns:
-      [B, count] values, largest first, and where they are: which of the row's slots, and which column.
+      [B, count] values, which of the row's slots they are in, and in which column.
 
     >>> values = jnp.arange(32.).reshape(2, 16)
     >>> [x.tolist() for x in _best(values, jnp.array([[1, 0], [2, 0]]), 2)]
@@ -316,7 +313,7 @@ def _best(values: jax.Array, slot: jax.Array, count: int) -> tuple[jax.Array, ja
 
 
 def _returned(table: Neighbours, tiling: Tiling) -> Neighbours:
-    """The table [P, M] with every row entered at the first `RETURNED` that it found, and at most so many at each."""
+    """The table with every row entered at the first `RETURNED` that it found, at most so many at each."""
     size, count = table.index.shape[0], min(RETURNED, table.index.shape[1])
 
     def receive(best: Neighbours, own: jax.Array, part: Neighbours, offset: jax.Array) -> Neighbours:

@@ -1,6 +1,5 @@
 """HCPA against the naive method at odd sizes and degenerate worlds, and its properties on drawn values."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -14,75 +13,50 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hitpro_jax.kernels import prototypes
-from hitpro_jax.kernels.mining import stages, thresholds
-from hitpro_jax.kernels.mining.positives import cycle_consistent, no_positives
-from hitpro_jax.kernels.search import centring
-from hitpro_jax.kernels.search.exact import Neighbours
+from hitpro_jax.kernels.banks import Tiling
+from hitpro_jax.kernels.mining import stages
+from hitpro_jax.kernels.mining.positives import no_positives
+from hitpro_jax.kernels.mining.stages import Bars
+from hitpro_jax.options import AcrossOptions, WithinOptions
 from hitpro_jax.types import TrackletInfo
 from tests.reference import mining as naive
-from tests.reference.worlds import world
+from tests.reference.worlds import WORLDS, world
 
-STATIC = [
-    "num_views",
-    "rule",
-    "camera_bias",
-    "balance",
-    "per_camera",
-    "reciprocity",
-    "positives",
-    "weighting",
-    "ambiguous",
-    "neighbours",
-    "block",
-    "debias",
-    "cycle",
-    "direct",
-    "ban_same_camera",
-    "count",
-]
-SMALL = {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9, "block": 8}
-WORLDS = {
-    "ordinary": {"seed": 1},
-    "another": {"seed": 2},
-    "one camera": {"seed": 3, "cameras": 1},
-    "one modality": {"seed": 4, "modalities": 1},
-    "all padding": {"seed": 5, "padding": 23},
-    "one tracklet": {"seed": 6, "padding": 22},
-}
+SMALL = {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9}
 ROWS, VIEWS = 23, 6
+BLOCKS = Tiling(8)
+
+_stage1 = jax.jit(stages.within_modality, static_argnames=("options", "num_views", "tiling"))
+_stage2 = jax.jit(stages.across_modalities, static_argnames=("options", "direct", "tiling"))
+_ambiguity = jax.jit(stages.same_view_ambiguity, static_argnames=("rule", "count", "tiling"))
 
 
-def _jit(function):
-    return jax.jit(function, static_argnames=[n for n in inspect.signature(function).parameters if n in STATIC])
+def within_options(**changes):
+    return WithinOptions(**(SMALL | {"per_camera": 2, "balance": 0} | changes))
 
 
-_stage1 = _jit(stages.within_modality)
-_stage2 = _jit(stages.across_modalities)
-_ambiguity = _jit(stages.same_view_ambiguity)
+def across_options(**changes):
+    return AcrossOptions(**(SMALL | changes))
 
 
-def group_of(w):
-    return TrackletInfo(*map(jnp.asarray, (w.modality, w.camera, w.view, w.valid)))
+def stage1(w, *, rho=0.85, kappa=-0.5, previous=None, reliability=None, **changes):
+    options, bars = within_options(**changes), Bars(rho, kappa, previous)
+    return _stage1(w.prototypes, w.info, bars, options=options, num_views=VIEWS, reliability=reliability, tiling=BLOCKS)
 
 
-def stage1(w, *, rho=0.85, kappa=-0.5, per_camera=2, **options):
-    options = SMALL | {"rho": rho, "kappa": kappa, "per_camera": per_camera} | options
-    return _stage1(w.prototypes, group_of(w), num_views=VIEWS, **options)
+def stage2(w, within, *, rho=0.7, kappa=-0.5, direct=False, **changes):
+    options = across_options(**changes)
+    return _stage2(w.prototypes, within, w.info, Bars(rho, kappa), options=options, direct=direct, tiling=BLOCKS)
 
 
-def stage2(w, within, *, rho=0.7, kappa=-0.5, **options):
-    return _stage2(w.prototypes, within, group_of(w), **(SMALL | {"rho": rho, "kappa": kappa} | options))
+def naive1(w, *, rho=0.85, kappa=-0.5, previous=None, reliability=None, **changes):
+    return naive.within_modality(
+        w, within_options(**changes), rho=rho, kappa=kappa, previous=previous, reliability=reliability
+    )
 
 
-def naive1(w, *, rho=0.85, kappa=-0.5, per_camera=2, **options):
-    small = {k: v for k, v in SMALL.items() if k != "block"}
-    return naive.within_modality(w, **(small | {"rho": rho, "kappa": kappa, "per_camera": per_camera} | options))
-
-
-def naive2(w, within, *, rho=0.7, kappa=-0.5, **options):
-    small = {k: v for k, v in SMALL.items() if k != "block"}
-    return naive.across_modalities(w, within, **(small | {"rho": rho, "kappa": kappa} | options))
+def naive2(w, within, *, rho=0.7, kappa=-0.5, direct=False, **changes):
+    return naive.across_modalities(w, within, across_options(**changes), rho=rho, kappa=kappa, direct=direct)
 
 
 def dense(positives):
@@ -177,7 +151,7 @@ def test_cycle_check_and_propagation_change_something():
 def test_same_view_ambiguity_equals_naive(name):
     w = world(**WORLDS[name], width=7)
     theta = np.array([0.3, 0.5], np.float32)
-    ignore = _ambiguity(w.prototypes, group_of(w), theta, rho=0.8, count=3, block=8)
+    ignore = _ambiguity(w.prototypes, w.info, theta, rho=0.8, count=3, tiling=BLOCKS)
     expected = naive.same_view_ambiguity(w, theta, rho=0.8, count=3)
     assert [[j for j in row if j >= 0] for row in ignore.tolist()] == expected
 
@@ -197,15 +171,6 @@ def test_direct_does_not_read_stage1():
     w = world(1)
     nothing = no_positives(ROWS, positives=4, ambiguous=3)
     np.testing.assert_array_equal(dense(stage2(w, stage1(w), direct=True)), dense(stage2(w, nothing, direct=True)))
-
-
-def test_twins_in_one_view_pass_the_cycle_through_a_shared_positive():
-    """Rows 0 and 1 are tracklets of one person in one view, 2 theirs in another camera, 3 infrared."""
-    links = jnp.array([[2, -1], [2, -1], [0, 1], [-1, -1]])
-    table = Neighbours(jnp.array([[3], [3], [3], [1]]), jnp.ones((4, 1)))
-    assert cycle_consistent(table, links)[:, 0].tolist() == [True, True, True, True]
-    strangers = links.at[0, 0].set(-1)  # 0 shares nothing with 1, to which 3 leads back
-    assert cycle_consistent(table, strangers)[:, 0].tolist() == [False, True, True, True]
 
 
 values = arrays.arrays(np.float32, (ROWS, 7), elements=st.floats(-1, 1, width=32, allow_subnormal=False))
@@ -319,9 +284,8 @@ def test_one_trace_across_epochs():
     @jax.jit
     def epoch(prototypes, rho, kappa, previous):
         traces.append(1)
-        within = stages.within_modality(
-            prototypes, group_of(w), num_views=VIEWS, rho=rho, kappa=kappa, previous=previous, **SMALL
-        )
+        bars, options = Bars(rho, kappa, previous), WithinOptions(**SMALL, balance=0)
+        within = stages.within_modality(prototypes, w.info, bars, options=options, num_views=VIEWS)
         return within.threshold, jnp.sum(within.index >= 0)
 
     nothing = no_positives(ROWS, positives=4, ambiguous=3)
@@ -337,8 +301,9 @@ def test_memory_stays_far_below_all_pairs():
     info = TrackletInfo(column, column, column, jax.ShapeDtypeStruct((rows,), bool))
 
     def align(prototypes, info):
-        within = stages.within_modality(prototypes, info, num_views=24, rho=0.9, kappa=0.0)
-        across = stages.across_modalities(prototypes, within, info, rho=0.9, kappa=0.0)
+        bars, options = Bars(0.9, 0.0), WithinOptions(balance=0)
+        within = stages.within_modality(prototypes, info, bars, options=options, num_views=24)
+        across = stages.across_modalities(prototypes, within, info, bars, options=AcrossOptions())
         return within, across, stages.same_view_ambiguity(prototypes, info, within.threshold, rho=0.9)
 
     compiled = jax.jit(align).lower(jax.ShapeDtypeStruct((rows, width), jnp.float32), info).compile()
@@ -349,17 +314,20 @@ def test_memory_stays_far_below_all_pairs():
 def test_rows_on_four_devices_equal_one_device():
     code = """
         import jax, numpy as np
-        from hitpro_jax.kernels.mining.stages import across_modalities, same_view_ambiguity, within_modality
-        from hitpro_jax.types import TrackletInfo
+        from hitpro_jax.kernels.banks import Tiling
+        from hitpro_jax.kernels.mining.stages import Bars, across_modalities, same_view_ambiguity, within_modality
+        from hitpro_jax.options import AcrossOptions, WithinOptions
         from tests.reference.worlds import world
         w = world(1)
-        group = TrackletInfo(*map(jax.numpy.asarray, (w.modality, w.camera, w.view, w.valid)))
-        prototypes = jax.numpy.asarray(w.prototypes)
+        prototypes, bars = jax.numpy.asarray(w.prototypes), Bars(0.7, -0.5)
+        small = dict(reciprocity=6, neighbours=9)
+        first = WithinOptions(camera_bias="zscore", balance=0, **small)
+        second = AcrossOptions(debias="balanced_knn", **small)
         def align(mesh):
-            small = dict(reciprocity=6, neighbours=9, block=4, mesh=mesh, rho=0.7, kappa=-0.5)
-            within = within_modality(prototypes, group, num_views=6, camera_bias="zscore", **small)
-            across = across_modalities(prototypes, within, group, debias="balanced_knn", **small)
-            ambiguous = same_view_ambiguity(prototypes, group, within.threshold, rho=0.7, mesh=mesh)
+            tiling = Tiling(4, mesh)
+            within = within_modality(prototypes, w.info, bars, options=first, num_views=6, tiling=tiling)
+            across = across_modalities(prototypes, within, w.info, bars, options=second, tiling=tiling)
+            ambiguous = same_view_ambiguity(prototypes, w.info, within.threshold, rho=0.7, tiling=tiling)
             return within, across, ambiguous
         mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         one, four = jax.jit(lambda: align(None))(), jax.jit(lambda: align(mesh))()
@@ -380,32 +348,8 @@ def test_rows_on_four_devices_equal_one_device():
     assert found > 0
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_centres_of_views_equal_naive(name):
-    w = world(**WORLDS[name])
-    centre = jax.jit(lambda bank: centring.view_centres(bank, group_of(w), num_views=VIEWS))(w.prototypes)
-    expected = naive.view_centres(w, centring.PRIOR)
-    np.testing.assert_allclose(np.array(centre)[w.valid], expected[w.valid], atol=1e-5)
-    np.testing.assert_allclose(
-        prototypes.apart(w.prototypes, centre)[w.valid], naive.apart(w.prototypes, expected)[w.valid], atol=1e-5
-    )
-    assert np.all(np.isfinite(prototypes.apart(w.prototypes, centre)))
-
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_threshold_of_parts_equals_naive(name):
-    w, rng = world(**WORLDS[name]), np.random.default_rng(3)
-    parts = (w.prototypes[:, None] + 0.2 * rng.normal(size=(ROWS, 4, w.prototypes.shape[1]))).astype(np.float32)
-    mask = rng.random((ROWS, 4)) < 0.6
-    centre = naive.view_centres(w, centring.PRIOR).astype(np.float32)
-    alike = jax.jit(jax.vmap(prototypes.halves_alike))(parts, mask, centre)
-    theta = thresholds.part_threshold(alike, jnp.where(w.valid, w.modality, -1), num_groups=2)
-    expected = naive.part_threshold(w, parts, mask, centre, thresholds.STAY)
-    np.testing.assert_allclose(theta, expected, atol=0.00101)  # the lower end of a bin of 0.001
-
-
 def test_unknown_debiasing():
-    w = world(0)
+    w, options = world(0), AcrossOptions(debias="whiten")
     nothing = no_positives(ROWS, positives=1, ambiguous=1)
     with pytest.raises(ValueError, match="unknown modality debiasing 'whiten'"):
-        stages.across_modalities(jnp.asarray(w.prototypes), nothing, group_of(w), rho=0.9, kappa=0.0, debias="whiten")
+        stages.across_modalities(jnp.asarray(w.prototypes), nothing, w.info, Bars(0.9, 0.0), options=options)

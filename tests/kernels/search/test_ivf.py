@@ -11,23 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hitpro_jax.kernels.banks import ONE_DEVICE
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.prototypes import unit
-from hitpro_jax.kernels.search import candidates, exact, ivf
-from hitpro_jax.kernels.search.exact import Neighbours
-from hitpro_jax.types import TrackletInfo
+from hitpro_jax.kernels.search import exact, ivf
+from hitpro_jax.kernels.search.bias import view_bias
+from hitpro_jax.kernels.search.candidates import Neighbours
+from hitpro_jax.kernels.search.ivf import IvfIndex
+from hitpro_jax.options import AcrossOptions, WithinOptions
 from tests.reference import mining as naive
 from tests.reference.worlds import world
 
 RELATIONS = ["same_view", "other_camera", "other_modality"]
-EXACT = ("relation", "count", "block", "ban_same_camera")
+STATIC = ("relation", "count", "ban_same_camera")
 VIEWS = 6
-search = jax.jit(ivf.nearest, static_argnames=(*EXACT, "num_views", "cells", "probes"))
-exact = jax.jit(exact.nearest, static_argnames=EXACT)
-
-
-def group_of(w):
-    return TrackletInfo(*map(jnp.asarray, (w.modality, w.camera, w.view, w.valid)))
+search = jax.jit(ivf.nearest, static_argnames=(*STATIC, "index"))
+exact_search = jax.jit(exact.nearest, static_argnames=STATIC)
 
 
 def sets(table):
@@ -50,8 +49,8 @@ def drawn(seed=0, size=400):
 def test_all_cells_read_is_the_exact_search(relation, ban, cells, probes):
     w = drawn(1, size=61)
     options = {"relation": relation, "count": 7, "ban_same_camera": ban}
-    found = search(w.prototypes, group_of(w), num_views=VIEWS, cells=cells, probes=probes, **options)
-    expected = exact(w.prototypes, group_of(w), **options)
+    found = search(w.prototypes, w.info, index=IvfIndex(VIEWS, cells, probes), **options)
+    expected = exact_search(w.prototypes, w.info, **options)
     np.testing.assert_array_equal(found.index, expected.index)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
     assert np.any(found.index >= 0)
@@ -72,10 +71,8 @@ def test_rows_find_what_the_naive_lists_hold(relation, probes, cells):
     similarity = naive.cosines(w.prototypes)
     near = naive.ranked(w, similarity, relation, 150)
     kept = [[j for j in row if j in read[i]][:count] for i, row in enumerate(near)]
-    expected = [row[:count] for row in naive.returned(similarity, kept, ivf.OFFERS)]
-    found = search(
-        w.prototypes, group_of(w), relation=relation, count=count, num_views=VIEWS, cells=cells, probes=probes
-    )
+    expected = [row[:count] for row in naive.returned(similarity, kept, ivf.RETURNED)]
+    found = search(w.prototypes, w.info, relation=relation, count=count, index=IvfIndex(VIEWS, cells, probes))
     for i, row in enumerate(expected):
         assert found.index[i].tolist() == row + [-1] * (count - len(row))
         np.testing.assert_allclose(found.similarity[i][: len(row)], similarity[i, row], atol=1e-6)
@@ -87,15 +84,15 @@ def test_rows_find_what_the_naive_lists_hold(relation, probes, cells):
 def test_rows_of_a_cell_read_lists_of_their_own():
     """0.88 here; when all rows of a cell read the lists nearest to its centre, 0.65 is found."""
     w = drawn(3, size=2000)
-    wanted = sets(exact(w.prototypes, group_of(w), relation="other_camera", count=8))
-    options = {"relation": "other_camera", "count": 8, "num_views": VIEWS, "cells": 40, "probes": 4}
-    found = sets(search(w.prototypes, group_of(w), **options))
+    wanted = sets(exact_search(w.prototypes, w.info, relation="other_camera", count=8))
+    options = {"relation": "other_camera", "count": 8, "index": IvfIndex(VIEWS, 40, 4)}
+    found = sets(search(w.prototypes, w.info, **options))
     assert sum(len(a & b) for a, b in zip(found, wanted)) / sum(map(len, wanted)) > 0.8
 
 
-@pytest.mark.parametrize("offers", [2, 20])
-def test_returned_is_naive(offers, monkeypatch):
-    monkeypatch.setattr(ivf, "OFFERS", offers)
+@pytest.mark.parametrize("count", [2, 20])
+def test_returned_is_naive(count, monkeypatch):
+    monkeypatch.setattr(ivf, "RETURNED", count)
     rng = np.random.default_rng(0)
     half = rng.permutation(40 * 40).reshape(40, 40) / 1600
     similarity = (half + half.T).astype(np.float32)
@@ -107,8 +104,8 @@ def test_returned_is_naive(offers, monkeypatch):
             (index, np.where(index >= 0, np.take_along_axis(similarity, np.maximum(index, 0), axis=1), -np.inf)),
         )
     )
-    expected = [row[:7] for row in naive.returned(similarity, table, offers)]
-    found = np.asarray(ivf._returned(given, None).index).tolist()
+    expected = [row[:7] for row in naive.returned(similarity, table, count)]
+    found = np.asarray(ivf._returned(given, ONE_DEVICE).index).tolist()
     assert found == [row + [-1] * (7 - len(row)) for row in expected]
     assert np.any(np.array(found) != index)
 
@@ -134,12 +131,10 @@ def test_a_cell_without_rows_keeps_its_centre():
 
 def test_recall_grows_with_probes():
     w, shares = drawn(3, size=2000), []
-    expected = sets(exact(w.prototypes, group_of(w), relation="other_modality", count=10))
+    expected = sets(exact_search(w.prototypes, w.info, relation="other_modality", count=10))
     for probes in (1, 16, 40):
         found = sets(
-            search(
-                w.prototypes, group_of(w), relation="other_modality", count=10, num_views=VIEWS, cells=40, probes=probes
-            )
+            search(w.prototypes, w.info, relation="other_modality", count=10, index=IvfIndex(VIEWS, 40, probes))
         )
         shares.append(sum(len(a & b) for a, b in zip(found, expected)) / sum(map(len, expected)))
     assert shares == sorted(shares)
@@ -152,12 +147,12 @@ def test_recall_grows_with_probes():
 def test_relations_and_bias_are_kept(relation):
     """Whatever is found stands in the relation, with the very similarity that the exact search gives the pair."""
     w = drawn(4)
-    info = group_of(w)
+    info = w.info
     mode = "none" if relation == "other_modality" else "zscore"  # between modalities it would not be symmetric
-    bias = exact.view_bias(jnp.asarray(w.prototypes), info, num_views=VIEWS, mode=mode)
+    bias = view_bias(jnp.asarray(w.prototypes), info, num_views=VIEWS, mode=mode)
     options = {"relation": relation, "bias": bias, "ban_same_camera": True}
-    found = search(w.prototypes, info, count=5, num_views=VIEWS, cells=20, probes=3, **options)
-    found, every = jax.device_get((found, exact(w.prototypes, info, count=400, **options)))
+    found = search(w.prototypes, info, count=5, index=IvfIndex(VIEWS, 20, 3), **options)
+    found, every = jax.device_get((found, exact_search(w.prototypes, info, count=400, **options)))
     for i in range(400):
         known = dict(zip(every.index[i].tolist(), every.similarity[i].tolist()))
         for j, s in zip(found.index[i].tolist(), found.similarity[i].tolist()):
@@ -175,51 +170,42 @@ def test_the_same_twice_and_whatever_stands_in_padding():
         modality=np.where(w.valid, w.modality, 0),
         view=np.where(w.valid, w.view, 0),
     )
-    options = {"relation": "other_camera", "count": 6, "num_views": VIEWS, "cells": 16, "probes": 2}
-    first, again = (search(w.prototypes, group_of(w), **options) for _ in range(2))
+    options = {"relation": "other_camera", "count": 6, "index": IvfIndex(VIEWS, 16, 2)}
+    first, again = (search(w.prototypes, w.info, **options) for _ in range(2))
     np.testing.assert_array_equal(first.index, again.index)
     np.testing.assert_array_equal(first.similarity, again.similarity)
     assert np.all(np.asarray(first.index)[~w.valid] == -1)
     # k-means may begin at a padding row, so cells need not be the same; with all of them read the tables are
-    every = [search(x.prototypes, group_of(x), **(options | {"probes": 16})).index for x in (w, other)]
+    every = [search(x.prototypes, x.info, **(options | {"index": IvfIndex(VIEWS, 16, 16)})).index for x in (w, other)]
     np.testing.assert_array_equal(*every)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_few_rows(size):
     w = world(0, size=size, padding=0)
-    found = search(w.prototypes, group_of(w), relation="same_view", count=3, num_views=VIEWS)
+    found = search(w.prototypes, w.info, relation="same_view", count=3, index=IvfIndex(VIEWS))
     assert found.index.shape == (size, 3)
 
 
 def test_an_unknown_relation_is_refused():
     w = world(0)
     with pytest.raises(ValueError, match="unknown relation 'near'"):
-        ivf.nearest(w.prototypes, group_of(w), relation="near", count=1, num_views=VIEWS)
-
-
-def test_largest_is_top_k_ties_and_all():
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 40, (5, 1000)).astype(np.float32)  # many ties
-    values[1, :990] = -np.inf
-    values[2] = -np.inf
-    for count in (1, 9):
-        assert 2 * candidates.GROUP * count < 1000
-        for ours, theirs in zip(candidates.largest(jnp.asarray(values), count), jax.lax.top_k(values, count)):
-            np.testing.assert_array_equal(ours, theirs)
+        ivf.nearest(w.prototypes, w.info, relation="near", count=1, index=IvfIndex(VIEWS))
 
 
 def test_positives_of_both_stages_with_every_cell_read_are_the_exact_ones():
     w = drawn(6, size=120)
-    info, rules = group_of(w), {"rho": 0.7, "kappa": -0.5, "reciprocity": 6, "neighbours": 9}
+    bars, rules = stages.Bars(0.7, -0.5), {"reciprocity": 6, "neighbours": 9}
+    first, second = WithinOptions(balance=0, **rules), AcrossOptions(**rules)
 
     @partial(jax.jit, static_argnames="search")
     def align(prototypes, search):
-        within = stages.within_modality(prototypes, info, num_views=VIEWS, search=search, **rules)
-        across = stages.across_modalities(prototypes, within, info, search=search, **rules)
-        return within, across, stages.same_view_ambiguity(prototypes, info, within.threshold, rho=0.7, search=search)
+        within = stages.within_modality(prototypes, w.info, bars, options=first, num_views=VIEWS, search=search)
+        across = stages.across_modalities(prototypes, within, w.info, bars, options=second, search=search)
+        same_view = stages.same_view_ambiguity(prototypes, w.info, within.threshold, rho=0.7, search=search)
+        return within, across, same_view
 
-    every, few = (align(w.prototypes, partial(ivf.nearest, num_views=VIEWS, cells=8, probes=p)) for p in (8, 1))
+    every, few = (align(w.prototypes, partial(ivf.nearest, index=IvfIndex(VIEWS, 8, p))) for p in (8, 1))
     expected = align(w.prototypes, exact.nearest)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), every, expected)
     assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(expected)))  # the switch counts
@@ -230,23 +216,22 @@ def test_rows_on_four_devices():
     """All cells read: the exact table, though every device has lists of its own rows. Few read: most of it."""
     code = """
         import jax, numpy as np
-        from hitpro_jax.kernels.search import ivf
-        from hitpro_jax.kernels.search import exact
-        from hitpro_jax.types import TrackletInfo
+        from hitpro_jax.kernels.banks import Tiling
+        from hitpro_jax.kernels.search import exact, ivf
         from tests.reference.worlds import world
-        mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        tiling = Tiling(mesh=jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)))
         w = world(1, size=401, width=8, padding=9)
-        group = TrackletInfo(*map(jax.numpy.asarray, (w.modality, w.camera, w.view, w.valid)))
         prototypes = jax.numpy.asarray(w.prototypes)
         for relation in ("same_view", "other_camera", "other_modality"):
-            exact = exact.nearest(prototypes, group, relation=relation, count=5)
+            expected = exact.nearest(prototypes, w.info, relation=relation, count=5)
             def find(probes):
-                return jax.jit(lambda: ivf.nearest(prototypes, group, relation=relation, count=5, num_views=6, cells=12,
-                                                   probes=probes, mesh=mesh))()
+                index = ivf.IvfIndex(num_views=6, cells=12, probes=probes)
+                return jax.jit(lambda: ivf.nearest(prototypes, w.info, relation=relation, count=5, index=index,
+                                                   tiling=tiling))()
             found = find(12)
-            np.testing.assert_array_equal(found.index, exact.index)
-            np.testing.assert_allclose(found.similarity, exact.similarity, atol=1e-6)
-            few, all_of = np.asarray(find(3).index), np.asarray(exact.index)
+            np.testing.assert_array_equal(found.index, expected.index)
+            np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
+            few, all_of = np.asarray(find(3).index), np.asarray(expected.index)
             share = np.mean([len(set(a) & set(b) - {-1}) / 5 for a, b in zip(few, all_of)])
             assert 0.5 < share < 1.0, share
         print(jax.device_count())

@@ -11,8 +11,9 @@ off data sheets (NOT measured: two thirds of an H100's 67 float32 TFLOP/s, three
 card a device, 40 % of the bfloat16 peak in ResNet-50).
 
 The model counts what the kernels do, without overlap: the parts of the bank go round the ring once a search, and a
-search multiplies candidates alone (`kernels/mining.py`) or the lists that are read (`kernels/ivf.py`). The memory is
-held to the compiled program by tests/test_scale.py; the times are not held to anything but one device.
+search multiplies candidates alone (`kernels/search/exact.py`) or the lists that are read (`kernels/search/ivf.py`).
+tests/experiments/test_scale.py compares the memory with the compiled program; the times are compared with one device
+alone.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from hitpro_jax.types import INTERLEAVED
 
 OUT = Path(__file__).parent / "results"
 SIZES, DEVICES = (10**4, 10**5, 10**6, 10**8), tuple(2**k for k in range(11))
-TOLD = (1, 8, 64, 512, 1024)  # devices in the Markdown table; the CSV has all
+PRINTED = (1, 8, 64, 512, 1024)  # devices in the Markdown table; the CSV has all
 GIB = 2**30
 
 
@@ -155,7 +156,7 @@ def markdown(tables: dict[str, Rates], shape: Shape) -> str:
             "|---" * 7 + "|",
         ]
         for n, p, *values in rows(rates, shape):
-            if p in TOLD:
+            if p in PRINTED:
                 cells = [*(duration(v) for v in values[:3]), *(f"{v:.3g}" for v in values[3:])]
                 lines.append(f"| {n:.0e} | {p} | " + " | ".join(cells) + " |")
         lines += ["", *conclusions(rates, shape)]
@@ -205,14 +206,14 @@ def measure(shape: Shape) -> Rates:
     return Rates(2 * block.size * len(part) / product, values.size / pick, 0.0, len(frames) / seconds)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     for name in Rates._fields:
         parser.add_argument(f"--{name}", type=float, help="a second, of one device; see the top of this file")
     parser.add_argument("--title", default="given rates", help="of the table of given rates")
     parser.add_argument("--measure", action="store_true", help="measure this device's rates and write nothing")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of scale.md and scale.csv")
-    options, shape = parser.parse_args(words), Shape()
+    options, shape = parser.parse_args(arguments), Shape()
     if options.measure:
         print(", ".join(f"{name} {value:.3g}" for name, value in measure(shape)._asdict().items()))
         return

@@ -6,34 +6,11 @@
 "bare" is, for each block of 512 rows, one matrix product with the whole bank and `jax.lax.top_k`: one pass over all
 pairs, without candidates, bias or rules. "exact" and "ivf" are all that a refresh mines: stage 1 with the camera bias,
 stage 2 with the modality bias, the look-alikes of the own view, and all their rules, at the settings of configs/base.py
-and half of the training. Told are seconds, processor seconds (of which other work on the machine takes none), peak
+and half of the training. Printed are seconds, processor seconds (of which other work on the machine takes none), peak
 memory, and of ivf the share of the positives of exact that it finds.
 
-The bank is drawn: people, cameras and tracklets as in the preset `large` of data/synthetic.py, only as many people as
-give that many tracklets; features as in `draw_bank`.
-
-100,000 tracklets, D = 256, 2 CPU cores, jax 0.10.2, 316 cells. The stages were run one by one, each once and beside
-other work that took most of the machine: seconds tell little here, processor seconds are what to compare. Bare was
-measured earlier. 20,000 tracklets have 141 cells.
-
-| way | processor s, stage 1 / 2 / look-alikes | seconds | temporaries | positives of exact found, stage 1 / 2 |
-|---|---|---|---|---|
-| bare | 82 | 118 | 0.31 GiB | |
-| exact | 74 / 74 / 23 | 595 | 0.71 GiB | |
-| ivf, 16 probes | 25 / 25 / 3.3 | 218 | 1.22 GiB | 0.94 / 0.79 |
-| ivf, 32 probes | 34 / 32 / 3.9 | 300 | 1.24 GiB | 0.987 / 0.943 |
-| 20,000: exact | 4.8 / 6.4 / 1.5 | 37 | 0.15 GiB | |
-| 20,000: ivf, 16 probes | 3.1 / 3.6 / - | 26 | 0.24 GiB | 0.977 / 0.927 |
-
-The run of 16 probes at 100,000 was made before rows were returned in a faster way. Lists take 0.41 of exact's processor
-time with 32 probes and 0.31 with 16: what was wanted of them, 0.95 of the positives of both stages at a fifth of the
-time, is NOT reached. Most of it goes not into the products (about 0.6 of 3.7 processor seconds a block of 20,000
-rows, 16 probes) but into the top-k of each row, sorting of pairs and the traffic of values between the two. This table
-was measured without `within.balance`.
-
-With it, on an idle machine, the whole refresh of 100,000 in one run (`--ways bare exact`): bare 98.1 s (109.4 processor
-s), exact 142.8 s (170.6), 1.46 times bare (1.56), process peak 2.23 GiB. Ivf with 32 probes, beside its own exact: 80.4
-processor s of 172.9 (0.46), recall 0.974 / 0.955; tiles of 64 rows for 128: 89.1, 0.969 / 0.946; 32: 114.0.
+The bank is drawn: people, cameras and tracklets as in the preset `large` of the synthetic world, only as many people as
+give that many tracklets; features as in `draw_bank`. Results: docs/lab.
 """
 
 import argparse
@@ -46,19 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
 from hitpro_jax.data.synthetic.world import PRESETS, ROW_FRAMES
+from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro, Memory
-from hitpro_jax.methods.registry import make_method
+from hitpro_jax.options import AlignmentOptions, Options
 from hitpro_jax.types import TrackletInfo
 
 MIN_FRAMES, BLOCK, GIB = 12, 512, 2**30
-PERSON, PERSON_IN_MODALITY, STAY, TRACKLET, VIEW, MODALITY = 0.23, 0.21, 0.36, 0.085, 0.07, 0.03  # variances
+PERSON, PERSON_IN_MODALITY, VISIT, TRACKLET, VIEW, MODALITY = 0.23, 0.21, 0.36, 0.085, 0.07, 0.03  # variances
 DIMENSIONS = 32
 
 
 class World(NamedTuple):
-    """A bank with its owners."""
+    """A bank and the persons in it."""
 
     prototypes: np.ndarray  # [N, D] float32 unit rows
     info: TrackletInfo
@@ -66,10 +43,10 @@ class World(NamedTuple):
 
 
 def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
-    """Unit rows of person + person in a modality + stay + tracklet + view + modality, Gaussian, all in one spectrum.
+    """Unit rows of person + person in a modality + visit + tracklet + view + modality, Gaussian, all in one spectrum.
 
     Variances and spectrum are those of a HiTPro encoder's prototypes at the end of training on the synthetic world
-    (data seed 0, 958 tracklets, view means removed but for VIEW and MODALITY): eigenvalues fall as exp(-k / 16), that
+    (data seed 0, 958 tracklets, view means removed except in VIEW and MODALITY): eigenvalues fall as exp(-k / 16), that
     is about 32 dimensions in effect, and persons and everything else vary in the same ones.
     """
     rng, preset = np.random.default_rng(seed), PRESETS["large"]
@@ -82,7 +59,7 @@ def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
                 whole, rest = divmod(int(frames), ROW_FRAMES)
                 rows += [(person, modality, camera, len(rows))] * (whole + (rest >= MIN_FRAMES))
         person += 1
-    person, modality, camera, stay = rng.permutation(np.array(rows[:tracklets], np.int32)).T
+    person, modality, camera, visit = rng.permutation(np.array(rows[:tracklets], np.int32)).T
 
     spectrum = np.exp(-np.arange(width) / DIMENSIONS * 2.0)
     deviation = np.sqrt(spectrum / spectrum.sum()).astype(np.float32)
@@ -94,7 +71,7 @@ def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
     features = (
         part(person, PERSON)
         + part(2 * person + modality, PERSON_IN_MODALITY)
-        + part(stay, STAY)
+        + part(visit, VISIT)
         + part(np.arange(tracklets), TRACKLET)
         + part(view, VIEW)
         + part(modality, MODALITY)
@@ -104,9 +81,8 @@ def draw_bank(tracklets: int, width: int, seed: int = 0) -> World:
 
 
 def method(search: str, probes: int = 0, cells: int = 0) -> HiTPro:
-    config = base.get_config()
-    config.alignment.search, config.alignment.cells, config.alignment.probes = search, cells, probes
-    return make_method(config, num_views=2 * PRESETS["large"].cameras, mesh=None)
+    options = Options(alignment=AlignmentOptions(search=search, cells=cells, probes=probes or AlignmentOptions.probes))
+    return HiTPro.create(options, Setting(num_views=2 * PRESETS["large"].cameras, mesh=None, identities=None))
 
 
 def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
@@ -122,7 +98,7 @@ def refresh(search: str, probes: int = 0, cells: int = 0) -> Callable:
     way = method(search, probes, cells)
 
     def mine(bank: jax.Array, info: TrackletInfo) -> Memory:
-        memory = way.empty(*bank.shape)
+        memory = way.init(*bank.shape)
         return way.refresh(memory, bank[:, None], info.valid[:, None], info, 0.5)
 
     return mine
@@ -150,7 +126,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256, help="features")
     parser.add_argument("--cells", type=int, default=0, help="of ivf; 0: as many as by default")
     parser.add_argument("--probes", type=int, nargs="*", default=[8], help="of ivf; each is run")
-    parser.add_argument("--rounds", type=int, default=1, help="each way is run so often, in turn; told are medians")
+    parser.add_argument("--rounds", type=int, default=1, help="each way is run so often, in turn; medians are printed")
     parser.add_argument("--ways", nargs="*", default=["bare", "exact", "ivf"], help="what to run")
     options = parser.parse_args()
     world = draw_bank(options.tracklets, options.width)

@@ -83,7 +83,7 @@ class Tiling:
         cut = PartitionSpec(self.axis)
         specs = (cut, cut, cut) + (PartitionSpec(),) * len(shared)
         whole = (padded(tree, self.devices) for tree in (rows, state, bank))
-        ring = partial(_round_the_ring, visit, self.axis, self.devices)
+        ring = partial(_round_the_ring, visit, self.mesh)
         result = jax.shard_map(ring, mesh=self.mesh, in_specs=specs, out_specs=cut)(*whole, *shared)
         return jax.tree.map(lambda x: x[:count], result)
 
@@ -172,10 +172,9 @@ def _visit(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], done)
 
 
-def _round_the_ring(
-    visit: Callable[..., Any], axis: str, devices: int, rows: Any, state: Any, part: Any, *shared: Any
-) -> Any:
+def _round_the_ring(visit: Callable[..., Any], mesh: Mesh, rows: Any, state: Any, part: Any, *shared: Any) -> Any:
     """Inside `shard_map`: a device's rows and every part of the bank, its own first."""
+    (axis,), devices = mesh.axis_names, mesh.size
     size, device = _length(part), jax.lax.axis_index(axis)
     ring = [(i, (i - 1) % devices) for i in range(devices)]
 

@@ -35,10 +35,10 @@ def k_reciprocal_encoding(
       v_i = softmax over j in R*(i) of -||p_i - p_j||^2;   V_i = mean of v_j over j in N(i, k2).
 
     Args:
-      prototypes: [P, D] float32 unit rows, P at least 1.
-      info: of the rows; camera and view are not read.
-      k1: length of reciprocal lists, at least 2, static.
-      k2: neighbours averaged, at most k1, static.
+      prototypes: [P, D] unit rows, P >= 1.
+      info: of the rows.
+      k1: length of reciprocal lists, >= 2, static.
+      k2: neighbours averaged, <= k1, static.
       block: rows at once, static.
 
     Returns:

@@ -63,7 +63,7 @@ def intra_camera(
       axis: see above, static.
 
     Returns:
-      loss [B] float32, 0 where the clip has no term, and has [B] bool.
+      loss [B] float32, 0 without a term, and has [B] bool.
 
     Raises:
       ValueError: unknown mode.
@@ -125,7 +125,7 @@ def soft_target(
       axis: see above, static.
 
     Returns:
-      loss [B] float32, 0 where the clip has no positive and so no term, and has [B] bool.
+      loss [B] float32, 0 without positives, and has [B] bool.
 
     Source: hardest negatives as in CAP.
     Cost: O(B P) memory, one top-k over [B, P], O(B (K + H)) communication.
@@ -160,7 +160,7 @@ def soft_target(
 
 
 def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
-    """Mean of loss [B] over the clips that have [B] the term; 0 when none has.
+    """Mean of loss [B] over the clips that have [B] the term, or 0.
 
     >>> float(mean_over(jnp.array([2., 9., 4.]), jnp.array([True, False, True])))
     3.0

@@ -54,7 +54,7 @@ class Context(NamedTuple):
     """What the levels of the loss read: this device's rows of the bank, and all clips with what was mined for them."""
 
     similarity: jax.Array  # [B, P] of clips and prototypes
-    frames: jax.Array | None  # [B, T, D] features; None unless a level reads them
+    frames: Any  # [B, T, D] features; None unless a level reads them
     mask: jax.Array  # [B, T]
     target: jax.Array  # [B] row of each clip's tracklet, -1 for none
     modality: jax.Array  # [B]
@@ -124,8 +124,8 @@ class HiTPro(Method):
 
     def shardings(self) -> Memory:
         """Every table is cut by its rows."""
-        rows, whole = self._rows, PartitionSpec()
-        positives = Positives(rows, rows, rows, whole)
+        rows: Any = self._rows
+        positives = Positives(rows, rows, rows, PartitionSpec())  # thresholds are held whole
         return Memory(rows, rows, positives, positives, rows)
 
     def mined(self, memory: Memory) -> Mined:

@@ -66,7 +66,7 @@ def shared_neighbours(index: jax.Array, own: jax.Array, theirs: jax.Array, *, ti
     Returns:
       [P, K] float32 >= 1; 0 for an empty entry.
 
-    Cost: O(P K + block A K C) memory.
+    Cost: O(P K + block A K C).
 
     >>> index, near = jnp.array([[1], [-1]]), jnp.array([[4, 5], [5, 6]])
     >>> shared_neighbours(index, near, near).tolist()

@@ -3,6 +3,8 @@
 P prototypes, D features, M table columns; B rows of a block, Q rows of a part. Nothing of size P x P is ever held.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -83,12 +85,13 @@ def nearest(
 def _sorted(bank: Bank, relation: str, tiling: Tiling) -> Bank:
     """Every device's rows with those of one view, or modality, together; invalid ones last."""
 
-    def sort(*bank: jax.Array) -> Bank:
-        info = Bank(*bank).info
+    def sort(*columns: Any) -> Bank:
+        bank = Bank(*columns)
+        info = bank.info
         # by what decides of a pair: most columns can then be left out of a block's product
         key = info.view if relation == "same_view" else info.modality
         order = jnp.argsort(jnp.where(info.valid, key, jnp.iinfo(jnp.int32).max))  # stable: ties stay in order
-        return jax.tree.map(lambda column: column[order], Bank(*bank))
+        return jax.tree.map(lambda column: column[order], bank)
 
     return tiling.each_part(sort, bank)
 

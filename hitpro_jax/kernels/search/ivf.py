@@ -39,7 +39,7 @@ RETURNED = 20  # entries that a row returns: as many as reciprocity reads
 
 @dataclass(frozen=True)
 class IvfIndex:
-    """How rows are put into lists and how many of these are read. Static."""
+    """How rows are put into lists, and how many are read. Static."""
 
     num_views: int  # V
     cells: int = 0  # C; 0: sqrt(P), which keeps placing the rows cheaper than comparing them

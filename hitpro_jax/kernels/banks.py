@@ -28,7 +28,7 @@ class Tiling:
 
     @property
     def devices(self) -> int:
-        """N, 1 without a mesh."""
+        """How many devices the rows are cut over, n."""
         return 1 if self.mesh is None else self.mesh.size
 
     def fold_rows(self, function: Callable[..., Any], rows: Any, state: Any, bank: Any, *shared: Any) -> Any:

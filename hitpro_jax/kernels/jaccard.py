@@ -119,8 +119,8 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
 def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -> jax.Array:
     """N(i, count), nearest first and i at the front: [P, count] ids, P for none."""
     size = prototypes.shape[0]
-    alike = info._replace(view=info.modality)  # any camera of the modality
-    others = nearest(prototypes, alike, relation="same_view", count=count - 1, tiling=Tiling(block)).index
+    by_modality = info._replace(view=info.modality)  # any camera of the modality
+    others = nearest(prototypes, by_modality, relation="same_view", count=count - 1, tiling=Tiling(block)).index
     ids = jnp.concatenate([jnp.where(info.valid, jnp.arange(size), -1)[:, None], others], axis=1)
     return jnp.where(ids >= 0, ids, size)
 

@@ -130,7 +130,7 @@ class HiTPro(Method):
 
     def mined(self, memory: Memory) -> Mined:
         """All of the memory."""
-        return Mined(*memory, label=None)
+        return Mined(**memory._asdict(), label=None)
 
     def refresh(
         self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress: jax.Array

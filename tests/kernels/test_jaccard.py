@@ -61,9 +61,9 @@ def test_distances_equal_naive(k1, k2, options):
 def test_modalities_and_padding_have_nothing_in_common():
     w, info = grouped(3)
     found = distances(w.prototypes, info, 6, 3)
-    apart = (w.modality[:, None] != w.modality) | ~w.valid[:, None] | ~w.valid
-    assert (found[apart] == 1.0).all()
-    assert (found[~apart] < 1.0).any()
+    strangers = (w.modality[:, None] != w.modality) | ~w.valid[:, None] | ~w.valid
+    assert (found[strangers] == 1.0).all()
+    assert (found[~strangers] < 1.0).any()
     np.testing.assert_allclose(found, found.T, atol=1e-6)
     np.testing.assert_allclose(np.diag(found)[w.valid], 0.0, atol=1e-6)
 

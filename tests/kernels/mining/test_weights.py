@@ -39,10 +39,10 @@ def test_equals_naive(kind, with_reliability):
         reliability=None if reliability is None else reliability[index],
     )
     for i in range(9):
-        places = {int(j): k for k, j in enumerate(index[i]) if j >= 0}
-        dense = {(i, j): float(similarity[i, k]) for j, k in places.items()}
-        shared = {(i, j): votes[i, k] - 1 for j, k in places.items()}
-        found = naive.weigh(i, list(places), dense, kind, 0.1, threshold[i], shared, reliability)
+        columns = {int(j): k for k, j in enumerate(index[i]) if j >= 0}
+        dense = {(i, j): float(similarity[i, k]) for j, k in columns.items()}
+        shared = {(i, j): votes[i, k] - 1 for j, k in columns.items()}
+        found = naive.weigh(i, list(columns), dense, kind, 0.1, threshold[i], shared, reliability)
         expected = dict(found)
         np.testing.assert_allclose(weight[i], [expected.get(int(j), 0.0) for j in index[i]], atol=1e-6)
 

@@ -8,7 +8,7 @@ from hitpro_jax.kernels.segments import segment_mean
 
 
 def unit(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Vectors x / ||x|| along a static axis, float32; vectors shorter than 1e-12 stay as they are, with a finite gradient.
+    """Vectors x / ||x|| along a static axis, float32; those below 1e-12 stay, with a finite gradient.
 
     >>> print(unit(jnp.array([[3., 4.], [0., 0.]])))
     [[0.6 0.8]

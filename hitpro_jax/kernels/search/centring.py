@@ -14,7 +14,7 @@ PRIOR = 5.0  # tracklets of its modality that count along with those of a view i
 
 
 def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -> jax.Array:
-    """Centre of the view of each prototype; seen from it, prototypes tell persons apart better.
+    """Centre of the view of each prototype, to be left out (`prototypes.direction_from`).
 
     c_v = (n_v mean_v + PRIOR mean_m) / (n_v + PRIOR), n_v tracklets of the view, m its modality.
 

@@ -210,18 +210,18 @@ class HiTPro(Method):
         progress: jax.Array,
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         """HCL: L = l1(e) L1 + l2(e) L2 + l3(e) L3 + frame term (paper: three levels; weights ours)."""
-        levels = self.levels()
         # every device gets those of all clips: only where they are read
         frames = encoded.frame if self.contrast.frame > 0.0 else None
         batch = encoded.tracklet, frames, clips.tracklet, clips.mask
         specs = (self.shardings(), self._rows, *[PartitionSpec()] * len(batch))
         terms = self._over_devices(self._terms, specs, PartitionSpec())(memory, info, *batch)
-        weights = {level.name: level.weight(progress) for level in levels}
-        total = sum(weights[level.name] * terms[level.name] for level in levels)
+        weights = {level.name: level.weight(progress) for level in self.levels()}
+        # in the order of `terms`, which `shard_map` sorts by name: another order would round the sum differently
+        total = sum(weights[name] * term for name, term in terms.items())
         return total, {**terms, **{f"weight_{name}": weights[name] for name in LOGGED_WEIGHTS}}
 
     def levels(self) -> list[Level]:
-        """The levels in the order in which they are summed."""
+        """The levels in the order in which one device sums them."""
         o = self.contrast
 
         def ramped(weight: float, begin: float) -> Callable[[Any], jax.Array]:

@@ -64,7 +64,7 @@ def k_reciprocal_encoding(
     def own(row: jax.Array) -> tuple[jax.Array, jax.Array]:
         index = _expanded(full[row], short)[:reach]
         near = prototypes.at[index].get(mode="fill", fill_value=0)
-        # -||p_i - p_j||^2 of unit rows, less a constant
+        # -||p_i - p_j||^2 of unit rows, except for a constant that the softmax cancels
         exponent = 2.0 * jnp.matmul(near, prototypes[row], precision=jax.lax.Precision.HIGHEST)
         return index, jax.nn.softmax(exponent, where=index < size)
 

@@ -155,7 +155,7 @@ def soft_target(
     log_sum = jax.nn.logsumexp(jnp.concatenate([entries, hardest], axis=1), axis=1)
     weighted = jnp.sum(jnp.where(positive, positive_weight * aims, 0.0), axis=1)
     loss = jnp.where(has, log_sum - alpha * own[:, 0] - (1.0 - alpha) * weighted, 0.0)
-    # `all_gather` makes the loss vary over devices by type though it is equal: the mean of equals is the same number
+    # equal on all devices, but by type it varies over them since `all_gather`
     return (loss if axis is None else jax.lax.pmean(loss, axis)), has
 
 

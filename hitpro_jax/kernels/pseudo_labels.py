@@ -114,7 +114,7 @@ def batch_hard_triplet(features: jax.Array, label: jax.Array, *, margin: float) 
     chex.assert_rank([features, label], [2, 1])
     cosine, has = similarity(features, features), label >= 0
     same = label[:, None] == label[None]
-    # 2 and -2 are outside of all cosines: a clip is its own positive, and without a negative the loss is 0
+    # 2 and -2 lie outside of all cosines: a row that does not count is never the hardest
     positive = jnp.min(jnp.where(same & has, cosine, 2.0), axis=1)
     negative = jnp.max(jnp.where(same | ~has, -2.0, cosine), axis=1)
     return jnp.where(has, jnp.maximum(negative - positive + margin, 0.0), 0.0), has

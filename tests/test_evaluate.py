@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from hitpro_jax import evaluate
+from hitpro_jax.data import sampling
 from hitpro_jax.data.protocols import Protocol, Selection
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.features import Embedded, Embedder, embed_split
@@ -122,6 +123,61 @@ def test_rows_that_a_direction_retrieves_count_in_its_gallery():
     found = evaluate.retrieve_direction(splits, dataset, infrared, "x", top=1)
     assert found.index.tolist() == [[2], [3], [4], [5]]  # rows 7 to 10 of the split
     assert found.num_gallery == 6
+
+
+PAIRINGS = {"ir2rgb": (IR, RGB), "rgb2ir": (RGB, IR), "rgb2rgb": (RGB, RGB), "ir2ir": (IR, IR), "all": (None, None)}
+
+
+@pytest.mark.parametrize(("rule", "multiple"), [("same_person", 1), ("none", 1), ("none", 4)])
+def test_every_pairing_of_modalities_equals_naive(rule, multiple):
+    """Of lists of both modalities, whose last RGB rows are left out down to a multiple."""
+    rng = np.random.default_rng(5)
+    lists = {
+        name: tuple(
+            Record(("1",), int(m), int(rng.integers(0, 3)), int(rng.integers(0, 9)))
+            for m in rng.permutation(np.repeat([RGB, IR], sizes))
+        )
+        for name, sizes in (("query", (11, 9)), ("gallery", (31, 29)))
+    }
+    dataset = Dataset("made", "nowhere", (), lists["query"], lists["gallery"], {})
+    directions = {key: (Selection("query", q), Selection("gallery", g)) for key, (q, g) in PAIRINGS.items()}
+    protocol = Protocol("pairings", rule, directions, 2, (1, 1), rgb_multiple=multiple)
+    splits, kept = {}, {}
+    for name, tracklets in lists.items():
+        ids = (np.array([getattr(r, field) for r in tracklets]) for field in ("pid", "camid"))
+        splits[name] = Embedded(rng.normal(size=(len(tracklets), 8)).astype(np.float32), *ids)
+        rgb = [i for i, r in enumerate(tracklets) if r.modality == RGB]
+        dropped = rgb[-3:] if multiple == 4 else []  # of 11 and of 31
+        kept[name] = [i for i in range(len(tracklets)) if i not in dropped]
+    result = evaluate.score_splits(splits, dataset, protocol, step=0)
+    assert list(result.scores) == list(PAIRINGS)
+    for key, (q, g) in PAIRINGS.items():
+        rows = {
+            name: [i for i in kept[name] if modality in (None, lists[name][i].modality)]
+            for name, modality in (("query", q), ("gallery", g))
+        }
+        columns = [splits[name][column][rows[name]] for column in range(3) for name in ("query", "gallery")]
+        expected = naive_scores(*columns, camera_rule=rule)
+        np.testing.assert_array_equal(result.scores[key]["valid"], expected["valid"])
+        for figure in ("mAP", "mINP"):
+            assert result.scores[key][figure] / 100 == pytest.approx(expected[figure], abs=1e-6), key
+
+
+@pytest.mark.parametrize(("choose", "frames"), [(sampling.test_frames, 6), (sampling.uniform_frames, 10)])
+def test_tracklets_are_embedded_by_the_frames_of_the_protocol(choose, frames):
+    lengths = (1, 9, 37, 100)
+    tracklets = tuple(Record(tuple(map(str, range(n))), modality, 1, 0) for n in lengths for modality in (IR, RGB))
+    dataset, seen = Dataset("made", "nowhere", (), tracklets, tracklets, {}), []
+
+    def spy(variables, given, mask, layout):
+        seen.append(np.asarray(given)[:, :, 0, 0, 0].tolist())
+        return np.ones((len(given), 2), np.float32)
+
+    protocol = Protocol("one", "none", {"all": (QUERY, GALLERY)}, frames, (1, 1), choose)
+    given = Embedder(spy, make_mesh(), Numbers(), EvalOptions(frames=frames, batch_size=4))
+    evaluate.evaluate(given, {}, dataset, protocol, step=0)
+    expected = [choose(n, frames).tolist() for n in lengths]
+    assert seen == [expected] * 4  # RGB and infrared, of query and of gallery
 
 
 def test_a_workdir_gets_the_figures_and_a_line(dataset, tmp_path):

@@ -16,7 +16,7 @@ from configs import synthetic
 
 def get_config() -> ConfigDict:
     config = synthetic.get_config()
-    config.data.preset = "medium"
+    config.data.synthetic.preset = "medium"
 
     # three tracklets a person and modality: the papers' neighbourhoods join strangers
     clusters = config.clusters

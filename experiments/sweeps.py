@@ -192,8 +192,8 @@ def settings() -> Variants:
     """
     for preset in SETTINGS:
         for name, overrides in baselines():
-            yield f"{name}, {preset}", {"data.preset": preset, **overrides}
-    yield STRICTER, {"data.preset": "open_set", "across.kappa": (0.5, 0.5)}
+            yield f"{name}, {preset}", {"data.synthetic.preset": preset, **overrides}
+    yield STRICTER, {"data.synthetic.preset": "open_set", "across.kappa": (0.5, 0.5)}
 
 
 def seeds() -> Variants:

@@ -11,26 +11,16 @@ from typing import Any
 import numpy as np
 
 from configs import base
+from hitpro_jax import legacy
 
 KEPT = ("precision", "_any", "per_tracklet")  # ends of the names of a refresh's figures that a row keeps
 COURSE = ("align/within/precision", "align/cross/precision", "align/cross/recall_any", "clusters/purity")
-# Fields that were in the section `data` before each data set had a section of its own, and the sets that read them.
-MOVED = {
-    "data.auxiliary": ("buptcampus",),
-    "data.camera_seed": ("synthetic",),
-    "data.csv": ("folder",),
-    "data.gallery": ("sysu_mm01",),
-    "data.preset": ("synthetic",),
-    "data.query": ("llcm",),
-    "data.repair": ("hitsz_vcm",),
-    "data.trial": ("llcm", "regdb", "sysu_mm01"),
-}
 
 
 def load(path: Path) -> list[dict]:
     """The rows of a file of results, of any release; none where there is no such file."""
     rows = json.loads(path.read_text()) if path.exists() else []
-    return [row | {"config": renamed(row["config"])} if "config" in row else row for row in rows]
+    return [row | {"config": legacy.upgraded_fields(row["config"])} if "config" in row else row for row in rows]
 
 
 def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
@@ -65,25 +55,9 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
 
 def changed(config: dict) -> dict:
     """Fields of a run's config that are not as in `configs/base.py`, by their names on the command line."""
-    usual = renamed(dict(_fields(json.loads(base.get_config().to_json_best_effort()))))
-    found = renamed(dict(_fields(config)))
+    usual = dict(_fields(json.loads(base.get_config().to_json_best_effort())))
+    found = legacy.upgraded_fields(dict(_fields(config)))
     return {name: value for name, value in found.items() if name not in usual or usual[name] != value}
-
-
-def renamed(fields: dict) -> dict:
-    """Fields of a config of any release by today's dotted names.
-
-    A field that several data sets read (`data.trial`) becomes one of each of them.
-
-    >>> renamed({"data.preset": "medium", "data.seed": 3})
-    {'data.synthetic.preset': 'medium', 'data.seed': 3}
-    """
-    today = {}
-    for name, value in fields.items():
-        sets = MOVED.get(name)
-        names = [name.replace("data.", f"data.{each}.", 1) for each in sets] if sets else [name]
-        today |= dict.fromkeys(names, value)
-    return today
 
 
 def _fields(config: dict, above: str = "") -> Iterator[tuple[str, Any]]:

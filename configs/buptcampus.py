@@ -1,17 +1,11 @@
 """BUPTCampus, full size: ResNet-50, 50 epochs of 300 steps, scored by one of three protocols in print.
 
-  python -m hitpro_jax.main --config=configs/buptcampus.py --config.data.root=/path/to/BUPTCampus \
+  python -m hitpro_jax.main --config=configs/buptcampus.py:full --config.data.root=/path/to/BUPTCampus \
       --config.init.weights=/path/to/resnet50.safetensors
 
-  configs/buptcampus.py:full            6 frames of 288x144, rows of the query's person and camera left out (M3-ReID's);
-                                        the default
-  configs/buptcampus.py:full_no_camera  10 frames of 256x128, nothing left out
-  configs/buptcampus.py:auxnet          the same on the official sampler's rows: 512 of 540 RGB queries, 522 of 536
-                                        infrared ones with a match; published tables mix these counts with 540 and 536
-
-A model is scored at the size that it was trained at, so the protocol is chosen before training; the same rows by other
-frames or at another size (--config.data.protocol, --config.eval.frames) are scored as well, and said to be.
-
+full (the default): 6 frames of 288x144, rows of the query's person and camera left out. full_no_camera: 10 frames of
+256x128, nothing left out. auxnet: the same on the official sampler's rows. A model is scored at the size that it was
+trained at, so the protocol is chosen before training. More: docs/data.md, "BUPTCampus".
 Hardware: one GPU; time and memory not yet measured.
 Result: not yet run, because the data set is licensed and was not at hand.
 """

@@ -2,18 +2,12 @@
 
   python -m hitpro_jax.main --config=configs/own_folder.py --config.data.root=/path/to/it
 
-/path/to/it/tracklets.csv:
+/path/to/it/tracklets.csv has the columns tracklet,modality,camera and a row such as yard/0001,rgb,yard for each folder.
+With two more columns, pid and split (train, query or gallery), query and gallery are scored; training reads no pid. All
+rules: docs/data.md, "A folder of tracklets".
 
-  tracklet,modality,camera
-  yard/0001,rgb,yard
-  yard/0002,rgb,yard
-  gate/0001,ir,gate
-
-Images in a folder are taken in the order of the numbers in their names. With two more columns, pid and split (train,
-query or gallery), query and gallery are scored; training reads no pid. All rules: hitpro_jax/data/folder.py.
-
-As it stands it trains the small encoder, fit for a first look on a CPU. On a GPU leave the line of
-use_small_encoder out: what remains is base.py, a ResNet-50 at 288 x 144 pixels.
+As it is, it trains the small encoder, fit for a first look on a CPU. On a GPU leave out the line of use_small_encoder:
+what remains is base.py, a ResNet-50 at 288 x 144 pixels.
 """
 
 from ml_collections import ConfigDict

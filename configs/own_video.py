@@ -2,9 +2,10 @@
 
   python -m hitpro_jax.main --config=configs/own_video.py
 
-As it stands it runs on the short real clip in examples/own_video (six people, one visible camera): trains on the
-tracklets, then finds the second half of each person's track from the first half. One view only, so level 1 alone has
-terms. It takes about two minutes on 2 cores.
+As it is, it runs on the short real clip in examples/own_video (six people, one visible camera): it trains on the
+tracklets, then finds the second half of each person's track from the first half. With one view only level 1 of the loss
+has terms. Time: about two minutes on 2 cores.
+Result: rank 1 for every track, before training as after it; the clip shows that the path works on real pixels, no more.
 """
 
 from ml_collections import ConfigDict

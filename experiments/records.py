@@ -1,4 +1,7 @@
-"""What the runs of a sweep leave: a row each, and tables of rows."""
+"""Rows of results: one for each run of a sweep, and tables of them.
+
+Rows of earlier releases stay in the files as they were written; `load` gives the fields of their configs today's names.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,9 +11,16 @@ from typing import Any
 import numpy as np
 
 from configs import base
+from hitpro_jax import legacy
 
-TOLD = ("precision", "_any", "per_tracklet")
+KEPT = ("precision", "_any", "per_tracklet")  # ends of the names of a refresh's figures that a row keeps
 COURSE = ("align/within/precision", "align/cross/precision", "align/cross/recall_any", "clusters/purity")
+
+
+def load(path: Path) -> list[dict]:
+    """The rows of a file of results, of any release; none where there is no such file."""
+    rows = json.loads(path.read_text()) if path.exists() else []
+    return [row | {"config": legacy.upgraded_fields(row["config"])} if "config" in row else row for row in rows]
 
 
 def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dict:
@@ -23,7 +33,7 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
     last = {
         name: round(value, 3)
         for name, value in refreshes[-1].items()
-        if name.startswith("align/") and name.endswith(TOLD) or "purity" in name
+        if name.startswith("align/") and name.endswith(KEPT) or "purity" in name
     }
     course = {name: [round(refresh[name], 3) for refresh in refreshes] for name in COURSE if name in last}
     return {
@@ -46,7 +56,8 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
 def changed(config: dict) -> dict:
     """Fields of a run's config that are not as in `configs/base.py`, by their names on the command line."""
     usual = dict(_fields(json.loads(base.get_config().to_json_best_effort())))
-    return {name: value for name, value in _fields(config) if name not in usual or usual[name] != value}
+    found = legacy.upgraded_fields(dict(_fields(config)))
+    return {name: value for name, value in found.items() if name not in usual or usual[name] != value}
 
 
 def _fields(config: dict, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,8 +81,8 @@ def scores(row: dict) -> tuple[float, ...]:
 def markdown(rows: list[dict], variants: list[str]) -> list[str]:
     """A Markdown table: a line a variant, a column a seed, mean and deviation over seeds where all were run.
 
-    The standard deviation is that of a sample (n - 1); the frozen encoder, unless it is a variant itself, is what a
-    run's first evaluation says.
+    The standard deviation is that of a sample (n - 1). Where the frozen encoder is no variant itself, its scores are
+    those of a run's first evaluation.
     """
     found = {(row["variant"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
@@ -83,10 +94,10 @@ def markdown(rows: list[dict], variants: list[str]) -> list[str]:
         cells = {"frozen encoder": [starts[seed] for seed in seeds], **cells}
     lines = ["| | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|---" * (len(seeds) + 2) + "|"]
     for name, runs in cells.items():
-        told = [
+        texts = [
             "not yet run" if run is None else " / ".join(f"{score:.1f}" for score in run) or "no labels" for run in runs
         ]
-        lines.append(f"| {name} | " + " | ".join(told) + f" | {_spread(runs)} |")
+        lines.append(f"| {name} | " + " | ".join(texts) + f" | {_spread(runs)} |")
     return lines
 
 

@@ -1,17 +1,19 @@
-"""Writes the figures of experiments/results into the README, between its two marks.
+"""Writes the figures of experiments/results into docs/results.md (all tables) and README.md (five rows).
 
-python -m experiments.report            # rewrite README.md
+python -m experiments.report            # rewrites both, between their two marks
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from experiments import records, sweeps
 
-RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->\n", "<!-- end of results -->"
 COMPARED = {
     "tuned": (
@@ -22,6 +24,12 @@ COMPARED = {
         "The same with the values of `configs/evidence.py` at the commits named below, BatchNorm not adapted"
     ),
 }
+BOUNDS = ("frozen", "supervised")
+LABELS = {
+    "frozen": "frozen encoder, no training",
+    "HiTPro": "**HiTPro**",
+    "supervised": "supervised, with person ids",
+}
 SWEEPS = {
     ("evidence", "tuning"): "Settings of each baseline, from which the best was taken",
     ("evidence", "components"): "The ladder of HiTPro's components",
@@ -31,24 +39,58 @@ SWEEPS = {
 }
 
 
+def headline() -> str:
+    """Five rows of the comparison `tuned`: no training, the two best baselines, HiTPro and supervision.
+
+    Means over the worlds on which all methods were run; the spread is that of both directions' mean over worlds.
+    """
+    rows = _rows("evidence/tuned")
+    worlds = _common_worlds(rows)
+    if not worlds:
+        return "The comparison with the baselines is not yet run.\n"
+    scores = {
+        name: np.array([_scores_on(rows, name, seed) for seed in worlds])  # [worlds, directions]
+        for name, _ in sweeps.baselines()
+    }
+    baselines = sorted(scores.keys() - {"HiTPro", *BOUNDS}, key=lambda name: scores[name].mean())
+    shown = ["frozen", *baselines[-2:], "HiTPro", "supervised"]
+    lines = [
+        "| mAP in % | infrared to visible | visible to infrared | mean of both |",
+        "|---|---|---|---|",
+    ]
+    for name in shown:
+        ways, means = scores[name].mean(0), scores[name].mean(1)
+        spread = f" ± {means.std(ddof=1):.1f}" if len(worlds) > 1 else ""
+        cells = [*(f"{value:.1f}" for value in ways), f"{means.mean():.1f}{spread}"]
+        lines.append(f"| {LABELS.get(name, name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def render() -> str:
-    """The tables as Markdown; a file of results that is not there is said to be not yet run."""
-    sections = [_calibration()]
+    """All tables as Markdown; where there is no file of results, a line says "not yet run"."""
+    sections = [["### Is the synthetic world worth training on?"], _calibration()]
     for sweep, title in COMPARED.items():
-        sections += [_sweep("evidence", sweep, title), _comparison(sweep), _ahead(sweep)]
-    sections += [*(_sweep(*names, title) for names, title in SWEEPS.items()), _settings()]
+        sections += [
+            [f"### The methods: `{sweep}`"],
+            _sweep("evidence", sweep, title),
+            _comparison(sweep),
+            _ahead(sweep),
+        ]
+    for (config, sweep), title in SWEEPS.items():
+        sections += [[f"### `{sweep}`"], _sweep(config, sweep, title)]
+    sections += [["### `settings`"], _settings()]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
-def _load(name: str):
-    path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else []
+def _rows(name: str) -> list[dict]:
+    return records.load(RESULTS / f"{name}.json")
 
 
 def _calibration() -> list[str]:
-    table = _load("synthetic/calibration.json")
-    if not table:
+    path = RESULTS / "synthetic" / "calibration.json"
+    if not path.exists():
         return ["Calibration of the synthetic world: not yet run (`python -m experiments.calibrate`)."]
+    table = json.loads(path.read_text())
     names = list(next(iter(table.values())))
     lines = [
         (
@@ -67,7 +109,7 @@ def _calibration() -> list[str]:
 
 
 def _sweep(config: str, sweep: str, title: str) -> list[str]:
-    rows = _load(f"{config}/{sweep}.json")
+    rows = _rows(f"{config}/{sweep}")
     command = f"python -m experiments.sweep --config=configs/{config}.py --sweep={sweep}"
     if not rows:
         return [f"{title}: not yet run (`{command}`)."]
@@ -102,64 +144,70 @@ def _provenance(rows: list[dict]) -> str:
     )
 
 
+def _common_worlds(rows: list[dict]) -> list[int]:
+    """Data seeds on which every method of the comparison was run."""
+    seeds = [{row["seed"] for row in rows if row["variant"] == name} for name, _ in sweeps.baselines()]
+    return sorted(set.intersection(*seeds))
+
+
+def _scores_on(rows: list[dict], variant: str, seed: int) -> tuple[float, ...]:
+    """mAP of both directions of one run."""
+    return next(records.scores(row) for row in rows if (row["variant"], row["seed"]) == (variant, seed))
+
+
 def _comparison(sweep: str) -> list[str]:
-    """HiTPro beside the best baseline and on the way from frozen to supervised, where all methods were run."""
-    rows = _load(f"evidence/{sweep}.json")
-    table = {
-        name: {row["seed"]: np.mean(records.scores(row)) for row in rows if row["variant"] == name}
-        for name, _ in sweeps.baselines()
-    }
-    worlds = sorted(set.intersection(*(set(scores) for scores in table.values())))
+    """HiTPro beside the best baseline, and how far it goes from frozen to supervised, over the common worlds."""
+    rows = _rows(f"evidence/{sweep}")
+    worlds = _common_worlds(rows)
     if not worlds:
         return []
-    full = {name: np.array([scores[seed] for seed in worlds]) for name, scores in table.items()}
-    rivals = full.keys() - {"HiTPro", "frozen", "supervised"}
-    best = max(rivals, key=lambda name: full[name].mean())
-    rival = np.max([full[name] for name in rivals], axis=0)
-    ratios, lead = full["HiTPro"] / rival, full["HiTPro"] - rival
+    full = {
+        name: np.array([np.mean(_scores_on(rows, name, seed)) for seed in worlds]) for name, _ in sweeps.baselines()
+    }
+    baselines = full.keys() - {"HiTPro", *BOUNDS}
+    best = max(baselines, key=lambda name: full[name].mean())
+    best_of_each = np.max([full[name] for name in baselines], axis=0)
+    ratios, lead = full["HiTPro"] / best_of_each, full["HiTPro"] - best_of_each
     spread = f" ± {np.std(lead, ddof=1):.1f}" if len(lead) > 1 else ""
-    lines = [
+    low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
+    ours = [row for row in rows if row["variant"] == "HiTPro" and row["seed"] in worlds]
+    return [
         (
             f"HiTPro has {np.mean(ratios):.2f} times the mAP of the best baseline of each world (mean over "
             f"the data seeds {', '.join(map(str, worlds))}; {min(ratios):.2f} to {max(ratios):.2f}), is ahead of it "
             f"on {np.sum(lead > 0)} of {len(lead)}, by {np.mean(lead):.1f}{spread} points, and has "
             f"{np.mean(full['HiTPro'] / full[best]):.2f} times that of the best one on average, {best}."
-        )
-    ]
-    low, own, high = (full[name].mean() for name in ("frozen", "HiTPro", "supervised"))
-    way = (own - low) / (high - low)
-    lines += [f"It goes {100 * way:.0f} % of the way from the frozen encoder to supervision."]
-    ours = [row for row in rows if row["variant"] == "HiTPro" and row["seed"] in worlds]
-    return [
-        *lines,
+        ),
+        f"It goes {100 * (own - low) / (high - low):.0f} % of the way from the frozen encoder to supervision.",
         (
-            f"At its last refresh {_found(ours, 'precision'):.2f} of its cross-modality positives are right, "
-            f"and {_found(ours, 'recall_any'):.2f} of the tracklets that have one to find have a right one."
+            f"At its last refresh {_mean_figure(ours, 'precision'):.2f} of its cross-modality positives are right; of "
+            "the tracklets with a true match in the other modality "
+            f"{_mean_figure(ours, 'recall_any'):.2f} have a right one."
         ),
     ]
 
 
 def _ahead(sweep: str) -> list[str]:
-    """In words wherever another unsupervised method, no variant of ours, is ahead of HiTPro."""
-    rows = _load(f"evidence/{sweep}.json")
+    """One sentence that names every unsupervised baseline that is ahead of HiTPro on a world and direction."""
+    rows = _rows(f"evidence/{sweep}")
     ours = {row["seed"]: records.scores(row) for row in rows if row["variant"] == "HiTPro"}
-    rivals = set(sweeps.METHODS) - {"supervised"}
+    unsupervised = set(sweeps.METHODS) - {"supervised"}
     ahead = [
         f"{row['variant']} on seed {row['seed']}, {way} ({theirs:.1f} to {own:.1f})"
         for row in rows
-        if row["variant"] in rivals and row["seed"] in ours
+        if row["variant"] in unsupervised and row["seed"] in ours
         for way, theirs, own in zip(
             ("infrared to visible", "visible to infrared"), records.scores(row), ours[row["seed"]], strict=True
         )
         if theirs > own
     ]
-    told = "; ".join(ahead) or "none of the unsupervised methods run so far"
-    return [f"**Ahead of HiTPro**: {told}."] if rows else []
+    names = "; ".join(ahead) or "none of the unsupervised methods run so far"
+    return [f"**Ahead of HiTPro**: {names}."] if rows else []
 
 
 def _settings() -> list[str]:
-    """Methods on harder worlds, and how many strangers HiTPro joins where people are seen in one modality alone."""
-    every = _load("evidence/settings.json")
+    """Methods on harder worlds, and the false positives of people who are seen in one modality alone."""
+    every = _rows("evidence/settings")
     command = "python -m experiments.sweep --config=configs/evidence.py --sweep=settings"
     if not every:
         return [f"Harder worlds: not yet run (`{command}`)."]
@@ -180,32 +228,33 @@ def _settings() -> list[str]:
     if plain := [row for row in rows if row["variant"] == "HiTPro, open_set"]:
         lines += [
             (
-                "Of the tracklets of `open_set` whose person is seen in one modality alone, HiTPro gives "
-                f"{_found(plain, 'false_any'):.2f} a positive of the other one at its last refresh, and "
-                f"{_found(plain, 'recall_any'):.2f} of those that have one to find a right one."
+                "On `open_set`, at its last refresh, HiTPro gives a (false) positive of the other modality to "
+                f"{_mean_figure(plain, 'false_any'):.2f} of the tracklets whose person is seen in one modality alone, "
+                f"and a right one to {_mean_figure(plain, 'recall_any'):.2f} of those with a true match."
             )
         ]
     if stricter := [row for row in every if row["variant"] == sweeps.STRICTER]:
         score = np.mean([records.scores(row) for row in stricter])
         lines += [
             (
-                f"With `across.kappa=(0.5, 0.5)`, chosen on data seed 0, {_found(stricter, 'false_any'):.2f} and "
-                f"{_found(stricter, 'recall_any'):.2f}, at {score:.1f} mAP."
+                "With `across.kappa=(0.5, 0.5)`, chosen on data seed 0, these are "
+                f"{_mean_figure(stricter, 'false_any'):.2f} and {_mean_figure(stricter, 'recall_any'):.2f}, "
+                f"at {score:.1f} mAP."
             )
         ]
     return lines
 
 
 def _settings_table(scores: dict[tuple[str, str], dict[int, float]]) -> list[str]:
-    """A line a method, a column a world; in it a figure a seed, "-" where this method was not run on it."""
+    """One line for each method, one column for each world; a cell has a figure for each seed, "-" for none."""
     seeds = {preset: sorted(scores["frozen", preset]) for preset in sweeps.SETTINGS}
     heads = [f"{preset}, seed {' / '.join(map(str, seeds[preset]))}" if seeds[preset] else preset for preset in seeds]
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
 
     def cell(name: str, preset: str) -> str:
         found = scores[name, preset]
-        told = (f"{found[seed]:.1f}" if seed in found else "-" for seed in seeds[preset])
-        return " / ".join(told) if found else "not yet run"
+        figures = (f"{found[seed]:.1f}" if seed in found else "-" for seed in seeds[preset])
+        return " / ".join(figures) if found else "not yet run"
 
     return lines + [
         f"| {name} | " + " | ".join(cell(name, preset) for preset in seeds) + " |" for name, _ in sweeps.baselines()
@@ -224,16 +273,20 @@ def _ahead_on_settings(scores: dict[tuple[str, str], dict[int, float]]) -> str:
     return f"**Ahead of HiTPro** there: {'; '.join(ahead) or 'none of those run'}."
 
 
-def _found(rows: list[dict], name: str) -> float:
-    """Mean over runs of a figure of the last refresh's positives across the modalities."""
+def _mean_figure(rows: list[dict], name: str) -> float:
+    """Mean over runs of a figure of the cross-modality positives at the last refresh."""
     return float(np.mean([row["last refresh"][f"align/cross/{name}"] for row in rows]))
 
 
-def insert(text: str) -> str:
-    """The README with the tables of today between its marks."""
+PAGES: dict[Path, Callable[[], str]] = {README: headline, PAGE: render}
+
+
+def insert(text: str, tables: str) -> str:
+    """A page with these tables between its marks."""
     head, rest = text.split(BEGIN)
-    return head + BEGIN + render() + END + rest.split(END)[1]
+    return head + BEGIN + tables + END + rest.split(END)[1]
 
 
 if __name__ == "__main__":
-    README.write_text(insert(README.read_text()))
+    for path, make in PAGES.items():
+        path.write_text(insert(path.read_text(), make()))

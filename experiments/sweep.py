@@ -1,4 +1,4 @@
-"""Runs named sweeps: one training a variant and data seed, each in a workdir of its own; finished ones only report.
+"""Runs named sweeps: one training for each variant and data seed, in a workdir of its own; finished runs only report.
 
   python -m experiments.sweep --sweep=components --seeds=0,1,2
   python -m experiments.sweep --sweep=components --dry_run        # print the commands, for a cluster's own launcher
@@ -30,7 +30,7 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "values of --seed_field")
 SEED_FIELD = flags.DEFINE_string("seed_field", "data.seed", "config field that the seeds set")
 ROOT = flags.DEFINE_string("root", "runs/sweeps", "folder of the workdirs")
 ONLY = flags.DEFINE_multi_string("only", [], "run this variant alone; may be given again")
-JOBS = flags.DEFINE_integer("jobs", 1, "runs at a time; from 2 on each tells its story in console.txt of its workdir")
+JOBS = flags.DEFINE_integer("jobs", 1, "runs at a time; from 2 on each prints into console.txt of its workdir")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "only print the commands")
 
 
@@ -53,38 +53,38 @@ def workdir_of(variant: str, seed: str) -> Path:
 def run(variant: str, overrides: dict, seed: str, running: set[subprocess.Popen]) -> dict:
     """Runs one variant to its end, unless it has ended already, and returns its row.
 
-    `minutes` is None where the run had begun before. Its process stands in `running` while it lasts.
+    `minutes` is None where the run had begun before. The run's process is in `running` while it lasts.
 
     Raises:
       SystemExit: the run failed, was killed or asked to stop, or its workdir belongs to another config.
     """
     workdir = workdir_of(variant, seed)
-    begun, start, where = (workdir / "checkpoints").exists(), time.monotonic(), ""
+    begun, start, see = (workdir / "checkpoints").exists(), time.monotonic(), ""
     with contextlib.ExitStack() as stack:
         console = None
         if JOBS.value > 1:
             workdir.mkdir(parents=True, exist_ok=True)
-            console, where = stack.enter_context(open(workdir / "console.txt", "a")), f", see {workdir}/console.txt"
+            console, see = stack.enter_context(open(workdir / "console.txt", "a")), f", see {workdir}/console.txt"
         process = subprocess.Popen(command(overrides, seed, workdir), stdout=console, stderr=console)
         running.add(process)
         code = process.wait()
         running.discard(process)
     if code or not (workdir / "result.json").exists():  # a run that is asked to stop saves its state and ends with 0
         raise SystemExit(
-            f"{variant}, seed {seed}, ended with code {code} and no result{where}; the same sweep goes on from there"
+            f"{variant}, seed {seed}, ended with code {code} and no result{see}; the same sweep goes on from there"
         )
     return record(variant, seed, workdir, None if begun else round((time.monotonic() - start) / 60.0, 2))
 
 
 def keep(out: Path, row: dict) -> None:
-    """Puts a row in the place of its older one in the file of results, to which other sweeps may be writing too."""
+    """Replaces the older row of this run in the file of results, which other sweeps may be writing at the same time."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(out.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         rows = {(r["variant"], r["seed"]): r for r in json.loads(out.read_text())} if out.exists() else {}
         key = row["variant"], row["seed"]
-        if key in rows and rows[key]["commit"] == row["commit"]:  # told before: a finished run is not timed again
+        if key in rows and rows[key]["commit"] == row["commit"]:  # a finished run is not timed again
             row["minutes"] = row["minutes"] or rows[key]["minutes"]
         rows[key] = row
         fresh = out.with_suffix(".tmp")

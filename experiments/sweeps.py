@@ -1,6 +1,7 @@
 """Named sweeps: plain generators of (variant, overrides of config fields); `sweep.py` runs them.
 
-The first variant of each is the config as it is, but for `components`, which ends there, `tuning` and `tuned`.
+The first variant of a sweep is the config as it is, with three exceptions: `components` ends with it, and `tuning` and
+`tuned` are lists of settings.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ CHOSEN = {
 
 
 def components() -> Variants:
-    """The ladder: from contrast within a camera to the whole method, one part of the abstract after another."""
+    """The ladder: from contrast within a camera to the whole method, one component after another."""
     plain = {
         f"{stage}.{field}": value
         for stage in ("within", "across")
@@ -90,7 +91,7 @@ def swa() -> Variants:
 
 
 def parts() -> Variants:
-    """Sub-tracklets of a prototype, and how they are put together; one part has no halves to know look-alikes by."""
+    """Sub-tracklets of a prototype, and how they are aggregated; one part has no halves and so no look-alikes."""
     yield "HiTPro", {}
     yield "4 parts, no look-alikes", {"loss.ambiguity": "none"}
     for count in (1, 2, 8):
@@ -191,12 +192,12 @@ def settings() -> Variants:
     """
     for preset in SETTINGS:
         for name, overrides in baselines():
-            yield f"{name}, {preset}", {"data.preset": preset, **overrides}
-    yield STRICTER, {"data.preset": "open_set", "across.kappa": (0.5, 0.5)}
+            yield f"{name}, {preset}", {"data.synthetic.preset": preset, **overrides}
+    yield STRICTER, {"data.synthetic.preset": "open_set", "across.kappa": (0.5, 0.5)}
 
 
 def seeds() -> Variants:
-    """The spread of one and the same training: initial weights, order, frame choice, augmentation."""
+    """The spread of one training over its seed: initial weights, order, frame choice, augmentation."""
     yield "HiTPro", {}
     for seed in range(1, 5):
         yield f"training seed {seed}", {"seed": seed}

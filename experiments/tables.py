@@ -42,20 +42,20 @@ def curve(workdirs: list[Path], value: Callable[[dict], float | None]) -> tuple[
 
 
 def draw(runs: dict[str, list[Path]], path: Path) -> None:
-    """A panel a figure, a line a variant: the mean over seeds within a band of one standard deviation."""
-    import matplotlib  # here, as tables are made without it
+    """One panel a figure, one line a variant: the mean over seeds in a band of one standard deviation."""
+    import matplotlib  # here, because tables are made without it
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 4), layout="constrained")
     for panel, (title, value) in zip(panels, CURVES.items(), strict=True):
-        for place, (variant, workdirs) in enumerate(runs.items()):
+        for number, (variant, workdirs) in enumerate(runs.items()):
             steps, values = curve(workdirs, value)
             if not values.any():  # not measured, or a stage that is off
                 continue
             mean, spread = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else 0.0
-            colour = f"C{place}"
+            colour = f"C{number}"
             panel.plot(steps, mean, marker="o", markersize=3, color=colour, label=f"{variant} ({len(values)})")
             panel.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
         panel.set(title=title, xlabel="optimiser step")
@@ -70,7 +70,7 @@ def draw(runs: dict[str, list[Path]], path: Path) -> None:
 def finished(root: Path) -> dict[str, list[Path]]:
     """Workdirs of the finished runs of each variant, in the order in which the sweeps name the variants."""
     names = {folder_of(name): name for sweep in SWEEPS.values() for name, _ in sweep()}
-    order = {name: place for place, name in enumerate(names)}
+    order = {name: number for number, name in enumerate(names)}
     folders = sorted(
         (path for path in root.glob("*") if path.is_dir()),
         key=lambda path: (order.get(path.name, len(order)), path.name),

@@ -67,24 +67,24 @@ COMPILED = """
 import json, sys
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding
-from configs import base
-from hitpro_jax.types import TrackletInfo
-from hitpro_jax.methods.registry import make_method
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.methods.hitpro import HiTPro
+from hitpro_jax.options import AlignmentOptions, Options
 from hitpro_jax.sharding import make_mesh, row_sharding
+from hitpro_jax.types import TrackletInfo
 
 N, D, S = 200_000, 256, 4
 found = {}
 for search, devices in (("exact", 1), ("exact", 2), ("exact", 8), ("ivf", 8)):
-    mesh, config = make_mesh(jax.devices()[:devices]), base.get_config()
-    config.alignment.search = search
-    method = make_method(config, num_views=24, mesh=mesh if devices > 1 else None)
+    mesh, options = make_mesh(jax.devices()[:devices]), Options(alignment=AlignmentOptions(search=search))
+    method = HiTPro.create(options, Setting(num_views=24, mesh=mesh if devices > 1 else None, identities=None))
     rows = row_sharding(mesh)
-    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), method.layout())
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), method.shardings())
     shaped = jax.ShapeDtypeStruct
-    memory = jax.eval_shape(lambda: method.empty(N, D))
-    group = TrackletInfo(*[shaped((N,), jnp.int32)] * 3, shaped((N,), bool))
-    program = jax.jit(method.refresh, in_shardings=(where, rows, rows, rows, None), out_shardings=where)
-    arguments = memory, shaped((N, S, D), jnp.float32), shaped((N, S), bool), group, shaped((), jnp.float32)
+    memory = jax.eval_shape(lambda: method.init(N, D))
+    info = TrackletInfo(*[shaped((N,), jnp.int32)] * 3, shaped((N,), bool))
+    program = jax.jit(method.refresh, in_shardings=(shardings, rows, rows, rows, None), out_shardings=shardings)
+    arguments = memory, shaped((N, S, D), jnp.float32), shaped((N, S), bool), info, shaped((), jnp.float32)
     account = program.lower(*arguments).compile().memory_analysis()
     found[f"{search} {devices}"] = (account.temp_size_in_bytes + account.argument_size_in_bytes
                                     + account.output_size_in_bytes)

@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     yield f"pixels of the source: mean {_listed(mean)}, deviation {_listed(std)}; --mean and --std set others"
     yield f"not in the source, so as initialised: {', '.join(lacks)}; stem_ir starts as a copy of stem_rgb"
     dtype, remedy = (np.float16, "leave --half out") if options.half else (np.float32, "check --mean and --std")
-    with np.errstate(over="ignore"):  # the next line lists what overflows
+    with np.errstate(over="ignore"):  # `require_finite` lists what overflows
         leaves = {name: leaf.astype(dtype) for name, leaf in leaves.items()}
     require_finite(options.source, leaves, f"gives in {np.dtype(dtype)}", remedy)
     weights.write(

@@ -60,7 +60,7 @@ class UnreadableCounter:
 
 def embed_all(
     embed: Embed, variables: dict, batches: Iterable[Clips], rows: int, parts: int, mesh: Mesh
-) -> tuple[np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Embeds this process's clips; nothing crosses from process to process.
 
     Args:
@@ -73,7 +73,10 @@ def embed_all(
 
     Returns:
       features [R / processes, S, D] float32 and mask [R / processes, S] bool, rounded up, of the tracklets from
-      process_index * R / processes on: zero and False where no clip came. Features are None without any batch.
+      process_index * R / processes on: zero and False where no clip came.
+
+    Raises:
+      ValueError: there is no batch.
     """
     share = share_of(rows, jax.process_count())
     first = jax.process_index() * share
@@ -97,4 +100,6 @@ def embed_all(
         pending = output, clips
     if pending is not None:
         collect(*pending)
+    if features is None:
+        raise ValueError("there are no clips to embed: the tracklets are empty")
     return features, mask

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from hitpro_jax.options import OptimOptions
+from hitpro_jax.types import PyTree
 
 UNDECAYED = ("bias", "scale")  # last key of a parameter's path: biases and normalisation scales
 BACKBONE = "backbone/.*"
@@ -112,7 +112,7 @@ def _choose(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
-def _decayed(params: chex.ArrayTree) -> chex.ArrayTree:
+def _decayed(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: _name(path).split("/")[-1] not in UNDECAYED, params)
 
 
@@ -124,7 +124,7 @@ def _scale_by_group(groups: Mapping[str, float]) -> optax.GradientTransformation
     return optax.stateless(scale)
 
 
-def _multipliers(params: chex.ArrayTree, groups: Mapping[str, float]) -> chex.ArrayTree:
+def _multipliers(params: PyTree, groups: Mapping[str, float]) -> PyTree:
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in groups:
         if not any(re.fullmatch(pattern, name) for name in names):

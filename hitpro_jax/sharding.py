@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-import chex
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hitpro_jax.types import PyTree
 
 AXIS = "data"
 ROWS_PER_GATHER = 4096  # rows of each process that go from host to host at once
@@ -37,7 +38,7 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.ArrayTree:
+def parameter_sharding(tree: PyTree, mesh: Mesh, *, cut: bool) -> PyTree:
     """Sharding of every array of parameters or optimiser state: copied to all devices, or cut over them.
 
     Args:
@@ -63,7 +64,7 @@ def parameter_sharding(tree: chex.ArrayTree, mesh: Mesh, *, cut: bool) -> chex.A
     return jax.tree.map(sharding_of, tree)
 
 
-def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
+def fetch(tree: PyTree) -> PyTree:
     """Whole arrays in host memory, on every process; every process has to call it.
 
     Args:
@@ -120,7 +121,7 @@ def pad_rows(rows: int, mesh: Mesh) -> int:
     return -(-rows // mesh.size) * mesh.size
 
 
-def to_global(batch: chex.ArrayTree, mesh: Mesh) -> chex.ArrayTree:
+def to_global(batch: PyTree, mesh: Mesh) -> PyTree:
     """Global arrays, cut by rows, from this process's part of the host batch.
 
     Args:

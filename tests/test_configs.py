@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl.testing import flagsaver
-from hitpro_jax.models.backbones import BACKBONES
 from ml_collections import ConfigDict
 
 from configs import base
@@ -22,6 +21,7 @@ from hitpro_jax.command_line import default_workdir
 from hitpro_jax.data import sets
 from hitpro_jax.methods import registry
 from hitpro_jax.methods.base import Setting
+from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import make_encoder
 from hitpro_jax.options import FREE_FIELDS, Options
 from hitpro_jax.run import open_run, read_options

@@ -146,7 +146,7 @@ class ClusterContrast(Method):
         label = cluster(bank, info, self.clusters)
         info, host = jax.tree.map(np.asarray, (info, bank))
         target, scope, modality = self.classes(label, info)
-        centre = unit(segment_mean(bank, jnp.asarray(target), num_segments=len(label))[0])
+        centre = unit(segment_mean(jnp.asarray(host), jnp.asarray(target), num_segments=len(label))[0])
         fresh = memory._replace(
             prototypes=bank,
             reliability=reliability,

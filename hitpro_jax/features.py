@@ -24,7 +24,7 @@ class Embedder:
     mesh: Mesh
     reader: pipeline.FrameReader
     options: EvalOptions
-    reading: pipeline.ClipReading
+    reading: pipeline.ClipReading = pipeline.ClipReading()
 
     def counted(self, wait: Wait, total: int) -> "Embedder":
         """The same, its clips counted for the person who waits; `total` are to come."""

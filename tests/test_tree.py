@@ -234,12 +234,6 @@ def test_every_public_name_is_there_and_in_the_docs():
         assert re.search(rf"`(hitpro_jax\.)?{name}\b", docs), f"{name} is in no page of docs/"
 
 
-def test_the_readme_is_a_front_door():
-    text = (ROOT / "README.md").read_text()
-    assert len(text.splitlines()) <= 150
-    assert len(text.split()) <= 1500
-
-
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -250,7 +250,7 @@ def main(argv):
         for shard in array.addressable_shards:
             np.testing.assert_array_equal(shard.data, host[name][shard.index])
     assert state["kernel"].addressable_data(0).size == 256 * 512 // mesh.size
-    sharding.PASSED = 3  # rows: two and two thirds of the bank's part of one of two processes
+    sharding.ROWS_PER_GATHER = 3  # rows: two and two thirds of the bank's part of one of two processes
     jax.tree.map(np.testing.assert_array_equal, sharding.fetch(state), host)
 
 app.run(main)

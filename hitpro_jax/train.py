@@ -33,6 +33,7 @@ def train(run: Run) -> Result:
     workdir, options, last = run.workdir, run.options.train, run.last_step
     mesh = run.mesh
     workdir.log(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
+    _ = run.reader  # opened first, so that a packed cache that does not fit is refused before anything is compiled
     meta = {"encoder": run.encoder_record, "data": fingerprint(run.training.data.tracklets)}
     with workdir.exclusive(), Preemption() as preemption, run.checkpoints() as checkpoints:
         state, step = restore(run, checkpoints, meta)

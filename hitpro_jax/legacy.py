@@ -15,6 +15,8 @@ RENAMED_FIELDS: dict[str, tuple[str, ...]] = {
     "data.trial": ("data.regdb.trial", "data.sysu_mm01.trial", "data.llcm.trial"),
 }
 
+SHARED_DEFAULT = 1  # of data.trial
+
 # Parts of the names of a checkpoint's arrays.
 RENAMED_ARRAYS = {
     ".memory.owner": ".memory.scope",
@@ -37,7 +39,9 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
         value = new[section].pop(field)
         for name in names:
             _, own, inner = name.split(".")
-            new[section][own] = {**new[section].get(own, {}), inner: value}
+            # a field that several data sets shared was that of the run's own set; the others had its default
+            meant = value if len(names) == 1 or own == new[section].get("name") else SHARED_DEFAULT
+            new[section][own] = {**new[section].get(own, {}), inner: meant}
     return new
 
 

@@ -73,6 +73,11 @@ def test_every_renamed_field_is_a_field_of_today():
     assert read_options(base.get_config()).seed == 0
 
 
+def test_the_trial_was_that_of_the_runs_own_data_set():
+    data = legacy.upgraded({"data": {"name": "llcm", "trial": 4}})["data"]
+    assert data == {"name": "llcm", "regdb": {"trial": 1}, "sysu_mm01": {"trial": 1}, "llcm": {"trial": 4}}
+
+
 def test_a_config_of_today_stays_as_it_is():
     config = base.get_config().to_dict()
     assert legacy.upgraded(config) == config

@@ -157,7 +157,7 @@ class Checkpointer:
         with self._writing():
             self._manager.save(
                 step,
-                force=True,
+                force=True,  # when to save is decided in `train`, not by Orbax
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(full),  # PyTree as in _read_state: a manager has one handler an item
                     record=ocp.args.JsonSave({"text": record, "crc32": zlib.crc32(record.encode())}),
@@ -241,7 +241,7 @@ class Checkpointer:
         reading = ocp.args.PyTreeRestore(
             full,
             restore_args=jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), full),
-            partial_restore=True,
+            partial_restore=True,  # more arrays may be stored than are wanted
         )
         arrays = self._manager.restore(step, args=ocp.args.Composite(state=reading))["state"]
         empty = {

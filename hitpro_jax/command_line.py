@@ -63,7 +63,7 @@ def mode_of(argv: Sequence[str]) -> str:
 def default_workdir(config: ConfigDict) -> Path:
     """One folder a config: the same command finds its own run again, another override gets another folder.
 
-    Fields that change no number do not count; the place of the data does.
+    Fields that change no number do not count, except the folder of the data.
     """
     counted = json.loads(config.to_json_best_effort())
     for name in FREE_FIELDS:
@@ -93,4 +93,4 @@ def failures_reported(workdir: Any) -> Iterator[None]:
         distributed.fail()
     except KeyboardInterrupt:
         workdir.log("interrupted; the same command goes on from the last checkpoint, if there is one")
-        sys.exit(130)
+        sys.exit(130)  # 128 + SIGINT, as shells have it

@@ -109,6 +109,7 @@ def positive_figures(index: np.ndarray) -> dict[str, float]:
     {'per_tracklet': 1.0, 'share_none': 0.3333333333333333, 'reciprocal': 0.6666666666666666}
     """
     there = index >= 0
+    # -1 looks up the last row, which `there` leaves out
     back = (index[index] == np.arange(len(index))[:, None, None]).any(-1) & there
     return {
         "per_tracklet": float(there.sum(1).mean()),
@@ -147,6 +148,7 @@ def possible_positives(
     if stage == "same_view":
         return same(pids, modality, camera) - 1
     if stage == "across" and ban_same_camera:
+        # inclusion and exclusion: neither the own modality nor the own camera
         return same(pids) - same(pids, modality) - same(pids, camera) + same(pids, modality, camera)
     if stage == "across":
         return same(pids) - same(pids, modality)

@@ -63,7 +63,7 @@ def fail() -> NoReturn:
 
 def _on_tpu_vm() -> bool:
     wanted = os.environ.get("JAX_PLATFORMS", "tpu")
-    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")  # older and newer generations
     return "tpu" in wanted and importlib.util.find_spec("libtpu") is not None and bool(chips)
 
 
@@ -75,6 +75,7 @@ def first_process_first() -> Generator[None]:
     try:
         yield
     finally:
+        # in `finally`: after an error of process 0 the others would otherwise wait for ever
         if jax.process_index() == 0 and jax.process_count() > 1:
             multihost_utils.sync_global_devices("process 0 first")
 

@@ -39,6 +39,7 @@ def make_embed(encoder: Encoder, mesh: Mesh) -> Embed:
         return encoded.tracklet
 
     rows = row_sharding(mesh)
+    # None: variables stay as they lie, whole or cut; the static argument is the layout
     return jax.jit(embed, static_argnums=3, in_shardings=(None, rows, rows), out_shardings=rows)
 
 

@@ -99,6 +99,7 @@ def make_optimiser(
     )
     # clipped before the decay is added, as when gradients are clipped between torch's backward and step
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else optax.identity()
+    # groups behind the rules: Adam would cancel a factor on the gradient
     trained = optax.chain(clip, *rules, _scale_by_group(groups), optax.scale_by_learning_rate(rate))
     return optax.partition(
         {"trained": trained, "frozen": optax.set_to_zero()},

@@ -148,6 +148,7 @@ class PrototypeOptions:
     batch_size: Count = 32  # clips embedded at once; a multiple of the devices, or the next one is taken
     mode: Literal["uniform", "consistency"] = "uniform"
     temperature: Positive = 0.1  # of `consistency`
+    # CAP and O2CAP have 0.2; but a clip says less of a tracklet than all its parts, of which the old value was made
     momentum: Share = 0.9  # weight of the old value
 
 
@@ -315,7 +316,7 @@ def read(
       known: further names that the section may have.
 
     Returns:
-      The dataclass; where faults were found, with its defaults in place of the faulty fields.
+      The dataclass; where faults were found, with its defaults instead of the faulty fields.
 
     >>> faults = []
     >>> read(MeshOptions, {"cut_parameters": 3}, "mesh", faults), faults

@@ -149,6 +149,7 @@ class Run:
         tracklets, pids = anonymise(self.dataset.train, self.options.seed)
         data = training_set(tracklets, self.mesh)
         identities = identities_of(pids, len(data.bank_info.valid)) if self.method.needs_identities else None
+        # one device needs no shard_map
         mesh = self.mesh if self.mesh.size > 1 else None
         method = make_method(self.options, Setting(data.num_views, mesh, identities))
         for line in method.notes(data.info):
@@ -156,6 +157,7 @@ class Run:
         describe = partial(
             diagnostics.describe,
             info=data.info,
+            # precision and recall need every id
             pids=pids if (pids >= 0).all() else None,
             ban_same_camera=self.options.across.ban_same_camera,
         )
@@ -193,6 +195,7 @@ class Run:
         """The checkpoints of the workdir; to be closed, or used in a `with`."""
         return Checkpointer(
             self.workdir.path / "checkpoints",
+            # a reader compares the encoder alone, see `trained_variables`
             config=None if read_only else self.record,
             ignore=FREE_FIELDS,
             read_only=read_only,
@@ -206,6 +209,7 @@ class Run:
           ValueError: there is no checkpoint, or it belongs to another encoder.
         """
         shapes = shapes_of(self.encoder, self.options.data.image_size)
+        # the optimiser's state and the memory are not read
         wanted = TrainState(step=np.int32(0), opt_state=None, memory=None, **shapes)
         with self.checkpoints(read_only=True) as checkpoints:
             restored = checkpoints.restore_latest(abstract(wanted, replicated(self.mesh)), partial=True)
@@ -251,6 +255,7 @@ def open_run(config: ConfigDict, workdir: Workdir, devices: Sequence[jax.Device]
     """
     if note := adapt(config):
         workdir.log(note)
+    # through JSON, as a checkpoint gives it back: tuples are lists
     return Run(read_options(config), json.loads(config.to_json_best_effort()), workdir, devices)
 
 

@@ -96,8 +96,10 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
 
     Cost: gathered ROWS_PER_GATHER rows a process at a time, so that no device ever holds a whole bank.
     """
+    # once even without rows, as every process takes part in every call
     starts = range(0, len(rows) or 1, ROWS_PER_GATHER)
     gathered = [multihost_utils.process_allgather(rows[start : start + ROWS_PER_GATHER]) for start in starts]
+    # a piece is [processes, rows, ..]: pieces side by side first, then process after process
     return np.concatenate(np.concatenate(gathered, axis=1))
 
 
@@ -112,6 +114,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
     """
     if getattr(array, "is_fully_addressable", True):
         return np.asarray(array)
+    # by their first row, since devices need not be in the order of rows
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 

@@ -93,6 +93,7 @@ def restore(run: Run, checkpoints: Checkpointer, meta: dict) -> tuple[TrainState
     """
     training = run.training
     restored = checkpoints.restore_latest(abstract(training.state, training.shardings))
+    # data.root may change when a copy moves, so the tracklets themselves are compared
     if restored and restored[1]["data"] != meta["data"]:
         raise ValueError(
             f"the checkpoint in {run.workdir.path} was trained on other tracklets than those of "
@@ -185,6 +186,7 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
     """The rest of the epoch that `step` lies in: a pure function of seed, step and the mined positives."""
     options, data, size = run.options, run.training.data, len(run.training.data.tracklets)
     epoch, within_epoch = divmod(step, options.train.steps_per_epoch)
+    # the bank stays on its devices: the plan needs the tables alone
     mined = fetch(run.training.method.mined(state.memory)._replace(prototypes=None, reliability=None, same_view=None))
     plan = sampling.plan_epoch(
         options.seed,
@@ -199,6 +201,7 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
             mined.across.index[:size],
             mined.across.weight[:size],
         ),
+        # outliers of a clustering have no class to learn
         eligible=None if mined.label is None else mined.label[:size] >= 0,
     )
     return pipeline.train_batches(

@@ -1,4 +1,4 @@
-"""Words that every room of the package shares: modalities, batches of clips, mined positives, the state of training.
+"""Types that every part of the package shares: modalities, batches of clips, mined positives, the state of training.
 
 Nothing here imports JAX at run time, so that processes which only read frames start without it.
 B clips, T frames, H x W pixels, P prototypes (one a tracklet), D features, K positives, A ambiguous, V views.

@@ -20,6 +20,7 @@ from hitpro_jax.sharding import row_sharding
 from hitpro_jax.steps import Steps
 from hitpro_jax.types import INTERLEAVED, Clips, Layout, TrackletInfo, TrainState
 
+# chips of a v5e or v6e slice, and how they lie
 GRIDS = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 
 
@@ -67,7 +68,7 @@ def devices_of(topology: str, log: Callable[[str], None]) -> Sequence[jax.Device
 
 
 class StandIns(NamedTuple):
-    """What the compiler needs to see of a run: its steps, and shapes with shardings in place of arrays."""
+    """What the compiler needs to see of a run: its steps, and shapes with shardings instead of arrays."""
 
     steps: Steps
     state: TrainState
@@ -94,6 +95,7 @@ def stand_ins(run: Run) -> StandIns:
             "2 x batch.tracklets_per_modality x batch.clips_per_tracklet a multiple of them"
         )
     row = np.arange(bank_rows(hitsz_vcm.PUBLISHED["train"]["tracklets"], mesh), dtype=np.int32)
+    # two modalities of six cameras, whose views are 2 camera + modality
     info = TrackletInfo(row % 2, row // 2 % 6, row % 12, np.ones(len(row), bool))
     method = make_method(options, Setting(12, mesh if mesh.size > 1 else None, None))
     steps, state, shardings = run.build(TrainingSet((), info, info), method)

@@ -40,6 +40,7 @@ def _runs(pid: int) -> bool:
 @contextmanager
 def workers(jobs: int) -> Generator[ProcessPoolExecutor]:
     """A pool of fresh processes that end with this one, even when it is killed: else they would wait without end."""
+    # spawned: a forked process would inherit locks that threads of JAX hold, and may hang
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
     ) as pool:
@@ -48,8 +49,8 @@ def workers(jobs: int) -> Generator[ProcessPoolExecutor]:
 
 def _end_with(parent: int) -> None:
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # an orphan gets another parent
             time.sleep(1.0)
-        os._exit(1)
+        os._exit(1)  # sys.exit would end this thread alone
 
     threading.Thread(target=watch, daemon=True).start()

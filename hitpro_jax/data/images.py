@@ -35,10 +35,6 @@ def read(path: str | os.PathLike, image_size: tuple[int, int]) -> np.ndarray:
       Unreadable: there is no such file, it cannot be opened, it is none of the three formats, a side is over MAX_SIDE,
         or its end is missing. A JPEG that lacks no more than its end marker counts as cut short. Damage inside a JPEG
         is filled with grey and is not noticed here.
-
-    Choice: the orientation that EXIF may give is ignored, as by the public loaders, which read with Pillow. simplejpeg
-    decodes JPEG faster than OpenCV, and to the same pixels; what it refuses OpenCV decodes. The end of a file is looked
-    for, because OpenCV fills a JPEG that is cut short with grey without a word.
     """
     try:
         with open(path, "rb") as file:
@@ -55,6 +51,7 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     width, height, whole = header(data)
     if max(width, height) > MAX_SIDE:
         raise Unreadable(f"is {width:,} x {height:,} pixels, over the limit of {MAX_SIDE:,} a side")
+    # looked for, because OpenCV fills a JPEG that is cut short with grey without a word
     if not whole:
         raise Unreadable("is cut short")
     image = _pixels(data)
@@ -66,6 +63,7 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
 def _pixels(data: bytes) -> np.ndarray | None:
     if data[:2] == b"\xff\xd8":
         try:
+            # faster than OpenCV, and to the same pixels
             return simplejpeg.decode_jpeg(data, "RGB")
         except ValueError:  # damaged or unusual
             pass
@@ -75,6 +73,7 @@ def _pixels(data: bytes) -> np.ndarray | None:
 def opencv_pixels(data: bytes) -> np.ndarray | None:
     """uint8 [H, W, 3] in RGB order, or None."""
     try:
+        # the orientation of EXIF is ignored, as by the public loaders, which read with Pillow
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
@@ -89,11 +88,14 @@ def header(data: bytes) -> tuple[int, int, bool]:
     if data[:2] == b"\xff\xd8":
         return _jpeg_header(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        # the first chunk is IHDR, and begins with the two
         width, height = struct.unpack_from(">II", data, 16)
         return width, height, data.rfind(b"IEND") > 0
     if data[:2] == b"BM" and len(data) >= 34:
         first, _, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+        # bytes; rows end at multiples of 32 bits
         row = (width * bits + 31) // 32 * 4
+        # a negative height means rows from the top; compressed pixels may have any length
         return width, abs(height), compression != 0 or len(data) >= first + row * abs(height)
     raise Unreadable("does not decode as an image")
 
@@ -104,6 +106,7 @@ def _jpeg_header(data):
     while 0 <= offset <= len(data) - 9:
         marker = data[offset + 1]
         if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
+            # behind marker (2 bytes), length (2) and bits a sample (1)
             height, width = struct.unpack_from(">HH", data, offset + 5)
             return width, height, data.rfind(b"\xff\xd9", offset) > 0
         # a marker may have any number of FF before it

@@ -36,6 +36,7 @@ def whole(text: str) -> int:
     >>> whole("0012")
     12
     """
+    # not int() alone, which takes signs, underscores and digits of other scripts too
     digits = re.fullmatch("0*([0-9]{1,9})", text)
     if digits is None:
         raise ValueError(f"{text!r} is not a whole number of at most nine digits")
@@ -68,6 +69,7 @@ def natural(name: str) -> tuple:
     ['9.jpg', '10.jpg', 'a2', 'a10']
     """
     pieces = re.split(r"([0-9]+)", name)
+    # every second piece is a number; the name itself decides between 1 and 01
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 

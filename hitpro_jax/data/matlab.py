@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+# the format's numbers of data types
 _TYPES = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _MOST = 2**26  # bytes a compressed variable may grow to
@@ -27,6 +28,7 @@ def read_table(path: str) -> np.ndarray:
     with open(path, "rb") as file:
         data = file.read()
     try:
+        # the end of the header: version 1, and "MI" as a little-endian number
         if data[124:128] != b"\x00\x01IM":
             raise ValueError("not a MATLAB file of version 5 to 7")
         tables = [_table(payload) for kind, payload in _variables(data[128:]) if kind == _MATRIX]
@@ -55,6 +57,7 @@ def _element(data, offset):
     end = offset + 8 + size
     if end > len(data):
         raise ValueError("cut short")
+    # elements fill up to multiples of 8 bytes, compressed ones do not
     return kind, data[offset + 8 : end], end if kind == _COMPRESSED else end + -size % 8
 
 
@@ -63,12 +66,14 @@ def _table(data):
     _, sizes, offset = _element(data, offset)
     _, _, offset = _element(data, offset)  # the variable's name
     kind, values, _ = _element(data, offset)
+    # two sizes of int32; classes 6 to 15 are numbers, and flag 8 marks complex ones
     if len(sizes) != 8 or not 6 <= flags[0] <= 15 or flags[1] & 8:
         raise ValueError("not a table of real numbers")
     rows, columns = struct.unpack("<ii", sizes)
     table = np.frombuffer(values, _TYPES[kind])
     if min(rows, columns) < 1 or len(table) != rows * columns:
         raise ValueError("damaged")
+    # MATLAB saves whole numbers as doubles, or in the smallest type that holds them
     if (np.abs(table.astype(np.float64)) < 2**31).all() and (table == np.floor(table)).all():
-        return table.astype(np.int64).reshape(rows, columns, order="F")
+        return table.astype(np.int64).reshape(rows, columns, order="F")  # stored column by column
     raise ValueError("numbers that are not whole")

@@ -80,6 +80,7 @@ class PackedFrames:
         return np.frombuffer(data, np.uint8).reshape(*self.image_size, 3)
 
     def __getstate__(self) -> dict:
+        # a worker process opens the shards itself
         return {key: value for key, value in self.__dict__.items() if key != "_source"}
 
 
@@ -157,6 +158,7 @@ def make(
     for path in (folder, draft):
         _require_replaceable(path)
     log(f"{fault}: packing {len(paths):,} frames")
+    # the size of JPEG is not known beforehand
     _require_space(folder, 0 if quality else len(paths) * image_size[0] * image_size[1] * 3)
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     os.makedirs(draft)
@@ -191,6 +193,7 @@ def _open(folder, image_size, quality, now, paths) -> PackedFrames | str:
             manifest = json.load(file)
         with open(os.path.join(folder, "frames.json"), "rb") as file:
             index = file.read()
+        # basename: a manifest cannot name a file outside of its folder
         shards = {os.path.join(folder, os.path.basename(shard)): size for shard, size in manifest["shards"]}
         made = manifest["version"], tuple(manifest["image_size"]), manifest["quality"]
         whole = manifest["crc32"] == zlib.crc32(index) and all(os.path.getsize(s) == n for s, n in shards.items())
@@ -207,6 +210,7 @@ def _open(folder, image_size, quality, now, paths) -> PackedFrames | str:
     if made != wanted:
         return f"{name} was made for version, size and quality {made}, not {wanted}"
     known = json.loads(index)
+    # size and time of change of the source file; one that is gone has neither
     differing = [path for path in paths if path not in known or known[path][:2] != [*now.get(path, ())]]
     if differing:
         return f"{name} was made before {len(differing):,} frames were added or changed, first {differing[0]}"
@@ -276,6 +280,7 @@ def _write_shards(task: Callable, paths: Sequence[str], jobs: int, progress: Pro
         try:
             return set().union(*progress(pool.map(task, range(len(shards)), shards), len(shards)))
         except BaseException:
+            # otherwise leaving the pool would first pack all shards that wait
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -284,6 +289,7 @@ def _write_shard(draft, root, image_size, quality, allow_missing, number: int, p
     absent = set()
     name = os.path.join(draft, f"{number:05d}.array_record")
     try:
+        # one record a group, because frames are read one by one and in random order
         writer = array_record_module.ArrayRecordWriter(name, "group_size:1,uncompressed")
         for path in paths:
             try:
@@ -307,7 +313,7 @@ def _write_shard(draft, root, image_size, quality, allow_missing, number: int, p
 def _encode(frame: np.ndarray, quality: int) -> bytes:
     if not quality:
         return frame.tobytes()
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # OpenCV writes BGR
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
@@ -316,7 +322,7 @@ def _write_index(draft, paths, absent, now, image_size, quality) -> None:
     known, position = {}, 0
     for path in paths:
         known[path] = [*now[path], ABSENT if path in absent else position]
-        position += path not in absent
+        position += path not in absent  # what does not decode takes no record
     index = json.dumps(known).encode()
     with open(os.path.join(draft, "frames.json"), "wb") as file:
         file.write(index)

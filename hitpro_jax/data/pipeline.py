@@ -82,6 +82,7 @@ class FrameReader:
             return None
 
     def __getstate__(self) -> dict:
+        # kept frames are not copied to worker processes
         return {**self.__dict__, "_kept": {}}
 
 
@@ -141,6 +142,7 @@ def train_batches(
     steps, size = plan.shape
     local = _local_size(size, reading.process_count)
     clip = _TrainClip(reader, tracklets, plan, clip_length, seed, epoch, augmentation)
+    # a slot is step * B + row
     slots = np.arange(start_step, steps)[:, None] * size + reading.process_index * local + np.arange(local)
     return _batches(slots, clip, reading)
 
@@ -229,6 +231,7 @@ class _TrainClip:
 
     def __call__(self, slot: int) -> Clips:
         step, row = divmod(slot, self.plan.shape[1])
+        # 2: another stream than the plan's, which has 1
         rng = np.random.default_rng([self.seed, 2, self.epoch, step, row])
         number = int(self.plan[step, row])
         tracklet = self.tracklets[number]
@@ -285,6 +288,7 @@ def _ordered_batches(
     reading: ClipReading,
 ) -> Iterator[Clips]:
     """Yields this process's part of the clips, RGB and then IR; all processes fill up to equally many batches."""
+    # a batch holds one modality, so that no pair of clips can be split
     local = _local_size(batch_size, reading.process_count, even=False)
     share = share_of(rows, reading.process_count)
 
@@ -298,7 +302,9 @@ def _ordered_batches(
 
     mine = []
     for modality in (RGB, IR):
+        # of all processes, as each must know how many batches the others have
         by_process = [clips(modality, process) for process in range(reading.process_count)]
+        # equally many batches everywhere: every process takes part in every call of the encoder
         length = -(-max(map(len, by_process)) // local) * local
         filler = (modality, -1, -1, np.zeros(clip_length, int))
         own = by_process[reading.process_index]

@@ -86,9 +86,8 @@ def anonymise(records: Sequence[Record], seed: int) -> tuple[tuple[Tracklet, ...
 
     Returns:
       N tracklets, and their person ids [N] int64 in the same order, for diagnostics alone.
-
-    Choice: the order is shuffled, because the index files list one person's tracklets together.
     """
+    # shuffled, because index files list one person's tracklets together
     order = np.random.default_rng(seed).permutation(len(records))
     chosen = [records[i] for i in order]
     tracklets = tuple(Tracklet(record.frames, record.modality, record.camid) for record in chosen)
@@ -137,9 +136,6 @@ def verify_files(
 
     Raises:
       FrameError: frames are missing or empty and allow_missing is False; `paths` lists them all.
-
-    Choice: folders are listed rather than frames asked for one by one, because a listing is one answer of a network
-    disk for hundreds of frames.
     """
     present = stamps(dataset, workers=workers, progress=progress)
     missing = {split: [frame for frame in _frames(dataset, split) if frame not in present] for split in SPLITS}
@@ -176,6 +172,7 @@ def stamps(
     Raises:
       FrameError: a folder exists but cannot be read.
     """
+    # folders are listed: one answer of a network disk speaks of hundreds of frames
     folders = sorted({frame.rpartition("/")[0] for split in SPLITS for frame in _frames(dataset, split)})
     found = {}
     with ThreadPoolExecutor(workers) as pool:
@@ -190,11 +187,12 @@ def _files(root, folder):
     try:
         with os.scandir(path) as entries:
             files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # then all its frames are missing
         return {}
     except OSError as error:
         raise FrameError(f"folder {path} cannot be read ({error.strerror}): check its permissions") from None
     prefix = f"{folder}/" if folder else ""
+    # an empty file, as a copy that broke off leaves it, counts as missing
     return {prefix + name: (status.st_size, status.st_mtime_ns) for name, status in files if status.st_size}
 
 

@@ -24,10 +24,11 @@ def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> 
     Returns:
       int64 [L], not decreasing, in [0, n).
 
-    Choice: the segments of TSN, because a clip then spans the whole tracklet and yet changes from epoch to epoch.
+    Source: the segments of TSN.
     """
     if num_frames < clip_length:
         return np.minimum(np.arange(clip_length), num_frames - 1)
+    # the segments of TSN: a clip spans the whole tracklet, and yet changes from epoch to epoch
     edges = np.arange(clip_length + 1) * num_frames // clip_length
     return rng.integers(edges[:-1], edges[1:])
 
@@ -54,6 +55,7 @@ def part_frames(num_frames: int, parts: int, length: int) -> tuple[np.ndarray, n
     first, size = edges[:-1, None], np.diff(edges)[:, None]
     position = np.arange(length)
     spaced = np.where(size < length, np.minimum(position, size - 1), position * size // length)
+    # a row of an empty part would otherwise point at frame -1
     return np.clip(first + spaced, 0, num_frames - 1), size[:, 0] > 0
 
 
@@ -71,6 +73,7 @@ def test_frames(num_frames: int, length: int) -> np.ndarray:
 
     Source: M3-ReID.
     """
+    # rounded up: a stride rounded down would not reach the end
     stride = max(1, -(-num_frames // length))
     return np.minimum(np.arange(length) * stride, num_frames - 1)
 
@@ -151,6 +154,7 @@ def plan_epoch(
         raise ValueError(f"partner_share must lie in [0, 1), but is {batch.partner_share}")
     rng = np.random.default_rng([seed, 1, epoch])  # 1: another stream than the clips' own, which has 2
     present = [m for m in (RGB, IR) if np.any(modality == m)]
+    # tracklets of a single modality fill the slots of both
     slots = batch.tracklets_per_modality * 2 // len(present)
     anchors = max(1, slots - round(batch.partner_share * slots))
     pools = [_pool(modality == m, eligible) for m in present]
@@ -167,6 +171,7 @@ def plan_epoch(
         return [_draw(rotation, slots, row, n) for rotation, row, n in zip(rotations, chosen, sizes)]
 
     table = np.array([one_batch() for _ in range(steps)], np.int32).reshape(steps, len(present), slots)
+    # [steps, slots, clips, modalities]: so the modalities alternate, and clips of a tracklet are neighbours
     table = table.transpose(0, 2, 1)[:, :, None]
     return np.repeat(table, batch.clips_per_tracklet, axis=2).reshape(steps, -1)
 

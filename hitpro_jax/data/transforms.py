@@ -121,11 +121,8 @@ def random_intensity(
     gain: tuple[float, float] = (0.7, 1.3),
     gamma: tuple[float, float] = (0.7, 1.4),
 ) -> np.ndarray:
-    """Returns the clip with x -> gain * x^gamma on x in [0, 1], equal on all channels.
-
-    Choice: gain and gamma stand for exposure and sensor response, in which infrared cameras differ most; one
-    curve for the three channels keeps an infrared clip grey.
-    """
+    """Returns the clip with x -> gain * x^gamma on x in [0, 1], equal on all channels."""
+    # exposure and sensor response, in which infrared cameras differ most; one curve keeps grey clips grey
     curve = rng.uniform(*gain) * np.linspace(0, 1, 256) ** rng.uniform(*gamma)
     table = np.rint(255 * np.clip(curve, 0, 1)).astype(np.uint8)
     return cv2.LUT(_rows(clip), table).reshape(clip.shape)

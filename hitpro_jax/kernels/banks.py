@@ -1,7 +1,6 @@
-"""Rows against rows, on one device or many: the loop under every search, and look-ups in tables cut by rows.
+"""Rows against rows, on one device or many, and look-ups in tables cut by rows.
 
-A bank of P rows is cut over n devices. Every device keeps its rows while the parts of the bank go round the ring of
-devices; none ever holds more than two. Without a mesh the whole bank is one part.
+A bank is cut over n devices. Its parts go round the ring of devices, so that none holds more than two.
 """
 
 from collections.abc import Callable
@@ -16,39 +15,38 @@ from jax.sharding import Mesh, PartitionSpec
 
 @dataclass(frozen=True)
 class Tiling:
-    """How work over rows is cut: into blocks on each device, and over the devices of a mesh. Static."""
+    """How work over rows is cut: into blocks, and over the devices of a mesh. Static."""
 
     block: int = 512  # rows vectorised together; it bounds the temporary memory
     mesh: Mesh | None = None  # of one axis; None: everything on one device
 
     @property
     def axis(self) -> str | None:
-        """Name of the mesh axis that cuts the rows; None without a mesh."""
+        """Name of the mesh axis, if any."""
         return None if self.mesh is None else self.mesh.axis_names[0]
 
     @property
     def devices(self) -> int:
-        """How many devices the rows are cut over, n."""
+        """Number of devices, n."""
         return 1 if self.mesh is None else self.mesh.size
 
     def fold_rows(self, function: Callable[..., Any], rows: Any, state: Any, bank: Any, *shared: Any) -> Any:
         """state_i <- function(state_i, row_i, part, offset, *shared) for every part of the bank.
 
         Args:
-          function: pure; gets one row's state, the row, a part and the index of its first row. The order of parts
-            must not matter. With a mesh it closes over static values alone.
-          rows: pytree of arrays [P, ...].
-          state: pytree of arrays [P, ...].
-          bank: pytree of arrays [Q, ...]; zero rows fill it up to a multiple of n.
+          function: pure; offset is the index of the part's first row. With a mesh it closes over static values alone.
+          rows: pytree [P, ...].
+          state: pytree [P, ...].
+          bank: pytree [Q, ...]; zero rows may fill it up.
           *shared: pytrees that every device holds whole.
 
         Returns:
-          The last state.
+          The last state. It must not depend on the order of parts.
 
-        Cost: O((P + Q) / n + block x temporaries of a row) memory; every part goes round the ring once.
+        Cost: O((P + Q) / n + block x temporaries of a row) memory, O(Q) communication.
 
         >>> add = lambda total, row, part, offset: total + row * part.sum()
-        >>> Tiling(block=2).fold_rows(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
+        >>> Tiling().fold_rows(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
         [0, 4, 8]
         """
 
@@ -61,7 +59,7 @@ class Tiling:
         """`fold_rows` by whole blocks, for a function that treats neighbouring rows together.
 
         Args:
-          function: as there, of `block` rows and states; zero rows fill up the last block.
+          function: of `block` rows and states; zero rows fill up the last block.
           rows: as there.
           state: as there.
           bank: as there.
@@ -70,11 +68,12 @@ class Tiling:
         Returns:
           The last state.
 
-        >>> add = lambda total, rows, part, offset: total + rows * part.sum()
-        >>> Tiling(block=2).fold_blocks(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4, int)).tolist()
-        [0, 4, 8]
+        >>> add = lambda total, rows, part, offset: total + rows
+        >>> Tiling().fold_blocks(add, jnp.arange(3), jnp.zeros(3, int), jnp.ones(4)).tolist()
+        [0, 1, 2]
         """
         count = _length(rows)
+        # blocks of no rows cannot be cut
         if _length(bank) == 0 or count == 0:
             return state
         visit = partial(_visit, function, self.block)
@@ -88,9 +87,9 @@ class Tiling:
         return jax.tree.map(lambda x: x[:count], result)
 
     def each_row(self, function: Callable[..., Any], rows: tuple) -> Any:
-        """function(*row) for every row of the arrays [P, ...], `block` rows at a time.
+        """function(*row) for every row of the arrays [P, ...], `block` at a time.
 
-        >>> Tiling(block=2).each_row(lambda x, y: x * y, (jnp.arange(3), jnp.arange(3))).tolist()
+        >>> Tiling().each_row(lambda x, y: x * y, (jnp.arange(3), jnp.arange(3))).tolist()
         [0, 1, 4]
         """
         return self.each_part(lambda *rows: jax.lax.map(lambda row: function(*row), rows, batch_size=self.block), rows)
@@ -99,26 +98,25 @@ class Tiling:
         """function(*rows) on every device's own rows.
 
         Args:
-          function: as there; treats rows one by one. Where n divides P it may also return more or fewer.
+          function: treats rows one by one. Where n divides P it may return another number of rows.
           rows: arrays [P, ...].
 
         Returns:
-          pytree of arrays [P, ...].
-
-        Choice: for what the compiler would otherwise gather, such as a top-k of each row.
+          Arrays [P, ...].
 
         >>> Tiling().each_part(lambda x: 2 * x, (jnp.arange(3),)).tolist()
         [0, 2, 4]
         """
         if self.mesh is None:
             return function(*rows)
+        # by hand, because the compiler would gather all rows for a top-k of each
         cut, count = PartitionSpec(self.axis), _length(rows)
         result = jax.shard_map(function, mesh=self.mesh, in_specs=cut, out_specs=cut)(*padded(rows, self.devices))
         # only padding is cut off: a function that returns another number of rows has none
         return result if count % self.devices == 0 else jax.tree.map(lambda x: x[:count], result)
 
     def lookup(self, table: Any, index: jax.Array) -> Any:
-        """The rows `index` [P, M] int32 of the arrays [Q, ...] of a table that may be cut; zero outside [0, Q).
+        """Rows `index` [P, M] of the arrays [Q, ...] of a table; zero outside [0, Q).
 
         >>> Tiling().lookup(jnp.array([7, 8, 9]), jnp.array([[2, -1]])).tolist()
         [[9, 0]]
@@ -140,11 +138,10 @@ ONE_DEVICE = Tiling()
 
 
 def local_position(index: jax.Array, offset: jax.Array | int, size: int) -> tuple[jax.Array, jax.Array]:
-    """Positions of ids in a part with the rows offset .. offset + size - 1 (0 where absent), and which are present.
+    """Positions of ids in a part of `size` rows from `offset` on (0 where absent), and which are present.
 
-    >>> position, present = local_position(jnp.array([-1, 4, 9]), 4, 3)
-    >>> position.tolist(), present.tolist()
-    ([0, 0, 0], [False, True, False])
+    >>> local_position(jnp.array([-1, 4, 9]), 4, 3)[1].tolist()
+    [False, True, False]
     """
     position = index - offset
     present = (index >= 0) & (position >= 0) & (position < size)
@@ -164,7 +161,7 @@ def padded(tree: Any, multiple: int) -> Any:
 def _visit(
     function: Callable[..., Any], block: int, rows: Any, state: Any, part: Any, offset: jax.Array | int, *shared: Any
 ) -> Any:
-    """All rows of a device and one part of the bank, block by block."""
+    """All rows of a device and one part, block by block."""
     count, size = _length(rows), min(block, _length(rows))
     blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), padded((state, rows), size))
     # a loop, not a vmap: the temporaries of one block exist at a time
@@ -173,7 +170,7 @@ def _visit(
 
 
 def _round_the_ring(visit: Callable[..., Any], mesh: Mesh, rows: Any, state: Any, part: Any, *shared: Any) -> Any:
-    """Inside `shard_map`: a device's rows and every part of the bank, its own first."""
+    """Inside `shard_map`: a device's rows and every part, its own first."""
     (axis,), devices = mesh.axis_names, mesh.size
     size, device = _length(part), jax.lax.axis_index(axis)
     ring = [(i, (i - 1) % devices) for i in range(devices)]

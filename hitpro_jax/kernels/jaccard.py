@@ -1,8 +1,4 @@
-"""k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines are built.
-
-P prototypes, D features. A row's encoding is a sparse set of rows with weights that sum to 1, in tables [P, M].
-Nothing of size P x P is ever held.
-"""
+"""k-reciprocal Jaccard distances (Zhong et al. 2017), on which clustering baselines are built."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +14,7 @@ from hitpro_jax.types import TrackletInfo
 
 
 class Encoding(NamedTuple):
-    """k-reciprocal encoding of each row: entries in ascending order of index, empty ones behind them."""
+    """k-reciprocal encoding of each row, by ascending index."""
 
     index: jax.Array  # [P, M] int32, P for none
     weight: jax.Array  # [P, M] float32, rows sum to 1 or are 0
@@ -44,14 +40,11 @@ def k_reciprocal_encoding(
     Returns:
       Encoding [P, M], M = k2 k1 ceil(h / 3); invalid rows are empty.
 
-    Cost: O(P M + block (k1 (k1 + h) h + D k1 h / 3)) memory; 2 P^2 D flops for the neighbours.
+    Cost: O(P M + block (k1 (k1 + h) h + D k1 h / 3)) memory; 2 P^2 D flops.
 
-    >>> info = TrackletInfo(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
-    >>> bank = jnp.array([[1., 0.], [1., 0.], [0., 1.]])
-    >>> print(jax.jit(lambda *x: k_reciprocal_encoding(*x, k1=2, k2=1))(bank, info).weight.round(2)[:, :2])
-    [[0.5 0.5]
-     [0.5 0.5]
-     [1.  0. ]]
+    >>> info = TrackletInfo(*jnp.zeros((3, 2), int), jnp.ones(2, bool))
+    >>> k_reciprocal_encoding(jnp.ones((2, 1)), info, k1=2, k2=1).weight[0, :2].tolist()
+    [0.5, 0.5]
     """
     chex.assert_rank(prototypes, 2)
     chex.assert_equal_shape_prefix([prototypes, info.valid], 1)
@@ -87,16 +80,16 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
 
     Args:
       encoding: of `k_reciprocal_encoding`.
-      rows: [B] int32; P stands for an empty row.
+      rows: [B]; P stands for an empty row.
 
     Returns:
-      [B, P] float32 in [0, 1]; 1 where two sets have nothing in common.
+      [B, P] in [0, 1]; 1 where nothing is common.
 
     Cost: O(B P) memory, O(B P width) time.
 
-    >>> encoding = Encoding(jnp.array([[0, 1], [1, 2]]), jnp.array([[.5, .5], [1., 0.]]), jnp.array(2))
-    >>> [round(float(d), 2) for d in jaccard_rows(encoding, jnp.array([0]))[0]]
-    [0.0, 0.67]
+    >>> encoding = Encoding(jnp.array([[0], [1]]), jnp.ones((2, 1)), 1)
+    >>> jaccard_rows(encoding, jnp.array([0])).tolist()
+    [[0.0, 1.0]]
     """
     size, count = encoding.index.shape[0], rows.shape[0]
     own = encoding.index.at[rows].get(mode="fill", fill_value=size)
@@ -117,7 +110,7 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
 
 
 def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -> jax.Array:
-    """N(i, count), nearest first and i at the front: [P, count] ids, P for none."""
+    """N(i, count) [P, count], nearest first, i at the front."""
     size = prototypes.shape[0]
     by_modality = info._replace(view=info.modality)  # any camera of the modality
     others = nearest(prototypes, by_modality, relation="same_view", count=count - 1, tiling=Tiling(block)).index
@@ -126,7 +119,7 @@ def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -
 
 
 def _reciprocal(ranked: jax.Array, block: int) -> jax.Array:
-    """R(i, k) from N(i, k): the same table with P for those that do not have i among theirs."""
+    """R(i, k) from N(i, k): P for those that lack i."""
     size = ranked.shape[0]
 
     def row(i: jax.Array) -> jax.Array:
@@ -137,8 +130,9 @@ def _reciprocal(ranked: jax.Array, block: int) -> jax.Array:
 
 
 def _expanded(own: jax.Array, short: jax.Array) -> jax.Array:
-    """R*(i) in ascending order, P behind, from R(i, k1) [k1] and all R(c, h) [P, h]."""
+    """R*(i), ascending, from R(i, k1) and all R(c, h)."""
     size = short.shape[0]
+    # an id of P is no row: it reads an empty list
     lists = short.at[own].get(mode="fill", fill_value=size)
     found = lists < size
     inside = jnp.any(lists[:, :, None] == own, axis=2) & found
@@ -148,7 +142,8 @@ def _expanded(own: jax.Array, short: jax.Array) -> jax.Array:
 
 
 def _summed(ids: jax.Array, weights: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """One entry an id, in ascending order, with the sum of its weights; ids of `size` are none."""
+    """One entry an id, ascending, with the sum of its weights."""
+    # equal ids stand together, in one order on every machine: so their weights add up alike
     order = jnp.argsort(ids, stable=True)
     ids, weights = ids[order], weights[order]
     first = _first(ids)
@@ -159,7 +154,7 @@ def _summed(ids: jax.Array, weights: jax.Array, size: int) -> tuple[jax.Array, j
 
 
 def _first(ids: jax.Array) -> jax.Array:
-    """Which entries of ascending ids differ from the one before."""
+    """Which ascending ids differ from the one before."""
     return jnp.concatenate([jnp.ones(1, bool), ids[1:] != ids[:-1]])
 
 

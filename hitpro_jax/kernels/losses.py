@@ -1,8 +1,6 @@
 """HCL, Hierarchical Contrastive Learning: three levels of feature-prototype contrast (paper).
 
-B clips (or frames), P prototypes, K positives, A ambiguous prototypes; ids of -1 stand for none. All levels read one
-similarity matrix [B, P]. `axis` is as in `collectives`: [P] and [B, P] are then a device's part, and every device
-returns the same.
+B clips or frames. With a static `axis` (see `collectives`) [P] and [B, P] are a device's part; all return the same.
 """
 
 import chex
@@ -22,12 +20,12 @@ from hitpro_jax.kernels.search import candidates
 
 
 def similarities(features: jax.Array, prototypes: jax.Array) -> jax.Array:
-    """<z, p> [B, P] float32 of unit features [B, D], any real dtype, and prototypes [P, D], which are constants.
+    """<z, p> [B, P] of unit features [B, D] and prototypes [P, D], which are constants.
 
     Cost: 2 B P D flops forward, the same backward.
 
-    >>> similarities(jnp.array([[1., 0.]]), jnp.eye(2)).tolist()
-    [[1.0, 0.0]]
+    >>> similarities(jnp.ones((1, 1)), jnp.ones((1, 1))).tolist()
+    [[1.0]]
     """
     chex.assert_rank([features, prototypes], 2)
     chex.assert_equal_shape_suffix([features, prototypes], 1)
@@ -49,29 +47,28 @@ def intra_camera(
     """Level 1: cross-entropy of a clip against the prototypes of its own view (paper).
 
     l = -log( exp(s_y / tau) / sum_{j: g_j = g_y} exp(s_j / tau) ).
-    Ambiguous prototypes leave the sum (mask), share the target equally with y (positive) or are rivals (none).
-    Serves frame features too (paper; form from M3-ReID).
+    Ambiguous prototypes leave the sum (mask), share the target equally with y (positive) or are negatives (none).
 
     Args:
       similarity: [B, P] of `similarities`.
       target: [B] row y of each clip's tracklet.
-      view: [P] ids.
+      view: [P].
       valid: [P] bool.
-      ignore: [B, A] ambiguous prototypes of y (`stages.same_view_ambiguity`).
+      ignore: [B, A] ambiguous prototypes of y.
       temperature: tau > 0.
-      mode: "mask", "positive" or "none", static.
-      axis: see above, static.
+      mode: static.
+      axis: see above.
 
     Returns:
-      loss [B] float32, 0 without a term, and has [B] bool.
+      loss [B], 0 without a term, and has [B] bool.
 
     Raises:
       ValueError: unknown mode.
 
-    Choice: `positive` for those named by `part_threshold`, nearly all one person's; `mask` by stage 1's rule.
+    Source: for frames, M3-ReID.
 
-    >>> arguments = jnp.array([[1., 1., 0.]]), jnp.array([0]), jnp.array([0, 0, 1]), jnp.ones(3, bool)
-    >>> jax.jit(intra_camera)(*arguments, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
+    >>> arguments = jnp.ones((1, 2)), jnp.array([0]), jnp.array([0, 0]), jnp.ones(2, bool)
+    >>> intra_camera(*arguments, jnp.array([[1]]))[0].tolist()  # 1 looks like 0
     [0.0]
     """
     if mode not in ("mask", "positive", "none"):
@@ -83,6 +80,8 @@ def intra_camera(
     own = members(target[:, None], size, axis)
     rivals = valid & (view == take_rows(view, target, axis)[:, None]) & ~own
     ambiguous = rivals & members(ignore, size, axis)
+    # "mask" suits look-alikes by stage 1's rule; "positive" those by `part_threshold`, which are nearly all one
+    # person's
     if mode == "mask":
         rivals &= ~ambiguous
     positive = own | ambiguous if mode == "positive" else own
@@ -107,7 +106,7 @@ def soft_target(
     hard_negatives: int = 50,
     axis: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Levels 2 and 3: soft-target cross-entropy over {y} and its mined positives (paper).
+    """Levels 2 and 3: soft-target cross-entropy over y and its mined positives (paper).
 
     l = -sum_j t_j log( exp(s_j / tau) / sum_{k in S} exp(s_k / tau) ),  t_y = alpha, t_j = (1 - alpha) w_yj,
     S = {y} + positives + hardest negatives; alpha = 0 leaves y out.
@@ -116,24 +115,24 @@ def soft_target(
       similarity: [B, P] of `similarities`.
       target: [B] row y of each clip's tracklet.
       positive_index: [B, K] positives of y without y, each once.
-      positive_weight: [B, K] w, rows sum to 1; 0 for none.
-      candidate: [B, P] bool, possible negatives: y's modality (level 2) or the other one (level 3).
+      positive_weight: [B, K] w, rows sum to 1.
+      candidate: [B, P] bool, possible negatives.
       ignore: [B, A] ambiguous prototypes; a positive stays one.
       temperature: tau > 0.
-      alpha: in [0, 1], may be traced.
+      alpha: in [0, 1].
       hard_negatives: H, static.
-      axis: see above, static.
+      axis: see above.
 
     Returns:
-      loss [B] float32, 0 without positives, and has [B] bool.
+      loss [B], 0 without positives, and has [B] bool.
 
     Source: hardest negatives as in CAP.
     Cost: O(B P) memory, one top-k over [B, P], O(B (K + H)) communication.
 
-    >>> one = jnp.ones((1, 1))
-    >>> arguments = jnp.array([[0., 1., 1.]]), jnp.array([0]), jnp.array([[1]]), one, jnp.ones((1, 3), bool)
-    >>> print(jax.jit(lambda *x: soft_target(*x, alpha=0.))(*arguments, jnp.array([[-1]]))[0].round(2))
-    [0.69]
+    >>> one, zero = jnp.ones((1, 1)), jnp.array([[0]])
+    >>> arguments = jnp.array([[1., 1.]]), zero[0], zero + 1, one, jnp.ones((1, 2), bool)
+    >>> soft_target(*arguments, zero - 1, alpha=0.)[0].tolist()
+    [0.0]
     """
     _check(similarity, target, ignore)
     chex.assert_equal_shape([similarity, candidate])
@@ -142,7 +141,7 @@ def soft_target(
     size = similarity.shape[1]
     positive = (positive_index >= 0) & (positive_weight > 0)
     has = (target >= 0) & (target < bank_size(size, axis)) & jnp.any(positive, axis=1)
-    # ambiguous ones are no negatives: mining could not tell them from positives
+    # ambiguous ones are no negatives: mining could not distinguish them from positives
     taken = members(jnp.concatenate([target[:, None], positive_index, ignore], axis=1), size, axis)
 
     logits = jnp.where(has[:, None], similarity, 0.0) / temperature  # no term: harmless numbers, no gradient
@@ -150,6 +149,7 @@ def soft_target(
     aims = take_columns(logits, positive_index, axis)
     hardest = largest(jnp.where(candidate & ~taken, logits, -jnp.inf), hard_negatives, axis)
     in_sum = jnp.concatenate([(jnp.asarray(alpha) > 0) & jnp.ones_like(has)[:, None], positive], axis=1)
+    # a sum over nothing would be log 0, whose gradient is NaN even behind a `where`
     in_sum |= ~has[:, None]
     entries = jnp.where(in_sum, jnp.concatenate([own, aims], axis=1), -jnp.inf)
     log_sum = jax.nn.logsumexp(jnp.concatenate([entries, hardest], axis=1), axis=1)
@@ -160,23 +160,24 @@ def soft_target(
 
 
 def mean_over(loss: jax.Array, has: jax.Array) -> jax.Array:
-    """Mean of loss [B] over the clips that have [B] the term, or 0.
+    """Mean of loss [B] over the clips that have [B] bool the term, or 0.
 
-    >>> float(mean_over(jnp.array([2., 9., 4.]), jnp.array([True, False, True])))
-    3.0
+    >>> float(mean_over(jnp.array([2., 9.]), jnp.array([True, False])))
+    2.0
     """
     chex.assert_equal_shape([loss, has])
     return jnp.sum(jnp.where(has, loss, 0.0)) / jnp.maximum(jnp.sum(has), 1)
 
 
 def members(index: jax.Array, size: int, axis: str | None = None) -> jax.Array:
-    """Ids [B, K] as masks [B, size]; ids outside this device's rows are left out.
+    """Ids [B, K] as masks [B, size]; ids of other devices are left out.
 
-    >>> members(jnp.array([[2, -1], [0, 0]]), 3).tolist()
-    [[False, False, True], [True, False, False]]
+    >>> members(jnp.array([[2, -1]]), 3).tolist()
+    [[False, False, True]]
     """
     rows = jnp.arange(index.shape[0])[:, None]
     position, present = position_of(index, size, axis)
+    # size is out of range, so that "drop" leaves absent ids out; -1 would be the last column
     return jnp.zeros((index.shape[0], size), bool).at[rows, jnp.where(present, position, size)].set(True, mode="drop")
 
 

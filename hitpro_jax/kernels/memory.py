@@ -1,4 +1,4 @@
-"""The prototype memory between two refreshes: a momentum update after every optimiser step."""
+"""The prototype memory between refreshes: a momentum update after every step."""
 
 import chex
 import jax
@@ -16,20 +16,18 @@ def momentum_update(
     p_i <- unit(mu p_i + (1 - mu) mean_{clips z of i} z).
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       features: [B, D] unit clip features.
-      index: [B] row of each clip's tracklet; outside [0, P) it is ignored.
-      momentum: mu in [0, 1], may be traced.
+      index: [B] row of each clip's tracklet; others are ignored.
+      momentum: mu in [0, 1].
 
     Returns:
-      [P, D] float32; rows without a clip are unchanged bit for bit. No gradient flows.
+      [P, D]; rows without a clip are unchanged bit for bit. No gradient flows.
 
-    Choice: mu 0.9, where CAP and O2CAP have 0.2: a clip says less of a tracklet than all its parts.
     Cost: O(B^2 + B D) memory.
 
-    >>> bank, clips = jnp.eye(3), jnp.array([[0., 1., 0.], [0., 0., 1.]])
-    >>> print(jax.jit(momentum_update)(bank, clips, jnp.array([0, -1]), momentum=0.5)[0].round(2))
-    [0.71 0.71 0.  ]
+    >>> print(momentum_update(jnp.eye(2), jnp.array([[0., 1.]]), jnp.array([0]), momentum=0.5)[0].round(2))
+    [0.71 0.71]
     """
     chex.assert_rank([prototypes, features, index], [2, 2, 1])
     chex.assert_equal_shape_prefix([features, index], 1)

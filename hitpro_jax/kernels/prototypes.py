@@ -8,7 +8,7 @@ from hitpro_jax.kernels.segments import segment_mean
 
 
 def unit(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Vectors x / ||x|| along a static axis, float32; those below 1e-12 stay, with a finite gradient.
+    """Unit vectors x / ||x|| along a static axis; those below 1e-12 stay.
 
     >>> print(unit(jnp.array([[3., 4.], [0., 0.]])))
     [[0.6 0.8]
@@ -18,7 +18,7 @@ def unit(x: jax.Array, axis: int = -1) -> jax.Array:
 
 
 def direction_from(features: jax.Array, centre: jax.Array) -> jax.Array:
-    """Unit directions from centres to rows, both [..., D]; 0 for a row within 1e-6 of its centre.
+    """Unit directions from centres to rows [..., D]; 0 within 1e-6 of the centre.
 
     >>> direction_from(jnp.array([[3., 1.]]), jnp.array([[1., 1.]])).tolist()
     [[1.0, 0.0]]
@@ -39,21 +39,17 @@ def aggregate_parts(
     Args:
       parts: [N, S, D], scaled to unit length here.
       part_mask: [N, S] bool.
-      mode: "uniform" or "consistency", static.
+      mode: static.
       temperature: tau > 0.
 
     Returns:
-      prototypes [N, D] and reliability [N], float32; both 0 without any part.
+      prototypes [N, D] and reliability [N]; both 0 without any part.
 
     Raises:
       ValueError: unknown mode.
 
-    Choice: consistency, as an occluded part disagrees with the others.
-
-    >>> parts = jnp.array([[[1., 0.], [0., 2.], [9., 9.]]])
-    >>> prototypes, reliability = jax.jit(aggregate_parts)(parts, jnp.array([[True, True, False]]))
-    >>> print(prototypes.round(2), reliability.round(2))
-    [[0.71 0.71]] [0.71]
+    >>> print(aggregate_parts(jnp.eye(2)[None], jnp.ones((1, 2), bool))[0].round(2))
+    [[0.71 0.71]]
     """
     chex.assert_rank(parts, 3)
     chex.assert_equal_shape_prefix([parts, part_mask], 2)
@@ -67,6 +63,7 @@ def aggregate_parts(
     flat = parts.reshape(count * splits, width)
     centre = mean_of_parts(flat)
     agreement = jnp.sum(parts * unit(centre)[:, None], axis=-1)
+    # our choice: an occluded part disagrees with the others, and should count less
     if mode == "consistency":
         weights = jax.nn.softmax(agreement / temperature, axis=1, where=part_mask)
         centre = mean_of_parts(flat, weights.reshape(-1))
@@ -81,17 +78,15 @@ def halves_similarity(parts: jax.Array, part_mask: jax.Array, centre: jax.Array)
     Args:
       parts: [S, D] of one tracklet.
       part_mask: [S] bool.
-      centre: [D] of its view (`centring.view_centres`), or zeros.
+      centre: [D] of its view, or zeros.
 
     Returns:
-      [] float32; NaN where a half has no part.
+      []; NaN where a half has no part.
 
-    Choice: known without labels to be of one person in one view.
-
-    >>> parts = jnp.array([[1., 0.], [.8, .6]])
-    >>> [f"{halves_similarity(parts, jnp.array([True, late]), jnp.zeros(2)):.2f}" for late in (True, False)]
-    ['0.80', 'nan']
+    >>> float(halves_similarity(jnp.eye(2), jnp.ones(2, bool), jnp.zeros(2)))
+    0.0
     """
+    # two halves are known without labels to be of one person in one view
     scale = jnp.where(part_mask, _inverse_length(parts, -1)[:, 0], 0.0)
     later = jnp.arange(parts.shape[0]) >= parts.shape[0] // 2
     # as a product: unit parts of all tracklets would be one more array of their size
@@ -102,7 +97,7 @@ def halves_similarity(parts: jax.Array, part_mask: jax.Array, centre: jax.Array)
 
 
 def _inverse_length(x: jax.Array, axis: int) -> jax.Array:
-    """1 / ||x|| with the axis kept, 1 for vectors shorter than 1e-12."""
+    """1 / ||x|| with the axis kept, 1 below 1e-12."""
     x = x.astype(jnp.float32)
     square = jnp.sum(x * x, axis=axis, keepdims=True)
     return jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # inside: sqrt has no slope at 0

@@ -1,4 +1,4 @@
-"""Exact retrieval: the best gallery rows of each query and the ranks of its true matches, in blocks of queries."""
+"""Exact retrieval: the best gallery rows of each query and the ranks of its true matches."""
 
 from __future__ import annotations
 
@@ -38,34 +38,28 @@ def rank_gallery(
         rank(q, j) = 1 + #{g kept : s_qg > s_qj or (s_qg = s_qj and g < j)},   s_qg = <x_q, y_g>
         g is kept  <=>  v_g >= 0 and v_g != u_q
 
-    Equal similarities stand in the order of the gallery, in the ranks and in the index.
-    Q queries (a multiple of block), G gallery rows, D features, M >= 1 matches at most, K = top.
+    Q queries, G gallery rows, M >= 1 matches at most.
 
     Args:
-      query: [Q, D] float32 unit rows x.
-      gallery: [G, D] float32 unit rows y.
-      query_junk: [Q] int32 u, the value of v that leaves this query's ranking; -1 for none.
-      gallery_junk: [G] int32 v; -1 leaves every ranking (padding).
-      matches: [Q, M] int32 gallery rows of the true matches, all of them kept; -1, at the end, for none.
-      top: static; rows of the ranking that are wanted, 0 for its ranks alone; may exceed G.
-      block: static; queries compared with the gallery at once.
+      query: [Q, D] unit rows x; block divides Q.
+      gallery: [G, D] unit rows y.
+      query_junk: [Q] u, the value of v that leaves this ranking.
+      gallery_junk: [G] v; -1 leaves every ranking (padding).
+      matches: [Q, M] gallery rows of the true matches, all kept; -1 stands at the end.
+      top: first rows that are wanted; may be 0 or exceed G; static.
+      block: queries at once, static.
 
     Returns:
-      The `Ranking`. Products are float32 at the highest precision. Identical gallery rows tie exactly where the
-      product treats all rows alike: pad the gallery to a multiple of 128.
+      The `Ranking`. Identical gallery rows tie exactly if G is a multiple of 128.
 
     Raises:
-      AssertionError: shapes that do not fit together, M = 0, or Q not a multiple of block.
+      AssertionError: shapes do not fit.
 
-    Choice: ranks are counted, because that costs one pass a match where a sort costs far more.
+    Cost: memory O(block G + Q (top + M)), never Q G; cut by queries: no communication.
 
-    Cost: memory O(block G + Q (K + M)), never Q G; cut by queries: no communication.
-
-    >>> x = jnp.eye(2)
-    >>> junk, matches = jnp.array([-1, 0]), jnp.array([[0, 1], [1, -1]])
-    >>> ranking = rank_gallery(x, x, junk, jnp.array([0, 1]), matches, top=2, block=2)
-    >>> ranking.ranks.tolist(), ranking.index.tolist()
-    ([[1, 2], [1, 0]], [[0, 1], [1, -1]])
+    >>> x, none = jnp.eye(2), jnp.array([-1, -1])
+    >>> rank_gallery(x, x, none, jnp.array([0, 1]), jnp.array([[1], [0]]), block=2).ranks.tolist()
+    [[2], [2]]
     """
     num_queries, features, num_matches = query.shape[0], query.shape[1], matches.shape[1]
     chex.assert_shape(gallery, (None, features))
@@ -79,7 +73,8 @@ def rank_gallery(
 
 
 def _rank_block(query, query_junk, matches, gallery, gallery_junk, top: int) -> Ranking:
-    """The `Ranking` of one block of queries, all of it from one product."""
+    """The `Ranking` of one block from one product."""
+    # in whole tiles of 128 the product treats all rows alike, so that identical ones get identical numbers
     similarity = jnp.dot(query, gallery.T, precision=jax.lax.Precision.HIGHEST)
     kept = (gallery_junk >= 0) & (gallery_junk != query_junk[:, None])
     similarity = jnp.where(kept, similarity, -jnp.inf)
@@ -90,6 +85,7 @@ def _ranks(similarity: jax.Array, matches: jax.Array) -> jax.Array:
     own = jnp.take_along_axis(similarity, jnp.maximum(matches, 0), axis=1)
     position = jnp.arange(similarity.shape[1])
 
+    # counted, not sorted: that is one pass a match, and a sort costs far more
     def rank_column(column, ranks):
         score, index = own[:, column, None], matches[:, column, None]
         ahead = (similarity > score) | ((similarity == score) & (position < index))

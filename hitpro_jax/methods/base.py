@@ -104,5 +104,5 @@ class Method(Protocol):
         ...
 
     def mined(self, memory: Memory) -> Mined:
-        """What the memory says of the tracklets, in the words that batches and diagnostics read."""
+        """What the memory says of the tracklets, in the form that batches and diagnostics read."""
         ...

@@ -106,15 +106,13 @@ def init_variables(encoder: Encoder, image_size: tuple[int, int], seed: int) -> 
 
     Returns:
       `params` and `batch_stats`, pytrees of NumPy arrays.
-
-    Choice: Flax gives the shapes alone and NumPy fills them, because compiling Flax's own initialisers takes long on
-    CPUs.
     """
     rng = np.random.default_rng(seed)
 
     def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         names = [key.key for key in path]
         if names[-1] == "kernel" and names[-2] not in ("out", "score"):  # these two let attention start as the mean
+            # the last axis is the output: all others are the fan-in
             scale = math.sqrt(2.0 / math.prod(leaf.shape[:-1]))
             return (rng.standard_normal(leaf.shape) * scale).astype(leaf.dtype)
         if names[-1] in ("token", "positions"):
@@ -122,4 +120,5 @@ def init_variables(encoder: Encoder, image_size: tuple[int, int], seed: int) -> 
         constant = {"scale": 1.0, "var": 1.0, "p": 3.0}.get(names[-1], 0.0)
         return np.full(leaf.shape, constant, leaf.dtype)
 
+    # Flax gives the shapes alone: compiling its own initialisers takes long on CPUs
     return jax.tree_util.tree_map_with_path(fill, shapes_of(encoder, image_size))

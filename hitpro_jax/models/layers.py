@@ -59,6 +59,7 @@ class Conv(nn.Module):
         shape = (k, k, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
+        # as torch pads, for the sake of pretrained weights
         pad = (k - 1) // 2
         if not self.as_product:
             return jax.lax.conv_general_dilated(
@@ -69,6 +70,7 @@ class Conv(nn.Module):
         taps = [
             x[:, i : i + s * (height - 1) + 1 : s, j : j + s * (width - 1) + 1 : s] for i in range(k) for j in range(k)
         ]
+        # tap (i, j) is what kernel entry (i, j) meets: stacked by channel, all of them are one product
         return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, self.features)
 
 
@@ -87,9 +89,6 @@ def through_stems(
 
     Returns:
       [B * T, ..], in the order of x.
-
-    Choice: modalities in turn, not two halves of a batch. A batch that is sharded over devices is then split without
-    communication, because pairs stay together. Each stem's BatchNorm sees one modality alone either way.
     """
     if initializing:  # both stems must exist whatever the first batch holds
         return rgb(x) + ir(x)
@@ -97,6 +96,8 @@ def through_stems(
         return rgb(x)
     if layout == IR_ONLY:
         return ir(x)
+    # modalities in turn, not two halves of a batch: pairs stay together on their device, and splitting them takes no
+    # communication
     pairs = x.reshape(-1, 2, length, *x.shape[1:])
     split = [stem(pairs[:, i].reshape(-1, *x.shape[1:])) for i, stem in enumerate((rgb, ir))]
     split = [y.reshape(-1, length, *y.shape[1:]) for y in split]

@@ -28,7 +28,7 @@ class BatchNorm(nn.BatchNorm):
 
         Args:
           x: [N, .., C]; with groups, N is a multiple of them.
-          use_running_average: evaluation, where the module's field of this name does not tell; static.
+          use_running_average: evaluation, where the module's field of this name is None; static.
 
         Returns:
           [N, .., C].

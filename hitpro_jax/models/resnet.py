@@ -91,6 +91,7 @@ class Stem(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, 3] to [N, H / 2, W / 2, width], or a quarter of the size with `pool`."""
         x = nn.relu(self.norm(name="bn1")(self.conv(self.width, self.kernel, 2, name="conv1")(x)))
+        # torch's padding: SAME would put all of it behind
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.pool else x
 
 
@@ -141,9 +142,9 @@ class ResNet(nn.Module):
 
 
 def gem(maps: jax.Array, p: float = 3.0) -> jax.Array:
-    """GeM pooling over the places of a map, in float32.
+    """GeM pooling over the positions of a map, in float32.
 
-    y = (mean_places max(x, 1e-6)^p)^(1/p)
+    y = (mean_positions max(x, 1e-6)^p)^(1/p)
 
     Args:
       maps: [N, h, w, C].
@@ -154,6 +155,7 @@ def gem(maps: jax.Array, p: float = 3.0) -> jax.Array:
 
     Source: AGW.
     """
+    # float32, as bfloat16 has too few digits for cubes; 1e-6, as the root's slope at 0 is infinite
     maps = jnp.maximum(maps.astype(jnp.float32), 1e-6)
     return jnp.mean(maps**p, axis=(1, 2)) ** (1.0 / p)
 

@@ -50,7 +50,7 @@ class GeMPool(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """The pooled features."""
         p = self.param("p", nn.initializers.constant(3.0), (), jnp.float32)
-        mean = masked_mean(jnp.maximum(x, 1e-6) ** p, mask)
+        mean = masked_mean(jnp.maximum(x, 1e-6) ** p, mask)  # a learned power needs positive numbers
         return jnp.maximum(mean, 1e-30) ** (1.0 / p)  # a clip without frames: the root's slope at 0 is infinite
 
 
@@ -59,9 +59,6 @@ class AttentionPool(nn.Module):
 
     Attributes:
       heads: of the attention; they divide D.
-
-    Choice: the output projection and the scoring vector start at zero. At step 0 the pool *equals* the temporal mean,
-    and a pretrained feature space is kept as it is.
     """
 
     heads: int = 4
@@ -76,6 +73,7 @@ class AttentionPool(nn.Module):
         score = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(key.shape[-1])
         attention = _masked_softmax(score, mask[:, None, None, :])
         y = jnp.einsum("bhqk,bkhd->bqhd", attention, value).reshape(batch, frames, dim)
+        # zero, as the scores below: at step 0 the pool equals the mean, and a pretrained space stays as it is
         x = x + nn.Dense(dim, kernel_init=nn.initializers.zeros, name="out")(y)
         score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="score")(x)[..., 0]
         return jnp.einsum("bt,btd->bd", _masked_softmax(score, mask), x)
@@ -83,6 +81,7 @@ class AttentionPool(nn.Module):
 
 def _masked_softmax(score: jax.Array, mask: jax.Array) -> jax.Array:
     """Softmax over the last axis in float32; rows without a valid entry give zeros, not NaN."""
+    # not -inf: a row of them alone would be NaN, in the gradient too
     score = jnp.where(mask, score.astype(jnp.float32), -1e30)
     return jnp.where(mask, jax.nn.softmax(score, axis=-1), 0.0)
 

@@ -123,6 +123,7 @@ class Block(nn.Module):
         y = jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0)).reshape(n, tokens, dim)
         x = x + dense(dim, name="proj")(y)
         y = dense(4 * dim, name="fc1")(norm(name="norm2")(x))
+        # 1.702 is CLIP's constant; torch's GELU is the exact one, JAX's default is not
         y = y * jax.nn.sigmoid(1.702 * y) if self.quick_gelu else jax.nn.gelu(y, approximate=False)
         return x + dense(dim, name="fc2")(y)
 
@@ -178,7 +179,7 @@ class ViT(nn.Module):
         block = remat(Block) if self.remat else Block
         for index in range(self.depth):
             x = block(self.heads, self.epsilon, self.quick_gelu, self.dtype, name=f"layer{index}")(x)
-        return norm(name="norm")(x[:, 0])
+        return norm(name="norm")(x[:, 0])  # the class token alone
 
     def _stem(self, clips: int, layout: Layout, grouped: bool, train: bool) -> partial:
         if not self.conv_stem:

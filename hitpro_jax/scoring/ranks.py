@@ -187,6 +187,7 @@ def make_labels(
     if q_pid is None:
         nothing = np.zeros(num_queries, np.int64)
         return Labels(np.arange(num_gallery), nothing, nothing, *junk, nothing)
+    # stable, so that matches are ascending
     by_person = np.argsort(g_pid, kind="stable")
     start, stop = (np.searchsorted(g_pid[by_person], q_pid, side=side) for side in ("left", "right"))
     num_matches = stop - start

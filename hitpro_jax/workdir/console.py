@@ -60,6 +60,7 @@ class Screen:
 
     def print(self, text: str) -> None:
         """Shows a line word for word."""
+        # otherwise rich takes [brackets] for markup and breaks long lines
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def progress(self, step: int, total: int, *, loss: float, clips: int) -> None:
@@ -140,7 +141,7 @@ def waiting(log: Callable[[str], None], what: str, after: float = 3.0) -> Genera
             log(f"{what} ... {time.monotonic() - start:.0f} s so far{wait.count}")
             pause = 10.0
 
-    threading.Thread(target=remind, daemon=True).start()
+    threading.Thread(target=remind, daemon=True).start()  # it must not keep a failed run alive
     try:
         yield wait
     finally:

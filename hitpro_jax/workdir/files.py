@@ -114,6 +114,7 @@ def append(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replaces a JSON file whole; NaN and infinity become null."""
+    # Python writes NaN and Infinity, which are no JSON
     finite = json.loads(json.dumps(content, default=number), parse_constant=lambda _: None)
     write_text(path, json.dumps(finite, indent=2) + "\n")
 

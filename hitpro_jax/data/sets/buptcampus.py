@@ -28,7 +28,7 @@ PUBLISHED = {
 
 _FRAMES, _FOLDER = "data_paths.json", "DATA"
 _LISTS = {"train": "train.txt", "auxiliary": "train_auxiliary.txt", "query": "query.txt", "gallery": "gallery.txt"}
-_TRAIN_MODALITIES = {"RGB/IR": ("IR", "RGB")}
+_TRAIN_MODALITIES = {"RGB/IR": ("IR", "RGB")}  # a row is two tracklets
 _TEST_MODALITIES = {"RGB": ("RGB",), "IR": ("IR",)}
 _MODALITY = {"RGB": RGB, "IR": IR}
 

@@ -81,6 +81,7 @@ class _Row(NamedTuple):
 
 
 def _read(path: str) -> list[_Row]:
+    # newline="": the csv module reads line ends itself, those within quotes too
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
         try:
@@ -126,6 +127,7 @@ def _pid(text: str, split: str, where: str) -> int:
         if split != "train":
             raise ValueError(f"{where}: a {split} tracklet needs a person id in the column pid: add it")
         return UNKNOWN
+    # 18 digits fit into int64
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise ValueError(f"{where}: pid {text!r} is not a number >= 0: correct it")
     return int(text)
@@ -150,6 +152,7 @@ def _check_rows(rows: Sequence[_Row], path: str) -> None:
 
 def _camera_numbers(names: Sequence[str]) -> dict[str, int]:
     distinct = sorted(set(names), key=listing.natural)
+    # nine digits fit into int32; ascii, because isdigit takes digits of other scripts
     if all(name.isascii() and name.isdigit() and len(name) < 10 for name in distinct):
         return {name: int(name) for name in distinct}
     return {name: number for number, name in enumerate(distinct)}

@@ -40,8 +40,8 @@ _INDEX_FILES = (
     "query_IDX.txt",
 )
 _FRAME_NAME = re.compile(r"([0-9]{4})(M[12])(D[0-9]{1,9})T[0-9]+F([0-9]+)\.jpg")
-_FOLDER = {"M1": "ir", "M2": "rgb"}
-_MODALITY = {1: IR, 2: RGB}
+_FOLDER = {"M1": "ir", "M2": "rgb"}  # by the code in a frame's name
+_MODALITY = {1: IR, 2: RGB}  # by the number in a track file
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def _require_index_files(root):
 def _read_track_rows(root, split):
     frames, labels = _read_names(root, split)
     path = os.path.join(root, "info", f"track_{split}_info.txt")
+    # query_IDX.txt counts the lines of the test file, so that blank ones count there
     numbered = listing.filled(path) if split == "train" else enumerate(listing.lines(path), 1)
     rows, seen = [], {}
     cameras = {camera for _, _, camera in labels}
@@ -238,6 +239,7 @@ def _border(rows, min_frames, repair):
     over = [(len(row.frames), sum(row.foreign)) for row in rows if any(row.foreign)]
     border = {"rows": len(over), "frames": sum(foreign for _, foreign in over)}
     if repair:
+        # long enough with the foreign frames alone
         border["dropped"] = sum(frames - foreign < min_frames <= frames for frames, foreign in over)
     return border
 
@@ -274,6 +276,7 @@ def _compare_with_published(counts, records, root, *, filtered):
     False: neither file is of that size, so there is nothing to compare.
     """
     test_rows = {number["query"]["rows"] + number["gallery"]["rows"] for number in (counts, PUBLISHED)}
+    # a set of one number where ours and the published one agree
     if counts["train"]["rows"] != PUBLISHED["train"]["rows"] and len(test_rows) > 1:
         return False
     wrong = [
@@ -284,6 +287,7 @@ def _compare_with_published(counts, records, root, *, filtered):
     ]
     seen = {(record.pid, record.camid) for record in records["gallery"]}
     people = Counter(pid for pid, _ in seen)
+    # a person's cameras in the gallery, less the query's own, which the camera rule leaves out
     matchless = sum(people[r.pid] <= ((r.pid, r.camid) in seen) for r in records["query"]) if filtered else 0
     if matchless:
         wrong.append(f"query without a match {matchless:,} for 0")

@@ -46,6 +46,7 @@ def load(root: str, *, query: str = "ir", trial: int = 0) -> Dataset:
     if query not in ("ir", "rgb"):
         raise ValueError(f"data.llcm.query {query!r} is neither ir nor rgb")
     train = _train(root, "vis", RGB) + _train(root, "nir", IR)
+    # the other way round for visible queries
     asked, other = (("test_nir", IR), ("test_vis", RGB))[:: 1 if query == "ir" else -1]
     queries, drawn, rng = [], [], random.Random(trial)
     for pid in pictures.id_list(os.path.join(root, "idx", "test_id.txt")):

@@ -80,7 +80,7 @@ def _query(root: str, num_rows: int) -> list[int]:
             raise ValueError(
                 f"{path}: row {row} is beyond the {num_rows} of tracks_test_info.mat or given twice: restore it"
             )
-    return [row - 1 for row in rows]
+    return [row - 1 for row in rows]  # MATLAB counts from 1
 
 
 def _load(data: DataOptions, own: Any) -> Dataset:

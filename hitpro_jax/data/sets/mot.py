@@ -109,6 +109,7 @@ def load(
             gallery.append(_record(camera, second, first_pid + track))
             if first:
                 query.append(_record(camera, first, first_pid + track))
+        # every camera numbers its tracks by itself
         first_pid += 1 + max(box.track for box in boxes)
     splits = {"train": tuple(train), "query": tuple(query), "gallery": tuple(gallery)}
     counts = {name: count(records) for name, records in splits.items()}
@@ -156,6 +157,7 @@ def _parse(path: str, number: int, line: str) -> Box:
         raise ValueError(f"{where}: track {track:.0f} means an untracked detection; run a tracker on the boxes first")
     if width <= 0 or height <= 0:
         raise ValueError(f"{where}: box width and height must be above 0, but are {width:g} x {height:g}")
+    # MOT counts pixels from 1
     left, top, right, bottom = (round(v - 1) for v in (x, y, x + width, y + height))
     return Box(number, int(frame), int(track), left, top, right, bottom)
 
@@ -258,8 +260,10 @@ def _write_crops(camera: Camera, boxes: Sequence[Box], folder: str, quality: int
     with bar:
         for number, picture in _pictures(camera.video, last):
             if number == 1:
+                # now that the size is known, before any crop is written
                 _check_inside(camera, boxes, picture.shape)
             for box in by_frame.get(number, ()):
+                # a negative start would count from the other side
                 crop = picture[max(box.top, 0) : box.bottom, max(box.left, 0) : box.right]
                 _write_jpeg(os.path.join(folder, _crop_name(box)), crop, quality)
             bar.update()
@@ -302,6 +306,7 @@ def _check_inside(camera: Camera, boxes: Sequence[Box], shape: tuple[int, ...]) 
 
 
 def _write_jpeg(path: str, crop: np.ndarray, quality: int) -> None:
+    # not imwrite, which returns False at a full disk and raises nothing
     _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
     with open(path, "wb") as file:
         file.write(data.tobytes())

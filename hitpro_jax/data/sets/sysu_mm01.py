@@ -29,7 +29,7 @@ def load(root: str, *, gallery: str = "all", trial: int = 0) -> Dataset:
 
     Training: all images of the people of train_id and val_id. Query: all IR images of test_id. Gallery ("single shot"):
     one RGB image of each test person and camera, drawn like the public loaders do from random.Random(trial), whose
-    tables average trials 0 to 9. Cameras 2 and 3 stand in one place: test records of 3 get camera 2, and the protocol
+    tables average trials 0 to 9. Cameras 2 and 3 share a spot: test records of 3 get camera 2, and the protocol
     removes all gallery images of the query's camera.
 
     Reproduced: rank-1, mAP and mINP of one trial. Not reproduced: rank-5, -10 and -20, because the published CMC counts

@@ -84,6 +84,7 @@ class Pose:
 
 def draw_material(rng: np.random.Generator, relation: float = 0.15) -> Material:
     """One random material whose infrared reflectance keeps only `relation` of its visible luminance."""
+    # nearly uniform: dark and bright cloth are about as common
     rgb = np.clip(rng.beta(0.9, 1.1) + rng.normal(0.0, 0.22, 3), 0.03, 0.97)
     ir = relation * rgb.mean() + (1.0 - relation) * rng.uniform(0.08, 0.95)
     return Material(rgb.astype(np.float32), np.array([ir], np.float32))
@@ -97,7 +98,7 @@ def draw_surface(rng: np.random.Generator) -> Material:
 
 
 def draw_cloth(rng: np.random.Generator, patterns: tuple[str, ...], periods: tuple[float, float]) -> Cloth:
-    """A patterned cloth whose two materials differ visibly in both modalities, each with a sign of its own."""
+    """A patterned cloth whose two materials differ visibly in both modalities; which is the lighter one may differ."""
     while True:
         ground, figure = draw_material(rng), draw_material(rng)
         visible = np.abs(figure.rgb - ground.rgb).max() > 0.35
@@ -131,6 +132,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         top_cloth=draw_cloth(rng, PATTERNS, (0.075, 0.16)),
         inner=draw_material(rng),
         bottom=str(rng.choice(BOTTOMS)),
+        # named twice: a third is plain
         bottom_cloth=draw_cloth(rng, ("plain", "plain", "rings", "pinstripes", "checks", "yoke"), (0.07, 0.14)),
         shoe=draw_material(rng),
         boots=bool(rng.random() < 0.3),
@@ -156,8 +158,9 @@ class Canvas:
     def paint(self, distance: np.ndarray, cloth: Cloth | Material, u: np.ndarray | None = None) -> None:
         """Covers where the signed distance (body units, negative inside) is below zero; one-pixel soft edge.
 
-        u [T, 1, W]: the cloth's own horizontal coordinate, where the pattern turns or hangs apart from the body's axis.
+        u [T, 1, W]: the cloth's own horizontal coordinate, where the pattern does not lie on the body's axis.
         """
+        # in pixels: the edge is one wide and lies on the outline
         alpha = np.clip(0.5 - distance * self.unit, 0.0, 1.0)
         rows, columns = (np.flatnonzero(alpha.any(axis)) for axis in ((0, 2), (0, 1)))
         if rows.size == 0:
@@ -177,6 +180,7 @@ class Canvas:
         """Signed distance to a limb from a to b; points are (x [T], y [T]) in body units."""
         ax, ay, bx, by = (np.asarray(c, np.float32).reshape(-1, 1, 1) for c in (*a, *b))
         dx, dy = bx - ax, by - ay
+        # 1e-9, because a hand is a limb of no length
         t = ((self.x - ax) * dx + (self.y - ay) * dy) / (dx * dx + dy * dy + 1e-9)
         t = np.clip(t, 0.0, 1.0)
         radius = radius_a + ((radius_a if radius_b is None else radius_b) - radius_a) * t
@@ -202,11 +206,12 @@ class Canvas:
 def draw_body(canvas: Canvas, person: Person, pose: Pose) -> None:
     """Paints the person back to front: far limbs, legs, trunk, near arm, head, and what is carried."""
     side, facing = np.sin(pose.yaw), np.cos(pose.yaw)
+    # the trunk is an ellipse from above, seen under the yaw
     half = 0.5 * np.hypot(person.shoulders * facing, person.depth * side)
     hip_half = 0.5 * np.hypot(person.hips * facing, person.depth * 0.95 * side)
     lean = person.lean * side
     swing = np.sin(pose.phase)
-    if person.bag == "backpack" and facing > -0.3:
+    if person.bag == "backpack" and facing > -0.3:  # behind the body, so painted before it
         _backpack(canvas, person, side, facing, lean)
     _arm(canvas, person, pose, half, lean, -swing, near=False)
     for sign in (-1.0, 1.0):
@@ -233,7 +238,7 @@ def _trunk(canvas, person, half, hip_half, lean, side, facing) -> None:
 
 
 def _fold(u, person, facing):
-    """Seen from behind, left and right of a pattern change places."""
+    """Seen from behind, left and right of a pattern are exchanged."""
     return u if facing >= 0.0 else -u
 
 
@@ -337,6 +342,7 @@ def _head(canvas, person, side, facing, lean) -> None:
 def _cloth_colour(cloth: Cloth, u: np.ndarray, v: np.ndarray, infrared: bool) -> np.ndarray:
     share = _pattern(cloth.pattern, u, v, cloth.period)[..., None]
     ground, figure = cloth.ground.seen(infrared), cloth.figure.seen(infrared)
+    # about 30 threads a body height
     relief = 1.0 + cloth.weave * np.sin(u * 190.0)[..., None] * np.sin(v * 170.0)[..., None]
     return (ground + share * (figure - ground)) * relief
 
@@ -348,7 +354,7 @@ def _pattern(kind: str, u: np.ndarray, v: np.ndarray, period: float) -> np.ndarr
         return np.clip(0.5 + 1.2 * np.sin(2.0 * np.pi * t / period), 0.0, 1.0)
 
     def step(t):
-        return np.clip(0.5 + t * 50.0, 0.0, 1.0)
+        return np.clip(0.5 + t * 50.0, 0.0, 1.0)  # over a fiftieth of the body height
 
     match kind:
         case "plain":

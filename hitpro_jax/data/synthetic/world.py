@@ -143,6 +143,7 @@ def _walk(rng, person, world: World, camera: Camera, frames: int) -> drawing.Pos
     low, left = rng.normal(0.0, (0.02 * height, 0.03 * width))  # every track has a box that sits a little differently
     yaw = camera.yaw + (np.pi if rng.random() < 0.5 else 0.0) + rng.normal(0.0, 0.25)
     phase = rng.uniform(0.0, 2.0 * np.pi) + person.cadence * rng.uniform(0.9, 1.1) * t
+    # twice a gait cycle, once a step
     bob = 0.012 * body * np.abs(np.sin(phase))
     return drawing.Pose(
         centre=0.5 * width + left + 0.05 * width * _drift(rng, frames) + rng.normal(0.0, 0.3, frames),
@@ -156,6 +157,7 @@ def _walk(rng, person, world: World, camera: Camera, frames: int) -> drawing.Pos
 
 def _drift(rng, frames: int) -> np.ndarray:
     """A smooth random walk of about unit size, [frames]."""
+    # a knot every eight frames, lines between them
     knots = np.cumsum(rng.normal(0.0, 0.6, frames // 8 + 3))
     return np.interp(np.arange(frames) / 8.0, np.arange(knots.size), knots - knots.mean()).clip(-2.0, 2.0)
 
@@ -165,9 +167,11 @@ def _background(rng, world: World, camera: Camera, infrared: bool, frames: int) 
     height, width = world.image_size
     relief = cv2.resize(camera.texture, (4 * width, height))
     ground, wall = camera.ground.seen(infrared), camera.wall.seen(infrared)
+    # floor and wall meet over an eighth of the height
     below = np.clip((np.arange(height) / height - camera.horizon) * 8.0 + 0.5, 0.0, 1.0)[:, None, None]
     scene = (wall + below * (ground - wall)) * (1.0 + relief[..., None])
     start, speed = rng.integers(0, 3 * width), rng.uniform(1.0, 3.0)
+    # the relief is four boxes wide: a box that reaches its end begins anew
     offsets = (start + speed * np.arange(frames)).astype(int) % (3 * width)
     return np.stack([scene[:, o : o + width] for o in offsets]).astype(np.float32)
 
@@ -208,10 +212,11 @@ def _expose(rng, picture, camera: Camera, infrared: bool) -> np.ndarray:
     else:
         light = light[..., None] * camera.gain
     light = light.reshape(height, width, channels) * (1.0 + 0.10 * _drift(rng, frames)).reshape(-1, 1, 1, 1)
-    picture = np.clip(picture * light, 0.0, 1.0) ** camera.gamma[infrared]
+    picture = np.clip(picture * light, 0.0, 1.0) ** camera.gamma[infrared]  # False picks colour, True infrared
     small = (max(8, round(width * camera.resolution)), max(8, round(height * camera.resolution)))
     out = np.empty(picture.shape, np.float32)
     for k, frame in enumerate(picture.astype(np.float32)):
+        # a narrower kernel gives a pixel's neighbours less than a hundredth
         if camera.blur > 0.3:
             frame = cv2.GaussianBlur(frame, (0, 0), camera.blur)
         frame = cv2.resize(cv2.resize(frame, small, interpolation=cv2.INTER_AREA), (width, height))
@@ -220,6 +225,7 @@ def _expose(rng, picture, camera: Camera, infrared: bool) -> np.ndarray:
     if infrared:
         out = camera.haze + (1.0 - camera.haze) * out
         out += rng.normal(0.0, camera.rows, (frames, height, 1, 1))
+    # + 0.5 rounds, as the cast cuts off
     return (np.clip(out, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
@@ -253,6 +259,7 @@ def ensure(root: str | Path, world: World, jobs: int = 1) -> Path:
         (draft / "world.json").write_text(json.dumps(_stamp(world), indent=1))
         if not _there(root, world):  # another process may have drawn it in the meantime
             if root.exists():
+                # empty, or `_there` would have raised
                 root.rmdir()
             draft.rename(root)
     finally:
@@ -345,6 +352,7 @@ def _write_stay(folder: Path, pid: int, modality: int, camid: int, pixels: np.nd
     names = []
     for k, frame in enumerate(pixels):
         number = 1 + FRAME_STRIDE * k
+        # OpenCV writes BGR
         cv2.imwrite(str(below / f"{number}.jpg"), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         names.append(f"{pid:04d}M{code}D{camid}T{k // ROW_FRAMES + 1}F{number}.jpg")
     return [Row(pid, modality, camid, tuple(names[s : s + ROW_FRAMES])) for s in range(0, len(names), ROW_FRAMES)]

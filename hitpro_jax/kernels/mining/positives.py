@@ -1,7 +1,4 @@
-"""What the mining finds: positives with their weights, and what is built from them.
-
-P prototypes, D features, K positives, A ambiguous, M table columns.
-"""
+"""What the mining finds: positives with their weights."""
 
 import chex
 import jax
@@ -14,29 +11,27 @@ from hitpro_jax.types import MODALITIES, Positives
 
 
 def no_positives(size: int, *, positives: int, ambiguous: int) -> Positives:
-    """Empty rows, as before any mining; thresholds of +inf count as "none yet".
+    """Empty rows, as before any mining.
 
-    >>> no_positives(1, positives=2, ambiguous=1).index.tolist()
-    [[-1, -1]]
+    >>> no_positives(1, positives=1, ambiguous=1).index.tolist()
+    [[-1]]
     """
     return Positives(
         index=jnp.full((size, positives), -1, jnp.int32),
         weight=jnp.zeros((size, positives), jnp.float32),
         ignore=jnp.full((size, ambiguous), -1, jnp.int32),
-        threshold=jnp.full(MODALITIES, jnp.inf, jnp.float32),
+        threshold=jnp.full(MODALITIES, jnp.inf, jnp.float32),  # none yet
     )
 
 
 def smoothed(prototypes: jax.Array, within: Positives, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
-    """Prototypes [P, D] drawn to their stage-1 positives: q_i = unit(p_i + sum_j w_ij p_j).
+    """Prototypes drawn to their stage-1 positives: q_i = unit(p_i + sum_j w_ij p_j).
 
-    Choice: this sum, in which a row without positives stays itself. Cost: O(block K D) memory.
+    Cost: O(block K D) memory.
 
-    >>> within = no_positives(2, positives=1, ambiguous=1)._replace(
-    ...     index=jnp.array([[1], [-1]]), weight=jnp.array([[1.], [0.]]))
-    >>> print(jax.jit(smoothed)(jnp.eye(2), within).round(2))
-    [[0.71 0.71]
-     [0.   1.  ]]
+    >>> within = Positives(jnp.array([[1], [0]]), jnp.ones((2, 1)), None, None)
+    >>> print(smoothed(jnp.eye(2), within)[0].round(2))
+    [0.71 0.71]
     """
 
     def row(total: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
@@ -44,6 +39,7 @@ def smoothed(prototypes: jax.Array, within: Positives, *, tiling: Tiling = ONE_D
         position, present = local_position(index, offset, part.shape[0])
         return total + jnp.sum(jnp.where(present, weight, 0.0)[:, None] * part[position], axis=0)
 
+    # the sums begin with the prototypes, so that a row without positives stays itself
     return unit(tiling.fold_rows(row, (within.index, within.weight), prototypes, prototypes))
 
 
@@ -54,20 +50,21 @@ def cycle_consistent(neighbours: Neighbours, within_index: jax.Array, *, tiling:
 
     Args:
       neighbours: stage-2 table [P, M].
-      within_index: [P, K] stage-1 positives, -1 for none.
-      tiling: see `banks`.
+      within_index: [P, K] stage-1 positives.
+      tiling: `Tiling`.
 
     Returns:
       [P, M] bool, False for an empty entry.
 
-    Choice: DAL's check, softened: a person's tracklets in one view share stage-1 positives, but never are some.
+    Source: DAL's check, softened.
 
-    >>> table = Neighbours(jnp.array([[2], [2], [0]]), jnp.ones((3, 1)))
-    >>> jax.jit(cycle_consistent)(table, jnp.full((3, 1), -1)).tolist()
-    [[True], [False], [True]]
+    >>> table = Neighbours(jnp.array([[1], [2], [1]]), jnp.ones((3, 1)))
+    >>> cycle_consistent(table, jnp.full((3, 1), -1)).tolist()
+    [[False], [True], [True]]
     """
     chex.assert_rank([neighbours.index, within_index], 2)
     size = within_index.shape[0]
+    # softened, because a person's tracklets in one view share stage-1 positives but never are each other's
     links = jnp.concatenate([jnp.arange(size)[:, None], within_index], axis=1)
 
     def row(meets: jax.Array, anchor: tuple, part: jax.Array, offset: jax.Array) -> jax.Array:
@@ -89,28 +86,28 @@ def propagate(
     ban_same_camera: bool = False,
     tiling: Tiling = ONE_DEVICE,
 ) -> Positives:
-    """Adds the stage-1 positives of each match: weight w_ik = w_ik + sum_j w_ij w_jk, top K2, renormalised.
+    """Adds the stage-1 positives of each match: w_ik = w_ik + sum_j w_ij w_jk, top K2, renormalised.
 
     Args:
       matched: stage-2 matches [P, K2].
       within: stage-1 positives [P, K1].
       camera: [P].
       ban_same_camera: bars k of i's own camera, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Returns:
       Positives [P, K2], heaviest first; ignore and threshold unchanged.
 
-    Choice: a match stands for its person, whose other cameras stage 1 has found. Cost: O(P K1 K2) memory.
+    Cost: O(P K1 K2) memory.
 
-    >>> one = no_positives(3, positives=2, ambiguous=1)
-    >>> matched = one._replace(index=one.index.at[0, 0].set(1), weight=one.weight.at[0, 0].set(1.))
-    >>> within = one._replace(index=one.index.at[1, 0].set(2), weight=one.weight.at[1, 0].set(1.))
-    >>> jax.jit(propagate)(matched, within, jnp.arange(3)).weight.tolist()[0]
+    >>> index = jnp.array([[1, -1], [2, -1], [-1, -1]])
+    >>> one = Positives(index, (index > 0) * 1., None, None)
+    >>> propagate(one, one, jnp.arange(3)).weight[0].tolist()
     [0.5, 0.5]
     """
     chex.assert_equal_shape_prefix([matched.index, within.index, camera], 1)
     count, flat = matched.index.shape[1], (len(matched.index), matched.index.shape[1] * within.index.shape[1])
+    # with a match come the other cameras of its person, which stage 1 has found already
     onward, share = tiling.lookup((within.index, within.weight), matched.index)
     # a look-up of none is 0, which is a row
     onward = jnp.where((matched.index >= 0)[:, :, None], onward, -1).reshape(flat)
@@ -131,7 +128,7 @@ def propagate(
 
 
 def _summed(ids: jax.Array, routes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sum [N] over all routes to the same id, and [N] bool, which entries are the first of their id."""
+    """Sum [N] over all routes to the same id, and which entries are the first of their id."""
     columns = jnp.arange(ids.shape[0])
 
     def look(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

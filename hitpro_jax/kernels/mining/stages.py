@@ -1,7 +1,6 @@
 """HCPA, Hierarchical Cross-Prototype Alignment: two-stage positive mining with DTS and SWA (paper).
 
-P prototypes, D features, K positives, A ambiguous, M table columns, V views. Thresholds are [2], by modality of the
-anchor; in stage 2 that is a direction (0: RGB to IR).
+Thresholds are [2], by modality of the anchor, which in stage 2 is a direction.
 """
 
 from collections.abc import Callable
@@ -51,29 +50,27 @@ def within_modality(
     j is accepted if all hold:
       (a) s_ij >= rho b_i (from SDCL);  (b) s_ij >= theta_m = mean b + kappa std b (choice);
       (c) j is among the `per_camera` best of its camera (from O2CAP);
-      (d) i is among the `reciprocity` nearest of j (from k-reciprocal encoding and DAL).
+      (d) i is among the `reciprocity` nearest of j (from DAL).
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       info: of the rows.
       bars: of this refresh.
-      options: static; only the rules of mining are read.
+      options: rules, static.
       num_views: V, static.
       reliability: [P] factors of the weights, or None.
-      tiling: see `banks`.
+      tiling: `Tiling`.
       search: makes the table of M.
 
     Returns:
-      Positives [P, K]; -1 / 0 for none.
+      Positives [P, K].
 
     Cost: O(block P + P M) memory; 2 P^2 D flops.
 
-    >>> info = TrackletInfo(*jnp.array([[0, 0, 0], [1, 2, 2], [0, 1, 1]]), jnp.ones(3, bool))
-    >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
+    >>> info = TrackletInfo(*jnp.array([[0, 0], [1, 2], [0, 1]]), jnp.ones(2, bool))
     >>> options = WithinOptions(camera_bias="none", balance=0)
-    >>> mine = lambda bank: within_modality(bank, info, Bars(rho=.9, kappa=0.), options=options, num_views=2)
-    >>> jax.jit(mine)(bank).index[:, 0].tolist()
-    [1, 0, -1]
+    >>> within_modality(jnp.ones((2, 1)), info, Bars(.9, 0.), options=options, num_views=2).index[:, 0].tolist()
+    [1, 0]
     """
     _check(prototypes, info)
     bias = view_bias(prototypes, info, num_views=num_views, mode=options.camera_bias, tiling=tiling)
@@ -105,33 +102,32 @@ def across_modalities(
 ) -> Positives:
     """Stage 2: positives of the other modality, built on stage 1 (paper).
 
-    q_i = unit(p_i + sum_j w_ij p_j), modality bias removed; C_i = {j: m_j != m_i}. Rules (a), (b), (d) of stage 1,
+    s_ij = <q_i, q_j> of `smoothed`, modality bias removed; C_i = {j: m_j != m_i}. Rules (a), (b), (d) of stage 1,
     then `cycle_consistent`, then `propagate`.
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       within: stage-1 positives.
       info: of the rows.
       bars: of this refresh.
-      options: static; only the rules of mining are read.
-      direct: static; without stage 1, an ablation: q = p, no check, no propagation.
+      options: rules, static.
+      direct: ablation without stage 1: q = p, no check, no propagation; static.
       reliability: [P] factors of the weights, or None.
-      tiling: see `banks`.
+      tiling: `Tiling`.
       search: makes the table of M.
 
     Returns:
-      Positives [P, K]; -1 / 0 for none.
+      Positives [P, K].
 
     Raises:
       ValueError: unknown debias.
 
-    Choice: many to one is allowed: infrared is under-clustered (CBA). Cost: as stage 1.
+    Cost: as stage 1.
 
-    >>> info = TrackletInfo(*jnp.array([[0, 0, 1, 1], [1, 2, 1, 2], [0, 1, 2, 3]]), jnp.ones(4, bool))
-    >>> bank, none = jnp.eye(2)[jnp.array([0, 1, 0, 1])], no_positives(4, positives=1, ambiguous=1)
-    >>> mine = lambda bank: across_modalities(bank, none, info, Bars(.9, 0.), options=AcrossOptions(), direct=True)
-    >>> jax.jit(mine)(bank).index[:, 0].tolist()
-    [2, 3, 0, 1]
+    >>> info = TrackletInfo(*jnp.array([[0, 1], [1, 1], [0, 1]]), jnp.ones(2, bool))
+    >>> none, options = no_positives(2, positives=1, ambiguous=1), AcrossOptions(debias="none")
+    >>> across_modalities(jnp.ones((2, 1)), none, info, Bars(.9, 0.), options=options).index[:, 0].tolist()
+    [1, 0]
     """
     _check(prototypes, info)
     if direct:
@@ -139,6 +135,7 @@ def across_modalities(
     smooth = smoothed(prototypes, within, tiling=tiling)
     table = _across_table(smooth, info, options, tiling, search)
     theta, bar = _thresholds(table, info, bars, options)
+    # many may share one match: infrared is under-clustered (CBA), so one to one would force errors
     accepted = thresholds.reaches(table, bar)
     accepted &= thresholds.reciprocal(table, count=options.reciprocity, tiling=tiling)
     if options.cycle and not direct:  # the check is written in stage-1 links
@@ -165,29 +162,26 @@ def same_view_ambiguity(
     """Prototypes of the own view that look like the same person: {j: g_j = g_i, j != i, s_ij >= bar_i}.
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       info: of the rows.
       threshold: [2] of `thresholds.part_threshold` (rule "statistic") or of stage 1.
       rho: see `thresholds.row_threshold`.
       rule: see there, static.
       fixed: see there.
       count: A, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
       search: makes the table.
 
     Returns:
-      [P, A] int32, best first, -1 for none.
+      [P, A], best first.
 
-    Choice: HITSZ-VCM cuts what a camera sees of a person into tracks of 24 frames; level 1 would push them apart.
-
-    >>> info = TrackletInfo(*jnp.zeros((3, 3), int), jnp.ones(3, bool))
-    >>> bank = jnp.array([[1., 0.], [.8, .6], [0., 1.]])
-    >>> mask = lambda bank: same_view_ambiguity(bank, info, jnp.array([.7, .7]), rho=.9, count=2)
-    >>> jax.jit(mask)(bank).tolist()
-    [[1, -1], [0, -1], [-1, -1]]
+    >>> info = TrackletInfo(*jnp.zeros((3, 2), int), jnp.ones(2, bool))
+    >>> same_view_ambiguity(jnp.ones((2, 1)), info, jnp.zeros(2), rho=.9, count=1).tolist()
+    [[1], [0]]
     """
     _check(prototypes, info)
     chex.assert_shape(threshold, (MODALITIES,))
+    # a stay may be cut into several tracks (HITSZ-VCM: of 24 frames), which level 1 would push apart
     table = search(prototypes, info, relation="same_view", count=count, tiling=tiling)
     if rule != "statistic":
         # none yet (one camera, or no stage 1): the relative bar decides alone, or this view's tracklets would be
@@ -199,7 +193,7 @@ def same_view_ambiguity(
 
 
 class _Judged(NamedTuple):
-    """A table and what the rules say of it."""
+    """A table and what the rules say."""
 
     table: Neighbours
     accepted: jax.Array  # [P, M] bool
@@ -236,7 +230,7 @@ def _across_table(
 def _thresholds(
     table: Neighbours, info: TrackletInfo, bars: Bars, options: StageOptions
 ) -> tuple[jax.Array, jax.Array]:
-    """Theta [2] of the anchors' modalities and the bar [P] of each row."""
+    """Theta [2], and the bar [P] of each row."""
     best = table.similarity[:, 0]
     theta = thresholds.dynamic_threshold(
         best, info.modality, num_groups=MODALITIES, kappa=bars.kappa, ema=options.ema, previous=bars.previous
@@ -248,7 +242,7 @@ def _thresholds(
 def _positives(
     judged: _Judged, voted: jax.Array, reliability: jax.Array | None, options: StageOptions, tiling: Tiling
 ) -> Positives:
-    """The best accepted candidates with their weights; voted [P, C]: neighbours of a positive, for "vote"."""
+    """The best accepted candidates with their weights; voted [P, C]: neighbours of a positive."""
     table, accepted, theta, bar = judged
     kept = keep_top(table, accepted, count=options.positives, tiling=tiling)
     votes = None

@@ -1,7 +1,4 @@
-"""The Dynamic Threshold Strategy (DTS, named by the paper): the rules by which a neighbour is accepted.
-
-P prototypes, M table columns.
-"""
+"""The Dynamic Threshold Strategy (DTS, named by the paper)."""
 
 import chex
 import jax
@@ -32,17 +29,14 @@ def dynamic_threshold(
       best: [P] b_i, the best similarity of each row; -inf leaves it out.
       group_id: [P] modality.
       num_groups: static.
-      kappa: may be traced.
-      ema: in [0, 1), may be traced.
+      kappa: deviations.
+      ema: in [0, 1).
       previous: [num_groups] of the last refresh; not finite: none.
 
     Returns:
-      [num_groups] float32, never NaN; a group without rows keeps its previous threshold, or +inf.
+      [num_groups], never NaN; a group without rows keeps its previous threshold, or +inf.
 
-    Choice: statistics of the best similarities follow the features as they move.
-
-    >>> best, none = jnp.array([.5, .75, -jnp.inf]), jnp.array([jnp.inf, jnp.nan])
-    >>> dynamic_threshold(best, jnp.array([0, 0, 1]), num_groups=2, kappa=1., previous=none).tolist()
+    >>> dynamic_threshold(jnp.array([.5, .75]), jnp.array([0, 0]), num_groups=2, kappa=1.).tolist()
     [0.75, inf]
     """
     chex.assert_rank(best, 1)
@@ -51,6 +45,7 @@ def dynamic_threshold(
     best = jnp.where(best > -jnp.inf, best, 0.0)
     mean, rows = segment_mean(best, group_id, num_segments=num_groups)
     variance, _ = segment_mean(jnp.square(best - mean[group_id]), group_id, num_segments=num_groups)
+    # statistics follow the features as they move, where a constant would not
     fresh = mean + kappa * jnp.sqrt(variance)
     if previous is None:
         previous = jnp.full(num_groups, jnp.inf, jnp.float32)
@@ -72,17 +67,17 @@ def row_threshold(
       best: [P] b_i, -inf for none.
       theta: [P] of each row's group.
       rule: static.
-      rho: in (0, 1], may be traced.
+      rho: in (0, 1].
       fixed: the constant.
 
     Returns:
-      [P] float32; +inf accepts nothing.
+      [P]; +inf accepts nothing.
 
     Raises:
       ValueError: unknown rule.
 
-    >>> row_threshold(jnp.array([1., .4, -.1]), jnp.full(3, .5), rule="both", rho=.75).tolist()
-    [0.75, 0.5, inf]
+    >>> row_threshold(jnp.array([1., -1.]), jnp.zeros(2), rule="both", rho=.75).tolist()
+    [0.75, inf]
     """
     chex.assert_rank(best, 1)
     chex.assert_equal_shape([best, theta])
@@ -103,16 +98,14 @@ def part_threshold(halves: jax.Array, group_id: jax.Array, *, num_groups: int) -
     """The `HALVES_QUANTILE` of the halves' similarities in each group, to 0.001.
 
     Args:
-      halves: [P] of `prototypes.halves_similarity`, NaN to leave a row out.
-      group_id: [P] modality, -1 to leave a row out.
+      halves: [P] of `prototypes.halves_similarity`; NaN leaves a row out.
+      group_id: [P] modality.
       num_groups: static.
 
     Returns:
-      [num_groups] float32, +inf for a group without rows.
+      [num_groups], +inf for a group without rows.
 
-    Choice: a person's tracklets in one view are as similar as the halves of most single ones.
-
-    >>> print(part_threshold(jnp.array([.5, .7, jnp.nan]), jnp.array([0, 0, 1]), num_groups=2).round(2))
+    >>> print(part_threshold(jnp.array([.5, .7]), jnp.array([0, 0]), num_groups=2).round(2))
     [0.5 inf]
     """
     chex.assert_equal_shape([halves, group_id])
@@ -122,16 +115,16 @@ def part_threshold(halves: jax.Array, group_id: jax.Array, *, num_groups: int) -
     counts = jax.ops.segment_sum(known.astype(jnp.int32), group_id * BINS + slot, num_groups * BINS)
     below = jnp.cumsum(counts.reshape(num_groups, BINS), axis=1)
     rows = below[:, -1:]
+    # a person's tracklets in one view are about as similar as the halves of most single ones
     quantile = jnp.argmax(below >= HALVES_QUANTILE * rows, axis=1) * (2.0 / BINS) - 1.0
     return jnp.where(rows[:, 0] > 0, quantile, jnp.inf)
 
 
 def reaches(neighbours: Neighbours, bar: jax.Array) -> jax.Array:
-    """[P, M] bool, entries that reach the bar [P] of their row: s_ij >= bar_i; False for an empty entry.
+    """[P, M] bool: s_ij >= bar_i [P]; False for an empty entry.
 
-    >>> table = Neighbours(jnp.array([[2, 1, -1]]), jnp.array([[.9, .7, -jnp.inf]]))
-    >>> reaches(table, jnp.array([.8])).tolist()
-    [[True, False, False]]
+    >>> reaches(Neighbours(jnp.array([[2, 1]]), jnp.array([[.9, .7]])), jnp.array([.8])).tolist()
+    [[True, False]]
     """
     chex.assert_equal_shape_prefix([neighbours.similarity, bar], 1)
     # 1e-6: as much as float32 products are off. Without it rounding decides where all best similarities are equal, as
@@ -140,13 +133,10 @@ def reaches(neighbours: Neighbours, bar: jax.Array) -> jax.Array:
 
 
 def camera_rank(neighbours: Neighbours, camera: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
-    """Rank [P, M] int32 of each entry among the row's entries of the same camera [P], from O2CAP.
+    """Rank [P, M], from 0, of each entry among the row's of the same camera [P]; M for none (from O2CAP).
 
-    Returns:
-      0 for the best of its camera; M for an empty entry.
-
-    >>> camera_rank(Neighbours(jnp.array([[1, 2, 0, -1]]), jnp.ones((1, 4))), jnp.array([5, 5, 6])).tolist()
-    [[0, 0, 1, 4]]
+    >>> camera_rank(Neighbours(jnp.array([[1, 2, 0]]), jnp.ones((1, 3))), jnp.array([5, 5, 6])).tolist()
+    [[0, 0, 1]]
     """
     chex.assert_rank([neighbours.index, camera], [2, 1])
     width = neighbours.index.shape[1]
@@ -168,13 +158,12 @@ def reciprocal(neighbours: Neighbours, *, count: int, tiling: Tiling = ONE_DEVIC
     Args:
       neighbours: table [P, M] of a symmetric relation.
       count: K_r <= M, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Raises:
       ValueError: count above M.
 
-    >>> table = Neighbours(jnp.array([[1], [2], [1]]), jnp.ones((3, 1)))
-    >>> reciprocal(table, count=1).tolist()
+    >>> reciprocal(Neighbours(jnp.array([[1], [2], [1]]), jnp.ones((3, 1))), count=1).tolist()
     [[False], [True], [True]]
     """
     chex.assert_rank(neighbours.index, 2)

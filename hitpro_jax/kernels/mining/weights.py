@@ -23,23 +23,21 @@ def soft_weights(
     vote: proportional to shared neighbours (after N-ULC);  hard: the best positive alone.
 
     Args:
-      index: [P, K] positives, -1 for none.
+      index: [P, K] positives.
       similarity: [P, K] s_ij, best first.
       kind: static.
-      temperature: tau_w > 0, may be traced.
+      temperature: tau_w > 0.
       threshold: [P] bars, for "margin".
       votes: [P, K] of `shared_neighbours`, for "vote".
-      reliability: [P, K] r_j, factors of the weights.
+      reliability: [P, K] r_j, factors.
 
     Returns:
-      [P, K] float32; a row sums to 1, or is 0 without positives.
+      [P, K]; rows sum to 1, or to 0 without positives.
 
     Raises:
       ValueError: unknown kind, or its array is missing.
 
-    Choice: softmax; the paper gives no form.
-
-    >>> soft_weights(jnp.array([[3, 1, -1]]), jnp.array([[.9, .9, -jnp.inf]])).tolist()
+    >>> soft_weights(jnp.array([[3, 1, -1]]), jnp.zeros((1, 3))).tolist()
     [[0.5, 0.5, 0.0]]
     """
     chex.assert_rank(index, 2)
@@ -58,18 +56,18 @@ def shared_neighbours(index: jax.Array, own: jax.Array, theirs: jax.Array, *, ti
     """Votes for each positive j of i: v_ij = 1 + |own_i intersect theirs_j|.
 
     Args:
-      index: [P, K] positives j, -1 for none.
-      own: [P, A] neighbours of i, -1 for none.
-      theirs: [P, C] neighbours of j, -1 for none.
-      tiling: see `banks`.
+      index: [P, K] positives j.
+      own: [P, A] neighbours of i.
+      theirs: [P, C] neighbours of j.
+      tiling: `Tiling`.
 
     Returns:
-      [P, K] float32 >= 1; 0 for an empty entry.
+      [P, K] >= 1; 0 for an empty entry.
 
     Cost: O(P K + block A K C).
 
-    >>> index, near = jnp.array([[1], [-1]]), jnp.array([[4, 5], [5, 6]])
-    >>> shared_neighbours(index, near, near).tolist()
+    >>> near = jnp.array([[4], [4]])
+    >>> shared_neighbours(jnp.array([[1], [-1]]), near, near).tolist()
     [[2.0], [0.0]]
     """
     chex.assert_rank([index, own, theirs], 2)
@@ -93,7 +91,8 @@ def _raw_weights(
     threshold: jax.Array | None,
     votes: jax.Array | None,
 ) -> jax.Array:
-    """[P, K] weights before normalising; entries that are not found hold anything finite."""
+    """[P, K] weights before normalising; empty entries hold anything finite."""
+    # our default: the paper gives no form
     if kind == "softmax":
         below_best = similarity - similarity[:, :1]  # best first: exp cannot overflow
         return jnp.exp(jnp.where(found, below_best, 0.0) / temperature)

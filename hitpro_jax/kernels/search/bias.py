@@ -1,7 +1,4 @@
-"""Corrections of similarities: camera bias between views, and rows that are near to everything.
-
-P prototypes, D features, M table columns, V views.
-"""
+"""Corrections of similarities: camera bias, rows near to everything."""
 
 import chex
 import jax
@@ -22,11 +19,11 @@ def view_bias(
     deviation of s between views a and b, mu and sigma those of all pairs a != b of the modality.
 
     Args:
-      prototypes: [P, D] float32.
+      prototypes: [P, D].
       info: of the rows; view ids in [0, V).
       num_views: V, static.
       mode: "none", "mean" or "zscore", static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Returns:
       ViewBias, finite; None for "none".
@@ -34,13 +31,11 @@ def view_bias(
     Raises:
       ValueError: unknown mode.
 
-    Choice: on the similarity itself, in the role of CA-Jaccard and IICS.
     Cost: O(V D + V^2) memory; zscore visits every pair, with O(block P) more.
 
-    >>> info = TrackletInfo(jnp.zeros(3, int), jnp.arange(3), jnp.arange(3), jnp.ones(3, bool))
-    >>> bank = jnp.array([[1., 0.], [.75, 0.], [0., 1.]])
-    >>> view_bias(bank, info, num_views=3, mode="mean").offset[0].tolist()
-    [0.75, 0.5, -0.25]
+    >>> info = TrackletInfo(jnp.zeros(2, int), jnp.arange(2), jnp.arange(2), jnp.ones(2, bool))
+    >>> view_bias(jnp.eye(2), info, num_views=2, mode="mean").offset.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     if mode == "none":
         return None
@@ -63,7 +58,7 @@ def view_bias(
 
 
 def _pooled(values: jax.Array, pairs: jax.Array, same: jax.Array) -> jax.Array:
-    """Mean [V, 1] of values [V, V] over the stage-1 pairs of each view's modality."""
+    """Mean [V, 1] of values [V, V] over the stage-1 pairs of each modality."""
     total, sums = (same * jnp.sum(x, axis=1) for x in (pairs, pairs * values))
     return jnp.sum(sums, axis=1, keepdims=True) / jnp.maximum(jnp.sum(total, axis=1, keepdims=True), 1.0)
 
@@ -71,7 +66,7 @@ def _pooled(values: jax.Array, pairs: jax.Array, same: jax.Array) -> jax.Array:
 def _pair_variance(
     prototypes: jax.Array, view: jax.Array, mean: jax.Array, sizes: jax.Array, tiling: Tiling
 ) -> jax.Array:
-    """[V, V] variance of the similarities of each pair of views."""
+    """[V, V] variance of the similarities between views."""
     member = jax.nn.one_hot(view, mean.shape[0], dtype=jnp.float32)  # no view, no member: padding drops out
 
     def row(total: jax.Array, anchor: tuple, part: tuple, offset: jax.Array, mean: jax.Array) -> jax.Array:
@@ -92,20 +87,18 @@ def balanced(neighbours: Neighbours, *, count: int, tiling: Tiling = ONE_DEVICE)
     s'_ij = s_ij - (l_i + l_j) / 2,  l_i = mean of the first `count` s_ij - mean over rows of the same.
 
     Args:
-      neighbours: table [P, M].
+      neighbours: [P, M].
       count: neighbours averaged, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Returns:
       Neighbours [P, M] by s'.
 
-    Choice: our reading of BMIL's balanced neighbours, in the form of CSLS.
+    Source: after BMIL, in the form of CSLS.
 
-    >>> table = Neighbours(jnp.array([[1, 2], [0, 2], [0, 1]]), jnp.array([[.9, .6], [.9, .3], [.6, .3]]))
-    >>> print(balanced(table, count=2).similarity)
-    [[0.825 0.6  ]
-     [0.825 0.375]
-     [0.6   0.375]]
+    >>> table = Neighbours(jnp.array([[1], [0], [0]]), jnp.array([[1.], [1.], [.25]]))
+    >>> balanced(table, count=1).similarity.tolist()
+    [[0.75], [0.75], [0.375]]
     """
     chex.assert_equal_shape(neighbours)
     near = neighbours.similarity[:, :count]

@@ -1,6 +1,6 @@
 """What every search is made of: which rows are candidates, how similar they are, the table of the best.
 
-P prototypes, D features, M table columns, V views; B rows of a block, Q rows of a part of the bank (see `banks`).
+B rows of a block, Q of a part.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ RELATIONS = ("same_view", "other_camera", "other_modality")
 
 
 class Neighbours(NamedTuple):
-    """Nearest candidates of each row, best first, ties to the lower index."""
+    """Nearest candidates, best first, ties to the lower index."""
 
     index: jax.Array  # [P, M] int32, -1 for none
     similarity: jax.Array  # [P, M] float32, -inf for none
@@ -39,7 +39,7 @@ class Bank(NamedTuple):
 
 
 def check_relation(relation: str) -> None:
-    """Raises ValueError unless the relation is one of `RELATIONS`."""
+    """Raises ValueError for an unknown relation."""
     if relation not in RELATIONS:
         raise ValueError(f"unknown relation {relation!r}; use 'same_view', 'other_camera' or 'other_modality'.")
 
@@ -57,10 +57,9 @@ def similarity(x: jax.Array, y: jax.Array) -> jax.Array:
 def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_same_camera: bool) -> jax.Array:
     """s'_ij [B, Q] of the candidates j of i (see `exact.nearest`), -inf elsewhere.
 
-    >>> info = TrackletInfo(*jnp.array([[0, 0, 1], [0, 1, 0], [0, 1, 2]]), jnp.ones(3, bool))
-    >>> bank = Bank(jnp.ones((3, 1)), info, jnp.arange(3))
-    >>> scores(bank, bank, None, relation="other_camera", ban_same_camera=False).tolist()
-    [[-inf, 1.0, -inf], [1.0, -inf, -inf], [-inf, -inf, -inf]]
+    >>> bank = Bank(jnp.ones((2, 1)), TrackletInfo(*jnp.zeros((3, 2), int), jnp.ones(2, bool)), jnp.arange(2))
+    >>> scores(bank, bank, None, relation="same_view", ban_same_camera=False).tolist()
+    [[-inf, 1.0], [1.0, -inf]]
     """
     values = similarity(own.prototype, part.prototype)
     if bias is not None:
@@ -68,11 +67,12 @@ def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_s
         offset, scale = (table[:, part.info.view][own.info.view] for table in bias)
         values = (values - offset) * scale
     allowed = _related(own.info, part.info, relation, ban_same_camera)
+    # no row is a candidate of itself, which matters for same_view alone
     return jnp.where(allowed & (own.position[:, None] != part.position), values, -jnp.inf)
 
 
 def _related(own: TrackletInfo, other: TrackletInfo, relation: str, ban_same_camera: bool) -> jax.Array:
-    """[B, Q] bool, which rows of `other` stand in the relation to the rows `own`."""
+    """[B, Q] bool, which rows of `other` are candidates of the rows `own`."""
     own = jax.tree.map(lambda column: column[:, None], own)
     other_camera = own.camera != other.camera
     if relation == "same_view":
@@ -90,12 +90,11 @@ def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bo
 
     Args:
       best: tables.
-      values: similarities; ties go to the first.
+      values: similarities.
       position: rows of the bank.
-      first: static; the tables are empty.
+      first: the tables are empty; static.
 
-    >>> none = Neighbours(jnp.full((1, 2), -1), jnp.full((1, 2), -jnp.inf))
-    >>> merge(none, jnp.array([[.5, .75, -jnp.inf]]), jnp.array([7, 8, 9]), first=False).index.tolist()
+    >>> merge(empty_table(1, 2), jnp.array([[.5, .75]]), jnp.array([7, 8]), first=False).index.tolist()
     [[8, 7]]
     """
     width = best.index.shape[1]
@@ -111,11 +110,10 @@ def merge(best: Neighbours, values: jax.Array, position: jax.Array, *, first: bo
 
 
 def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """`jax.lax.top_k` of rows [B, Q], and the same result; faster for long rows.
+    """`jax.lax.top_k` of rows [B, Q]; faster for long rows.
 
-    >>> best, column = largest(jnp.arange(256.).reshape(1, -1), 2)
-    >>> best.tolist(), column.tolist()
-    ([[255.0, 254.0]], [[255, 254]])
+    >>> largest(jnp.arange(256.)[None], 2)[1].tolist()
+    [[255, 254]]
     """
     rows, width = values.shape
     if width < 2 * COLUMN_GROUP * count:  # too few groups to leave any out
@@ -137,14 +135,14 @@ def keep_top(neighbours: Neighbours, keep: jax.Array, *, count: int, tiling: Til
       neighbours: table [P, M].
       keep: [P, M] bool.
       count: K, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Returns:
       Neighbours [P, K].
 
-    >>> table = Neighbours(jnp.array([[4, 7, 2]]), jnp.array([[.9, .8, .7]]))
-    >>> keep_top(table, jnp.array([[True, False, True]]), count=2).index.tolist()
-    [[4, 2]]
+    >>> table = Neighbours(jnp.array([[4, 2]]), jnp.ones((1, 2)))
+    >>> keep_top(table, table.index < 3, count=1).index.tolist()
+    [[2]]
     """
     chex.assert_rank(neighbours.index, 2)
     chex.assert_equal_shape([neighbours.index, neighbours.similarity, keep])
@@ -170,8 +168,8 @@ def empty_table(rows: int, count: int) -> Neighbours:
 def widened(table: Neighbours, count: int) -> Neighbours:
     """The table with empty columns behind it, up to `count`.
 
-    >>> widened(Neighbours(jnp.array([[3]]), jnp.array([[.5]])), 2).index.tolist()
-    [[3, -1]]
+    >>> widened(empty_table(1, 1), 2).index.tolist()
+    [[-1, -1]]
     """
     missing = ((0, 0), (0, count - table.index.shape[1]))
     return Neighbours(

@@ -1,7 +1,4 @@
-"""What the tracklets of one view or modality share, and how to leave it out of their prototypes.
-
-P prototypes, D features, V views.
-"""
+"""What the tracklets of one view or modality share, and how to leave it out."""
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +11,23 @@ PRIOR = 5.0  # tracklets of its modality that count along with those of a view i
 
 
 def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -> jax.Array:
-    """Centre of the view of each prototype, to be left out (`prototypes.direction_from`).
+    """Centre of the view of each prototype (see `prototypes.direction_from`).
 
     c_v = (n_v mean_v + PRIOR mean_m) / (n_v + PRIOR), n_v tracklets of the view, m its modality.
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       info: of the rows.
       num_views: V, static.
 
     Returns:
-      [P, D] float32, c_v of each row's view.
+      [P, D], c_v of each row's view.
 
-    Choice: a view's mean is its light, scene and sensor. `bias.view_bias` alone leaves tracklets near to everything.
-
-    >>> info = TrackletInfo(jnp.zeros(2, int), jnp.arange(2), jnp.arange(2), jnp.ones(2, bool))
-    >>> print(jax.jit(lambda bank: view_centres(bank, info, num_views=2))(jnp.eye(2)).round(2))
-    [[0.58 0.42]
-     [0.42 0.58]]
+    >>> info = TrackletInfo(*jnp.zeros((3, 2), int), jnp.ones(2, bool))
+    >>> view_centres(jnp.eye(2), info, num_views=1)[0].tolist()
+    [0.5, 0.5]
     """
+    # a view's mean is its light, scene and sensor: it says where, and not who
     modality_mean, _ = _means(prototypes, info.modality, info.valid, MODALITIES)
     view_mean, sizes = _means(prototypes, info.view, info.valid, num_views)
     # the mean of one tracklet is that tracklet: a view of few is drawn to its modality's mean
@@ -43,11 +38,11 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
 def remove_modality_mean(features: jax.Array, info: TrackletInfo) -> jax.Array:
     """unit(q_i - mean of q over i's modality) of features [P, D].
 
-    >>> info = TrackletInfo(jnp.array([0, 0, 1]), *jnp.zeros((2, 3), int), jnp.ones(3, bool))
-    >>> jax.jit(remove_modality_mean)(jnp.array([[3., 0.], [1., 0.], [5., 5.]]), info).tolist()
-    [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
+    >>> info = TrackletInfo(*jnp.zeros((3, 2), int), jnp.ones(2, bool))
+    >>> remove_modality_mean(jnp.array([[3., 0.], [1., 0.]]), info).tolist()
+    [[1.0, 0.0], [-1.0, 0.0]]
     """
-    # what all tracklets of a modality share tells modality and not person
+    # what all tracklets of a modality share is its modality, and not a person
     mean, _ = _means(features, info.modality, info.valid, MODALITIES)
     return direction_from(features, mean[info.modality])
 

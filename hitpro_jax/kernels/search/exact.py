@@ -1,7 +1,4 @@
-"""The exact search: one blockwise pass makes a sorted table of nearest candidates.
-
-P prototypes, D features, M table columns; B rows of a block, Q rows of a part. Nothing of size P x P is ever held.
-"""
+"""The exact search: one blockwise pass makes a sorted table of nearest candidates. Nothing of size P x P is held."""
 
 from typing import Any
 
@@ -40,29 +37,28 @@ def nearest(
     """The `count` most similar candidates of every prototype.
 
     s_ij = <p_i, p_j> over C_i, which by relation is  same_view: {j: g_j = g_i, j != i};
-    other_camera: {j: m_j = m_i, c_j != c_i} (paper, stage 1);  other_modality: {j: m_j != m_i} (paper, stage 2).
-    All are symmetric, so that the table also answers whether i is near j.
+    other_camera: {j: m_j = m_i, c_j != c_i} (paper);  other_modality: {j: m_j != m_i} (paper).
 
     Args:
-      prototypes: [P, D] float32 unit rows.
+      prototypes: [P, D] unit rows.
       info: of the rows.
-      relation: see above, static.
+      relation: static.
       count: M >= 1, static.
       bias: of `bias.view_bias`.
-      ban_same_camera: other_modality without c_j = c_i, such as BUPTCampus's twins; static.
-      tiling: see `banks`.
+      ban_same_camera: other_modality without c_j = c_i, static.
+      tiling: `Tiling`.
 
     Returns:
-      Neighbours [P, M]; -1 / -inf for none.
+      Neighbours [P, M].
 
     Raises:
       ValueError: unknown relation.
 
     Cost: O(block P + P M + P D) memory; 2 D flops a candidate pair.
 
-    >>> info = TrackletInfo(*jnp.array([[0, 0, 0, 1], [1, 1, 2, 2], [0, 0, 1, 2]]), jnp.ones(4, bool))
-    >>> nearest(jnp.eye(4), info, relation="other_camera", count=3).index.tolist()
-    [[2, -1, -1], [2, -1, -1], [0, 1, -1], [-1, -1, -1]]
+    >>> info = TrackletInfo(*jnp.array([[0, 0], [1, 2], [0, 1]]), jnp.ones(2, bool))
+    >>> nearest(jnp.eye(2), info, relation="other_camera", count=1).index.tolist()
+    [[1], [0]]
     """
     chex.assert_rank(prototypes, 2)
     chex.assert_equal_shape([info.modality, info.camera, info.view, info.valid])
@@ -83,7 +79,7 @@ def nearest(
 
 
 def _sorted(bank: Bank, relation: str, tiling: Tiling) -> Bank:
-    """Every device's rows with those of one view, or modality, together; invalid ones last."""
+    """Every device's rows by view, or modality; invalid ones last."""
 
     def sort(*columns: Any) -> Bank:
         bank = Bank(*columns)
@@ -97,13 +93,13 @@ def _sorted(bank: Bank, relation: str, tiling: Tiling) -> Bank:
 
 
 def _in_bank_order(position: jax.Array, *table: jax.Array) -> Neighbours:
-    """A device's sorted rows of the table in the order of the bank again."""
+    """A device's rows of the table in the bank's order again."""
     order = jnp.argsort(position)
     return Neighbours(*(column[order] for column in table))
 
 
 def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban_same_camera: bool) -> jax.Array:
-    """`scores` [B, Q], and empty columns behind them; only chunks that may hold a candidate are multiplied."""
+    """`scores` [B, Q], and empty columns behind them."""
     total = part.position.shape[0]
     width = min(COLUMNS, -(-total // CHUNKS))
     possible = _possible_columns(own.info, part.info, relation)
@@ -118,11 +114,12 @@ def _all_scores(own: Bank, part: Bank, bias: ViewBias | None, relation: str, ban
     # whole groups of columns, or `largest` would copy everything to pad it
     nothing = jnp.full_like(own.prototype, -jnp.inf, shape=(own.prototype.shape[0], total + -total % COLUMN_GROUP))
     end = jnp.where(jnp.any(possible), last // width + 1, 0)
+    # chunks before and behind cannot hold a candidate
     return jax.lax.fori_loop(first // width, end, chunk, nothing)
 
 
 def _possible_columns(own: TrackletInfo, part: TrackletInfo, relation: str) -> jax.Array:
-    """[Q] bool, False where a column can be no candidate of any row of the block."""
+    """[Q] bool, False where a column is no candidate of any row."""
     key, keys = (own.view, part.view) if relation == "same_view" else (own.modality, part.modality)
     low = jnp.min(jnp.where(own.valid, key, jnp.iinfo(jnp.int32).max))
     high = jnp.max(jnp.where(own.valid, key, -1))

@@ -1,8 +1,7 @@
 """The approximate search: inverted lists over k-means cells, and exact similarities inside the lists that are read.
 
-P prototypes, D features, C cells, M table columns, n devices. A list holds the rows of one cell and one kind (modality;
-for same_view: view) in tiles of T rows, so that shapes are static. B rows look at a time, each in its K likeliest
-tiles. Source: the inverted file of faiss.
+C cells. A list holds the rows of one cell and one kind (modality; for same_view: view) in tiles of T rows. B rows look
+at a time, each in its K likeliest tiles. Source: faiss.
 """
 
 import math
@@ -64,7 +63,7 @@ class _Plan(NamedTuple):
 
 
 class _Lists(NamedTuple):
-    """A part of the bank in L tiles: of each row what the scores need, of each tile whose list it is a piece of."""
+    """A part of the bank in L tiles of T rows."""
 
     bank: Bank  # [L, T, ...]
     cell: jax.Array  # [L] int32
@@ -93,21 +92,19 @@ def nearest(
       relation: see there.
       count: see there.
       index: static.
-      bias: see there; symmetric between views.
+      bias: symmetric between views.
       ban_same_camera: see there.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
     Returns:
       Neighbours [P, M], deterministic.
 
-    Choice: rows are returned, as a positive must be in both tables (reciprocity).
-    Cost: O(P D / n + P M / n + C T D + block (P / n + C T)) memory; 2 P C D flops to place rows, about
-    P probes (P / C + n T) D to compare them.
+    Cost: O((P D + P M + block P) / n + C T (D + block)) memory; 2 P C D flops to find cells, about
+    P probes (P / C + n T) D to compare rows.
 
-    >>> info = TrackletInfo(*jnp.array([[0, 0, 0, 1], [1, 1, 2, 2], [0, 0, 1, 2]]), jnp.ones(4, bool))
-    >>> options = dict(relation="other_camera", count=3, index=IvfIndex(num_views=3, probes=9))
-    >>> nearest(jnp.eye(4), info, **options).index.tolist()
-    [[2, -1, -1], [2, -1, -1], [0, 1, -1], [-1, -1, -1]]
+    >>> info = TrackletInfo(*jnp.array([[0, 0], [1, 2], [0, 1]]), jnp.ones(2, bool))
+    >>> nearest(jnp.eye(2), info, relation="other_camera", count=1, index=IvfIndex(num_views=2)).index.tolist()
+    [[1], [0]]
     """
     chex.assert_rank(prototypes, 2)
     check_relation(relation)
@@ -131,6 +128,7 @@ def nearest(
     blocks = math.ceil(rows * plan.reach / (tiling.block * plan.tiles))
     together = Tiling(-(-rows // blocks), tiling.mesh)
     table = together.fold_blocks(_look(plan, tiling), (bank, directions), none, lists, centres, bias)
+    # a positive must be in both tables (reciprocity), and only one of the two rows may have read the other
     table = table if plan.exhaustive else _returned(table, tiling)
     return widened(jax.tree.map(lambda column: column[:size], table), count)
 
@@ -153,12 +151,10 @@ def cell_centres(directions: jax.Array, valid: jax.Array, *, cells: int, tiling:
       directions: [P, D] unit rows.
       valid: [P] bool.
       cells: C <= P, static.
-      tiling: see `banks`.
+      tiling: `Tiling`.
 
-    >>> rows = jnp.array([[1., 0.], [.8, .6], [0., 1.], [0., 1.]])
-    >>> print(jax.jit(lambda rows: cell_centres(rows, jnp.ones(4, bool), cells=2))(rows).round(2))
-    [[0.95 0.32]
-     [0.   1.  ]]
+    >>> cell_centres(jnp.eye(2), jnp.ones(2, bool), cells=2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     step = max(1, directions.shape[0] // (SAMPLE * cells))
     sample, valid = tiling.each_part(lambda *rows: jax.tree.map(lambda x: x[::step], rows), (directions, valid))
@@ -173,7 +169,7 @@ def cell_centres(directions: jax.Array, valid: jax.Array, *, cells: int, tiling:
 
 
 def nearest_cell(directions: jax.Array, centres: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
-    """The cell [P] int32 whose centre [C, D] is nearest to each direction [P, D]; ties to the lower one.
+    """The cell [P] int32 whose centre [C, D] is nearest to each direction [P, D].
 
     >>> nearest_cell(jnp.array([[0., 1.], [1., 0.]]), jnp.eye(2)).tolist()
     [1, 0]
@@ -202,17 +198,10 @@ def tile_rows(rows: int, lists: int) -> int:
 
 
 def _in_tiles(key: jax.Array, *, keys: int, tile: int) -> tuple[jax.Array, jax.Array]:
-    """Sorts N entries by key [N] into tiles of T slots of one key each; keys outside [0, keys) are left out.
-
-    Returns:
-      slot [N] of each entry, past the last one if left out; entry [tiles, T] of each slot, -1 for none.
-
-    >>> slot, entry = _in_tiles(jnp.array([1, 0, 1, 1, 9]), keys=2, tile=2)
-    >>> slot.tolist(), entry.tolist()
-    ([2, 0, 3, 4, 8], [[1, -1], [0, 2], [3, -1], [-1, -1]])
-    """
+    """Sorts entries by key [N] into tiles of T slots of one key each."""
     # every key wastes less than one tile: N / T + keys tiles hold everything
     entries, tiles = jnp.arange(key.shape[0]), key.shape[0] // tile + keys
+    # other keys are left out: they sort behind, and their slot lies past the last one
     key = jnp.where((key >= 0) & (key < keys), key, keys)
     order = jnp.argsort(key)
     lengths = jnp.bincount(key, length=keys + 1)
@@ -221,6 +210,7 @@ def _in_tiles(key: jax.Array, *, keys: int, tile: int) -> tuple[jax.Array, jax.A
     sorted_slot = jnp.where(key[order] < keys, sorted_slot, tiles * tile)
     slot = jnp.zeros_like(entries).at[order].set(sorted_slot)
     entry = jnp.full_like(entries, -1, shape=tiles * tile).at[sorted_slot].set(order, mode="drop")
+    # the slot [N] of each entry, and the entry [tiles, T] of each slot, -1 for none
     return slot, entry.reshape(tiles, tile)
 
 
@@ -231,6 +221,7 @@ def _lists(bank: Bank, cell: jax.Array, plan: _Plan, tiling: Tiling) -> _Lists:
         kind = bank.info.modality if plan.kinds == MODALITIES else bank.info.view
         key = jnp.where(bank.info.valid, cell * plan.kinds + kind, -1)
         _, entry = _in_tiles(key, keys=plan.keys, tile=plan.tile)
+        # in tiles, because lists of many lengths would have no static shape
         laid = jax.tree.map(lambda x: x[entry], bank)
         laid = laid._replace(info=laid.info._replace(valid=entry >= 0))
         first = entry[:, 0]  # every slot of a tile is of one list
@@ -240,7 +231,7 @@ def _lists(bank: Bank, cell: jax.Array, plan: _Plan, tiling: Tiling) -> _Lists:
 
 
 def _look(plan: _Plan, tiling: Tiling) -> Callable[..., Neighbours]:
-    """For `fold_blocks`: a block's best entries after its likely tiles of a part are read."""
+    """For `fold_blocks`: a block's best entries after its likely tiles are read."""
 
     def look(best: Neighbours, own: tuple, part: _Lists, offset: jax.Array, centres, bias) -> Neighbours:
         rows, direction = own
@@ -256,7 +247,7 @@ def _look(plan: _Plan, tiling: Tiling) -> Callable[..., Neighbours]:
 def _likely_tiles(
     own: TrackletInfo, direction: jax.Array, part: _Lists, centres: jax.Array, plan: _Plan, block: int
 ) -> jax.Array:
-    """The K tiles [B, K] that each row reads, likeliest first; L where there are no more."""
+    """The K tiles [B, K] of each row, likeliest first; L for none."""
     kind = {"same_view": own.view, "other_camera": own.modality, "other_modality": 1 - own.modality}[plan.relation]
 
     def row(direction: jax.Array, kind: jax.Array) -> jax.Array:
@@ -271,11 +262,7 @@ def _likely_tiles(
 def _compared(
     own: Bank, read: jax.Array, part: _Lists, bias: ViewBias | None, plan: _Plan
 ) -> tuple[jax.Array, jax.Array]:
-    """`scores` of all pairs of a row and a tile that it reads.
-
-    Returns:
-      values [S, T] in slots, sorted by tile, -inf for none; slot [B, K] of each pair.
-    """
+    """`scores` of all pairs of a row and a tile that it reads."""
     tiles, tile = part.bank.position.shape
     # by tile, so that all its readers are multiplied at once: to gather lists row by row would cost more than products
     slot, pairs = _in_tiles(read.reshape(-1), keys=tiles, tile=READERS)
@@ -286,24 +273,18 @@ def _compared(
         fresh = scores(readers, rows, bias, relation=plan.relation, ban_same_camera=plan.ban_same_camera)
         return jax.lax.dynamic_update_slice_in_dim(values, fresh, k * READERS, axis=0)
 
+    # values [S, T] in slots, sorted by tile; and the slot [B, K] of each pair
     values = jnp.full_like(own.prototype, -jnp.inf, shape=(pairs.size, tile))
     return jax.lax.fori_loop(0, jnp.sum(pairs[:, 0] >= 0), multiply, values), slot.reshape(read.shape)
 
 
 def _best(values: jax.Array, slot: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The `count` largest of the values [S, T] in each row's slots [B, K], as `candidates.largest` finds them.
-
-    Returns:
-      [B, count] values, which of the row's slots they are in, and in which column.
-
-    >>> values = jnp.arange(32.).reshape(2, 16)
-    >>> [x.tolist() for x in _best(values, jnp.array([[1, 0], [2, 0]]), 2)]
-    [[[31.0, 30.0], [15.0, 14.0]], [[0, 0], [1, 1]], [[15, 14], [15, 14]]]
-    """
+    """The `count` largest of values [S, T] in each row's slots [B, K], with slot and column."""
     width = values.shape[1] // COLUMN_GROUP  # groups of a slot
     values = values.reshape(-1, COLUMN_GROUP)
     group = (slot[:, :, None] * width + jnp.arange(width)).reshape(slot.shape[0], -1)
     maxima = jnp.max(values, axis=1).at[group].get(mode="fill", fill_value=-jnp.inf)
+    # as in `candidates.largest`: the best entries lie in the groups with the best maxima
     _, likely = jax.lax.top_k(maxima, min(count, maxima.shape[1]))
     group = jnp.take_along_axis(group, likely, axis=1)
     found = values.at[group].get(mode="fill", fill_value=-jnp.inf).reshape(slot.shape[0], -1)
@@ -313,7 +294,7 @@ def _best(values: jax.Array, slot: jax.Array, count: int) -> tuple[jax.Array, ja
 
 
 def _returned(table: Neighbours, tiling: Tiling) -> Neighbours:
-    """The table with every row entered at the first `RETURNED` that it found, at most so many at each."""
+    """The table with every row entered at the first `RETURNED` that it found."""
     size, count = table.index.shape[0], min(RETURNED, table.index.shape[1])
 
     def receive(best: Neighbours, own: jax.Array, part: Neighbours, offset: jax.Array) -> Neighbours:

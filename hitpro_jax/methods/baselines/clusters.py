@@ -10,7 +10,7 @@ Differences from the papers, here and in all methods built on it:
     of each sub-tracklet's frames, and of the unit features of sub-tracklets;
   - encoder, clips, augmentation, optimiser, epochs and evaluator are those of HiTPro's config, so that only the method
     differs. Batches too: half of a batch are anchors, in turn over the views, the other half members of their
-    clusters, those of other cameras, in place of P clusters x K samples. Visible clips come once, colour-augmented or
+    clusters, those of other cameras, instead of P clusters x K samples. Visible clips come once, colour-augmented or
     not, and not twice;
   - the clips of a cluster in a batch are averaged before its centre moves, as a scatter with repeated indices has no
     defined order; the released code moves it clip by clip.
@@ -268,6 +268,7 @@ def cluster(bank: jax.Array, info: TrackletInfo, options: ClusterOptions) -> np.
     encoding = _encode(bank, info, k1=options.k1, k2=options.k2)
     found = []
     for start in range(0, size, BLOCK):
+        # the last block may run past the end, so that one size compiles: such rows are empty
         distance = np.asarray(_jaccard(encoding, np.arange(start, start + BLOCK, dtype=np.int32)))
         row, column = np.nonzero(distance <= options.eps)
         found.append((row + start, column, distance[row, column]))
@@ -314,7 +315,7 @@ def members(
       label: [P] cluster of each row, -1 for none.
       wanted: [P] cluster whose members are wanted, -1 for none.
       count: K.
-      allowed: whether row j may stand for row i, from ids [n, 1] and [m] to bool [n, m].
+      allowed: whether row j may be a positive of row i, from ids [n, 1] and [m] to bool [n, m].
 
     Returns:
       Positives [P, K] of NumPy arrays, best first, without thresholds and ambiguous ones.

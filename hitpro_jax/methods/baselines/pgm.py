@@ -49,7 +49,7 @@ class PGM(ClusterContrast):
 
     def crossing(self, memory: ClusterMemory, target: jax.Array) -> jax.Array:
         """The matched class of each clip whose modality has its turn in this epoch, visible first; -1 for the rest."""
-        turn = memory.modality[target] == (memory.epoch - 1) % MODALITIES
+        turn = memory.modality[target] == (memory.epoch - 1) % MODALITIES  # the first refresh makes it epoch 1
         return jnp.where((target >= 0) & turn, memory.same_person[target, 0], -1)
 
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:

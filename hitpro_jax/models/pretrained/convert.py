@@ -243,6 +243,7 @@ def fold_pixels(leaves: Tensors, mean: np.ndarray, std: np.ndarray) -> None:
         return
     # CLIP's patch embedding has no bias
     bias = leaves.get(PATCH_BIAS, 0.0) + np.einsum("hwio,i->o", kernel.astype(np.float64), shift)
+    # HWIO: a gain belongs to an input channel
     leaves[PATCH_KERNEL] = (kernel * gain[:, None]).astype(np.float32)
     leaves[PATCH_BIAS] = bias.astype(np.float32)
 
@@ -290,6 +291,7 @@ def _bicubic(old: int, new: int) -> np.ndarray:
     Choice: bicubic for all, as timm (which antialiases, too), DeiT and DINO; TransReID resizes bilinearly.
     Source: torch's `interpolate(mode="bicubic")`.
     """
+    # centres of cells, as torch's align_corners=False
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     weights, a = np.zeros((new, old)), -0.75
     for tap in range(-1, 3):

@@ -57,7 +57,7 @@ _CLIP_HF = (
     (r"embeddings\.class_embedding", "token"),
     (r"embeddings\.position_embedding", "positions"),
     (r"embeddings\.patch_embedding", "stem_rgb"),
-    (r"pre_layrnorm", "norm_pre"),
+    (r"pre_layrnorm", "norm_pre"),  # transformers' own spelling
     (r"post_layernorm", "norm"),
     (_LAYER + r"layer_norm(\d)", r"layer\1/norm\2"),
     (_LAYER + r"self_attn\.qkv", r"layer\1/qkv"),
@@ -94,7 +94,9 @@ FAMILIES = {  # tried in this order: transreid_ssl has timm's marker, too
     "clip": Family("transformer.resblocks.0.attn.in_proj.weight", "vit_b16_clip", _CLIP, CLIP_MEAN, CLIP_STD, _NO_BIAS),
     "clip_hf": Family("encoder.layers.0.self_attn.qkv.weight", "vit_b16_clip", _CLIP_HF, CLIP_MEAN, CLIP_STD, _NO_BIAS),
 }
+# prefixes that training programs put before the model's own names, such as torch's DataParallel
 WRAPPERS = r"^(?:module\.|backbone\.|base\.|model\.)+"
+# prefixes of the image encoder within a whole CLIP
 TOWER = r"^(?:visual|vision_model|image_encoder)\."
 # What no encoder of ours has.
 HEADS = re.compile(
@@ -188,7 +190,7 @@ def translate(name: str, value: np.ndarray, rules: Rules) -> str | None:
 
     Args:
       name: bare name in the source.
-      value: the tensor, whose rank tells a scale from a kernel.
+      value: the tensor, whose rank distinguishes a scale from a kernel.
       rules: of the family.
 
     Returns:

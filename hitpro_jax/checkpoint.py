@@ -255,7 +255,8 @@ class Checkpointer:
 
 def _upgraded(record: dict) -> dict:
     """A record under today's names; `stored` maps today's name of each array to the one it is stored under."""
-    stored = {legacy.array_name(name): name for name in record["leaves"]}
+    earlier = record["config"] is not None and legacy.is_earlier(record["config"])
+    stored = {legacy.array_name(name) if earlier else name: name for name in record["leaves"]}
     return record | {
         "config": None if record["config"] is None else legacy.upgraded(record["config"]),
         "leaves": {name: record["leaves"][old] for name, old in stored.items()},

@@ -26,7 +26,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     if module:
         importlib.import_module(module)  # defines its flags
     try:
-        arguments = app.parse_flags_with_usage(list(argv))
+        arguments = _parse_flags(argv)
         _ = config_flag().value.method  # a file that cannot be read is found out when a field is asked for
     except (AttributeError, KeyError) as error:
         reason: Any = error.args[0]
@@ -39,6 +39,20 @@ def parse(argv: Sequence[str]) -> list[str]:
     except OSError as error:
         sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")
     return arguments
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Absl's parsing, and the right `--mode` for a flag of another command."""
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        for mode, module in COMMANDS.items():
+            importlib.import_module(module)
+            if error.flagname in flags.FLAGS:
+                sys.exit(f"error: --{error.flagname} belongs to --mode={mode}: give that with it, or leave it out")
+    except flags.Error:
+        flags.FLAGS.unparse_flags()
+    return app.parse_flags_with_usage(list(argv))  # which prints the usage and ends
 
 
 def config_flag() -> Any:
@@ -69,7 +83,7 @@ def default_workdir(config: ConfigDict) -> Path:
     for name in FREE_FIELDS:
         if name != "data.root":
             section, field = name.split(".")
-            del counted[section][field]
+            counted.get(section, {}).pop(field, None)
     stamp = zlib.crc32(json.dumps(counted, sort_keys=True).encode())
     name = Path(config_flag().config_filename).stem
     return Path("runs") / f"{name}-{stamp:08x}"

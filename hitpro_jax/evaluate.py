@@ -76,10 +76,7 @@ def retrieve_direction(
       top: rows wanted of each ranking; rows of the `Retrieved` count in the direction's gallery, which is
         `protocol.rows` of its split.
     """
-    query, gallery = (
-        Embedded(*(column[protocol.rows(dataset, side)] for column in splits[side.split][:3]))
-        for side in protocol.directions[key]
-    )
+    query, gallery = (splits[side.split].take(protocol.rows(dataset, side)) for side in protocol.directions[key])
     ids = query.pids, gallery.pids, query.camids, gallery.camids
     return retrieve(query.features, gallery.features, *ids, camera_rule=protocol.camera_rule, top=top)
 

@@ -39,6 +39,10 @@ class Embedded(NamedTuple):
     camids: np.ndarray  # [N]
     unreadable: int = 0  # frames that could not be read
 
+    def take(self, rows: np.ndarray) -> "Embedded":
+        """Those of some rows of the split, as far as their features and ids go."""
+        return Embedded(self.features[rows], self.pids[rows], self.camids[rows])
+
 
 def embed_split(
     embedder: Embedder,

@@ -54,6 +54,16 @@ def upgraded_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for old, value in fields.items() for name in RENAMED_FIELDS.get(old, (old,))}
 
 
+def is_earlier(config: Mapping[str, Any]) -> bool:
+    """Whether a config was written by a release before the renames.
+
+    >>> is_earlier({"data": {"repair": True}}), is_earlier({"data": {"hitsz_vcm": {"repair": True}}})
+    (True, False)
+    """
+    names = (name.split(".") for name in RENAMED_FIELDS)
+    return any(field in config.get(section, {}) for section, field in names)
+
+
 def array_name(saved: str) -> str:
     """Today's name of a checkpoint's array.
 

@@ -17,7 +17,12 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fi
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the run; the same folder continues the same run (default: one below runs/)"
 )
-MODE = flags.DEFINE_enum("mode", "train", list(COMMANDS), "train; score or check a run; pack its frames")
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    list(COMMANDS),
+    "train; eval: score the newest checkpoint; check: measure what a run costs; pack: decode every frame once",
+)
 COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -31,14 +36,14 @@ def main(argv: list[str]) -> None:
     """Opens the run and hands it to the command of `--mode`."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments on the command line: {' '.join(argv[1:])}")
-    # imported here, because the worker processes that read images import this file, and do without JAX
+    # imported here, because the worker processes that read images import this file too
     from hitpro_jax import distributed
     from hitpro_jax.run import open_run
     from hitpro_jax.workdir import Workdir
 
     command = importlib.import_module(COMMANDS[MODE.value])
     try:
-        devices = command.devices() if hasattr(command, "devices") else None  # before a device is touched
+        devices = getattr(command, "devices", lambda: None)()  # before anything touches a device
         distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -8,7 +8,6 @@ Lengths are in frames, sizes in pixels, shares in [0, 1].
 
 import dataclasses
 import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -46,14 +45,14 @@ class Range:
         low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
         if self.high == math.inf:
             return low
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
 
 
 Positive = Annotated[float, Range(0, open_low=True)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-CountOrZero = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1, 2**31 - 1)]  # what an int32 holds
+CountOrZero = Annotated[int, Range(0, 2**31 - 1)]
 Cosine = Annotated[float, Range(-1, 1)]
 
 
@@ -61,14 +60,24 @@ Cosine = Annotated[float, Range(-1, 1)]
 class MethodOptions:
     """Which method is trained."""
 
-    name: str = "hitpro"  # hitpro | frozen | cluster_contrast | adca | pgm | cap | sdcl | supervised
+    name: str = "hitpro"  # one of methods.registry.METHODS
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """A camera of one's own: a section `data.cameras.<name>`."""
+
+    video: str  # path of the video
+    boxes: str  # path of the tracker's boxes in MOT format
+    modality: Annotated[int, Range(0, 1)]  # 0 RGB, 1 IR
+    camid: CountOrZero  # number of the place; an RGB and an IR camera of one place share it
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """The data set; what belongs to one set alone is in a section of its own below `data`."""
 
-    name: str = "hitsz_vcm"  # hitsz_vcm | buptcampus | synthetic | mot | folder | mars | sysu_mm01 | regdb | llcm
+    name: str = "hitsz_vcm"  # one of data.sets.SPECS
     protocol: str = ""  # BUPTCampus: full | full_no_camera | auxnet; "" where a data set has but one
     root: str = ""  # folder of the data set; "" lets `synthetic` and `mot` choose one below ./data
     image_size: tuple[Count, Count] = (288, 144)  # height, width
@@ -81,14 +90,20 @@ class DataOptions:
     packed_quality: Annotated[int, Range(0, 100)] = 0  # 0 keeps pixels as they are, 1 to 100 stores JPEG
     jobs: CountOrZero = 0  # processes that draw or pack pictures; 0: one per core
     seed: CountOrZero = 0  # synthetic: of the people
-    cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # mot: a section a camera
+    cameras: Mapping[str, CameraOptions] = field(default_factory=dict, hash=False)  # mot: a section a camera
+
+    def faults(self) -> list[str]:
+        """Faults between fields, each to stand behind the section's name."""
+        if self.packed or not self.packed_quality:
+            return []
+        return [f"packed_quality is {self.packed_quality} but packed is not set: name the folder of the packed cache"]
 
 
 @dataclass(frozen=True)
 class EncoderOptions:
     """TFE, the encoder."""
 
-    backbone: str = "resnet50"  # resnet50 | resnet_small | vit_b16 | vit_b16_clip | vit_b16_ics
+    backbone: str = "resnet50"  # one of models.backbones.BACKBONES
     aggregator: Literal["attention", "mean", "gem"] = "attention"
     # of the backbone's products. Their sums, the norms and a ViT's residual stream stay float32; what passes from layer
     # to layer of a ResNet, its residual stream too, is rounded to bfloat16
@@ -176,9 +191,11 @@ class StageOptions:
 
     def faults(self) -> list[str]:
         """Faults between fields, each to stand behind the section's name."""
-        if self.reciprocity <= self.neighbours:
-            return []
-        return [f"reciprocity is {self.reciprocity}: give at most the {self.neighbours} neighbours that are kept"]
+        return [
+            f"{name} is {getattr(self, name)}: give at most the {self.neighbours} neighbours that are kept"
+            for name in ("reciprocity", "positives")
+            if getattr(self, name) > self.neighbours
+        ]
 
 
 @dataclass(frozen=True)
@@ -224,7 +241,8 @@ class LossOptions:
     frame: NotNegative = 0.0  # weight of the frame-level term
     alpha: Share = 0.5  # weight of the own prototype in level 2's target
     hard_negatives: Count = 50
-    # prototypes of the own view that look like the same person leave the sum of level 1, share the target, or stay
+    # prototypes of the own view that look like the same person: left out of level 1 (mask), targets like the own
+    # prototype (positive), or negatives like all others (none)
     ambiguity: Literal["mask", "positive", "none"] = "positive"
     same_view: Count = 5  # at most so many of them
     same_view_rule: Literal["parts", "stage1"] = "parts"  # as alike as halves of one tracklet, or by stage 1's rule
@@ -322,13 +340,18 @@ def read(
     >>> read(MeshOptions, {"cut_parameters": 3}, "mesh", faults), faults
     (MeshOptions(cut_parameters=False), ['mesh.cut_parameters is 3: give True or False'])
     """
+    if not isinstance(section, Mapping):
+        faults.append(f"{name} is {section!r}: give a section of fields, as configs/base.py makes it")
+        return kind()
     hints = get_type_hints(kind, include_extras=True)
     names = [each.name for each in dataclasses.fields(cast(Any, kind)) if each.name != "more"]
     before, values = len(faults), {}
     for key in names:
         where = f"{name}.{key}" if name else key
         if key not in section:
-            faults.append(f"{where} is missing: give it a value as in configs/base.py")
+            faults.append(f"{where} is missing: give it a value, such as that of configs/base.py")
+        elif get_origin(hints[key]) is Mapping:
+            values[key] = _read_each(get_args(hints[key])[1], section[key], where, faults)
         elif dataclasses.is_dataclass(hints[key]):
             inner = frozenset(each.removeprefix(f"{key}.") for each in known if each.startswith(f"{key}."))
             values[key] = read(hints[key], section[key], where, faults, known=inner)
@@ -337,12 +360,32 @@ def read(
         else:
             values[key] = _converted(hints[key], section[key])
     unknown = [key for key in section if key not in names and key not in known]
-    faults += [f"{f'{name}.' if name else ''}{key} is no field of the config: see configs/base.py" for key in unknown]
+    faults += [
+        f"{f'{name}.' if name else ''}{key} is no field of the config: see hitpro_jax/options.py" for key in unknown
+    ]
     made = kind(**values)
     between_fields = getattr(made, "faults", list)
     if len(faults) == before:
         faults += [f"{name}.{fault}" for fault in between_fields()]
     return made
+
+
+def _read_each(kind: type, sections: Any, name: str, faults: list[str]) -> dict[str, Any]:
+    """Sections of one kind under names of the user's own."""
+    if not isinstance(sections, Mapping):
+        faults.append(f"{name} is {sections!r}: give a section for each, by its name")
+        return {}
+    before = len(faults)
+    fields = [each.name for each in dataclasses.fields(cast(Any, kind))]
+    for key, section in sections.items():
+        there = section if isinstance(section, Mapping) else {}
+        if section is not there or set(there) != set(fields):
+            faults.append(f"{name}.{key} has the fields {', '.join(there) or 'none'}: give {', '.join(fields)}")
+            continue
+        for field_name, hint in get_type_hints(kind, include_extras=True).items():
+            if fault := _fault(hint, there[field_name]):
+                faults.append(f"{name}.{key}.{field_name} is {there[field_name]!r}: {fault}")
+    return {} if len(faults) > before else {key: kind(**section) for key, section in sections.items()}
 
 
 def _fault(hint: Any, value: Any) -> str | None:
@@ -356,27 +399,28 @@ def _fault(hint: Any, value: Any) -> str | None:
         return None if value in get_args(hint) else f"choose one of {', '.join(get_args(hint))}"
     if origin is tuple:
         parts = get_args(hint)
-        if not isinstance(value, list | tuple) or len(value) != len(parts):
-            return f"give {len(parts)} numbers, such as 1,2"
-        return next((fault for fault in map(_fault, parts, value) if fault), None)
-    if origin is not None:  # a mapping
-        return None if isinstance(value, Mapping) or hasattr(value, "items") else "give a section of fields"
+        wrong = not isinstance(value, list | tuple) or len(value) != len(parts)
+        faults = [] if wrong else [fault for fault in map(_fault, parts, value) if fault]
+        return f"give {len(parts)} values, each {_meant(parts[0])}" if wrong or faults else None
     if isinstance(value, bool):
         return None if hint is bool else f"give {_KINDS[hint]}"
     accepted = (int, float) if hint is float else hint
-    if not isinstance(value, accepted) or (hint is float and not math.isfinite(value)):
+    # by comparison, because an int may be too large for a float
+    if not isinstance(value, accepted) or (hint is float and not -LARGEST < value < LARGEST):
         return f"give {_KINDS[hint]}"
     return None
 
 
+def _meant(hint: Any) -> str:
+    """What a number of this type may be."""
+    base, *allowed = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    return " ".join([_KINDS[base], *map(str, allowed)])
+
+
+LARGEST = 1e300  # no field of the config means more; NaN and infinity fail the comparison with it
 _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 
 
 def _converted(hint: Any, value: Any) -> Any:
-    """Lists become tuples, and sections mappings of plain values, so that options are hashable or plain."""
-    origin = get_origin(hint)
-    if origin is tuple:
-        return tuple(value)
-    if origin in (Mapping, types.MappingProxyType) or hasattr(value, "to_dict"):
-        return value.to_dict() if hasattr(value, "to_dict") else dict(value)
-    return value
+    """Lists become tuples, so that options are hashable."""
+    return tuple(value) if get_origin(hint) is tuple else value

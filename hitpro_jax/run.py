@@ -148,7 +148,9 @@ class Run:
         """The training set, the method and its compiled steps, and the state at step 0."""
         tracklets, pids = anonymise(self.dataset.train, self.options.seed)
         data = training_set(tracklets, self.mesh)
-        identities = identities_of(pids, len(data.bank_info.valid)) if self.method.needs_identities else None
+        identities = None
+        if self.method.needs_identities:
+            identities = identities_of(pids, len(data.bank_info.valid), self.options.method.name)
         # one device needs no shard_map
         mesh = self.mesh if self.mesh.size > 1 else None
         method = make_method(self.options, Setting(data.num_views, mesh, identities))
@@ -253,21 +255,22 @@ def open_run(config: ConfigDict, workdir: Workdir, devices: Sequence[jax.Device]
     Raises:
       ValueError: fields of the config are faulty; one sentence for each.
     """
-    if note := adapt(config):
+    options, record = read_options(config), json.loads(config.to_json_best_effort())
+    if note := adaptation(options):
         workdir.log(note)
-    # through JSON, as a checkpoint gives it back: tuples are lists
-    return Run(read_options(config), json.loads(config.to_json_best_effort()), workdir, devices)
+        options = dataclasses.replace(options, encoder=dataclasses.replace(options.encoder, aggregator="mean"))
+        record["encoder"]["aggregator"] = "mean"
+    return Run(options, record, workdir, devices)
 
 
-def adapt(config: ConfigDict) -> str | None:
-    """Sets the aggregator of an image method to the mean of frame features; returns what to log, if it was not."""
-    method, encoder = METHODS.get(config.method.name), config.encoder
-    if method is None or not method.image_method or encoder.aggregator == "mean":
+def adaptation(options: Options) -> str | None:
+    """What to log where an image method gets the mean of frame features as its tracklet feature; None: it has it."""
+    name, aggregator = options.method.name, options.encoder.aggregator
+    if not METHODS[name].image_method or aggregator == "mean":
         return None
-    before, encoder.aggregator = encoder.aggregator, "mean"
     return (
-        f"note: {config.method.name} is an image method, whose tracklet feature is the mean of frame features: "
-        f"encoder.aggregator is mean, not {before}"
+        f"note: {name} is an image method, whose tracklet feature is the mean of frame features: "
+        f"encoder.aggregator is mean, not {aggregator}"
     )
 
 
@@ -290,11 +293,13 @@ def read_options(config: ConfigDict) -> Options:
     plain = config.to_dict()
     options = read(Options, plain, "", faults, known=frozenset(kinds))
     for name, kind in kinds.items():
+        *above, last = name.split(".")
         section = plain
-        for part in name.split("."):
-            section = section.get(part, {}) if isinstance(section, Mapping) else {}
+        for part in above:
+            section = section.get(part) if isinstance(section, Mapping) else None
         # a method or data set that came after the config's file has its defaults
-        more[name] = read(kind, section, name, faults) if section else kind()
+        missing = not isinstance(section, Mapping) or last not in section
+        more[name] = kind() if missing else read(kind, section[last], name, faults)
     for field, value, known in (
         ("method.name", options.method.name, METHODS),
         ("data.name", options.data.name, sets.SPECS),
@@ -302,6 +307,9 @@ def read_options(config: ConfigDict) -> Options:
     ):
         if value not in known:
             faults.append(f"{field} is {value!r}: choose one of {', '.join(known)}")
+    options = dataclasses.replace(options, more=more)
+    if options.method.name in METHODS and not faults:
+        faults += METHODS[options.method.name].faults(options)
     if options.data.name in sets.SPECS:
         try:
             sets.SPECS[options.data.name].choose_protocol(options.data.protocol)
@@ -310,7 +318,7 @@ def read_options(config: ConfigDict) -> Options:
     if faults:
         several = f"{len(faults)} fields of the config cannot be used:\n  " if len(faults) > 1 else ""
         raise ValueError(several + "\n  ".join(faults))
-    return dataclasses.replace(options, more=more)
+    return options
 
 
 def training_set(tracklets: tuple[Tracklet, ...], mesh: Mesh) -> TrainingSet:
@@ -334,7 +342,7 @@ def bank_rows(tracklets: int, mesh: Mesh) -> int:
     return pad_rows(-(-tracklets // BANK_MULTIPLE) * BANK_MULTIPLE, mesh)
 
 
-def identities_of(pids: np.ndarray, rows: int) -> np.ndarray:
+def identities_of(pids: np.ndarray, rows: int, method: str) -> np.ndarray:
     """Person ids [N] as dense identities from 0 on, int32 [rows], -1 for padding.
 
     Raises:
@@ -342,7 +350,7 @@ def identities_of(pids: np.ndarray, rows: int) -> np.ndarray:
     """
     if (pids < 0).any():
         raise ValueError(
-            f"method supervised needs a person id for every training tracklet, and {(pids < 0).sum()} "
+            f"method {method} needs a person id for every training tracklet, and {(pids < 0).sum()} "
             "have none: label them, or choose another method.name"
         )
     identities = np.unique(pids, return_inverse=True)[1].astype(np.int32)

@@ -93,18 +93,19 @@ def restore(run: Run, checkpoints: Checkpointer, meta: dict) -> tuple[TrainState
     """
     training = run.training
     restored = checkpoints.restore_latest(abstract(training.state, training.shardings))
+    if restored is None:
+        run.workdir.rewind(-1)
+        return jax.device_put(training.state, training.shardings), -1
+    state, saved, step = restored
     # data.root may change when a copy moves, so the tracklets themselves are compared
-    if restored and restored[1]["data"] != meta["data"]:
+    if saved["data"] != meta["data"]:
         raise ValueError(
             f"the checkpoint in {run.workdir.path} was trained on other tracklets than those of "
             f"{run.reader.root}: restore the data, or choose another workdir"
         )
-    step = restored[2] if restored else -1
     run.workdir.rewind(step)
-    if not restored:
-        return jax.device_put(training.state, training.shardings), -1
     run.workdir.log(f"going on from the checkpoint at step {step}")
-    return restored[0], step
+    return state, step
 
 
 def refresh(run: Run, state: TrainState, step: int) -> TrainState:
@@ -187,7 +188,11 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
     options, data, size = run.options, run.training.data, len(run.training.data.tracklets)
     epoch, within_epoch = divmod(step, options.train.steps_per_epoch)
     # the bank stays on its devices: the plan needs the tables alone
-    mined = fetch(run.training.method.mined(state.memory)._replace(prototypes=None, reliability=None, same_view=None))
+    mined = run.training.method.mined(state.memory)
+    within, across, label = fetch(
+        ((mined.within.index, mined.within.weight), (mined.across.index, mined.across.weight), mined.label)
+    )
+    partners = sampling.Partners(*(table[:size] for table in (*within, *across)))
     plan = sampling.plan_epoch(
         options.seed,
         epoch,
@@ -195,14 +200,8 @@ def epoch_batches(run: Run, state: TrainState, step: int) -> Iterator[Clips]:
         data.info.modality,
         steps=options.train.steps_per_epoch,
         batch=options.batch,
-        partners=sampling.Partners(
-            mined.within.index[:size],
-            mined.within.weight[:size],
-            mined.across.index[:size],
-            mined.across.weight[:size],
-        ),
-        # outliers of a clustering have no class to learn
-        eligible=None if mined.label is None else mined.label[:size] >= 0,
+        partners=partners,
+        eligible=None if label is None else label[:size] >= 0,
     )
     return pipeline.train_batches(
         run.reader,

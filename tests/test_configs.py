@@ -16,6 +16,7 @@ from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
 from configs import base
+from hitpro_jax import command_line as cli
 from hitpro_jax import main, optim
 from hitpro_jax.command_line import default_workdir
 from hitpro_jax.data import sets
@@ -293,7 +294,7 @@ def command_line(monkeypatch):
 
     def parse(*words: str) -> ConfigDict:
         monkeypatch.setattr(sys, "argv", ["main", *words])  # where ml_collections looks for fields
-        parse(sys.argv)
+        cli.parse(sys.argv)
         return main.CONFIG.value
 
     with flagsaver.flagsaver():

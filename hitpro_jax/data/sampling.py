@@ -99,8 +99,8 @@ class Partners(NamedTuple):
 
     within_index: np.ndarray | None = None  # int [N, K], positives of the own modality, -1 for none
     within_weight: np.ndarray | None = None  # float [N, K], 0 for none; None weighs all positives alike
-    cross_index: np.ndarray | None = None  # int [N, K'], positives of the other modality, likewise
-    cross_weight: np.ndarray | None = None  # float [N, K']
+    across_index: np.ndarray | None = None  # int [N, K'], positives of the other modality, likewise
+    across_weight: np.ndarray | None = None  # float [N, K']
 
 
 NO_PARTNERS = Partners()
@@ -207,7 +207,7 @@ def _join(partners: Partners, num_tracklets: int) -> tuple[np.ndarray, np.ndarra
     """Returns both positives tables side by side: index [N, K + K'] and weight, 0 for none."""
     index, weight = [np.full((num_tracklets, 0), -1)], [np.zeros((num_tracklets, 0))]
     within = partners.within_index, partners.within_weight
-    cross = partners.cross_index, partners.cross_weight
+    cross = partners.across_index, partners.across_weight
     for table, weights in (within, cross):
         if table is not None:
             index.append(np.asarray(table))

@@ -4,6 +4,7 @@
 P prototypes (one a tracklet, padding included), D features, S parts of a tracklet, B clips, T frames.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -40,6 +41,12 @@ class Method(Protocol):
     image_method: ClassVar[bool] = False  # its tracklet feature is the mean of its frame features
 
     @classmethod
+    def faults(cls, options: Options) -> list[str]:
+        """Faults between fields of different sections of the config, as sentences; found before data are read."""
+        return []
+
+    @classmethod
+    @abstractmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         """The method with its options.
 
@@ -52,6 +59,7 @@ class Method(Protocol):
         """Lines for the start of the log, such as which parts of the loss have no terms on these tracklets [N]."""
         return []
 
+    @abstractmethod
     def init(self, size: int, dim: int) -> Memory:
         """The memory before the first refresh, for `size` rows of `dim` features."""
         ...
@@ -60,6 +68,7 @@ class Method(Protocol):
         """Arrays that are trained besides the encoder; empty for none."""
         return {}
 
+    @abstractmethod
     def refresh(
         self, memory: Memory, parts: jax.Array, part_mask: jax.Array, info: TrackletInfo, progress: jax.Array
     ) -> Memory:
@@ -74,6 +83,7 @@ class Method(Protocol):
         """
         ...
 
+    @abstractmethod
     def loss(
         self,
         memory: Memory,
@@ -95,14 +105,17 @@ class Method(Protocol):
         """
         ...
 
+    @abstractmethod
     def update(self, memory: Memory, features: jax.Array, tracklet: jax.Array) -> Memory:
         """The memory after an optimiser step: features [B, D] of clips of the tracklets [B], -1 for none."""
         ...
 
+    @abstractmethod
     def shardings(self) -> Memory:
         """A memory of `PartitionSpec`s: how each of its arrays is cut over the devices."""
         ...
 
+    @abstractmethod
     def mined(self, memory: Memory) -> Mined:
         """What the memory says of the tracklets, in the form that batches and diagnostics read."""
         ...

@@ -37,8 +37,6 @@ from hitpro_jax.options import (
 )
 from hitpro_jax.types import MODALITIES, RGB, Clips, Encoded, Mined, Positives, TrackletInfo
 
-LOGGED_WEIGHTS = ("within", "across")  # levels whose weights stand beside the terms in the log
-
 
 class Memory(NamedTuple):
     """The prototype bank and what was mined from it. Checkpoints name their leaves after these fields."""
@@ -71,6 +69,8 @@ class Level(NamedTuple):
     name: str  # of the term in the log
     weight: Callable[[Any], Any]
     term: Callable[[Context], jax.Array]
+    reads_frames: bool = False  # features of single frames, which then go to every device
+    log_weight: bool = False  # whether its weight stands beside its term in the log
 
 
 @dataclass(frozen=True)
@@ -211,14 +211,16 @@ class HiTPro(Method):
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         """HCL: L = l1(e) L1 + l2(e) L2 + l3(e) L3 + frame term (paper: three levels; weights ours)."""
         # every device gets those of all clips: only where they are read
-        frames = encoded.frame if self.contrast.frame > 0.0 else None
+        levels = self.levels()
+        frames = encoded.frame if any(level.reads_frames for level in levels) else None
         batch = encoded.tracklet, frames, clips.tracklet, clips.mask
         specs = (self.shardings(), self._rows, *[PartitionSpec()] * len(batch))
         terms = self._over_devices(self._terms, specs, PartitionSpec())(memory, info, *batch)
-        weights = {level.name: level.weight(progress) for level in self.levels()}
+        weights = {level.name: level.weight(progress) for level in levels}
+        logged = {f"weight_{level.name}": weights[level.name] for level in levels if level.log_weight}
         # in the order of `terms`, which `shard_map` sorts by name: another order would round the sum differently
         total = sum(weights[name] * term for name, term in terms.items())
-        return total, {**terms, **{f"weight_{name}": weights[name] for name in LOGGED_WEIGHTS}}
+        return total, {**terms, **logged}
 
     def levels(self) -> list[Level]:
         """The levels in the order in which one device sums them."""
@@ -229,11 +231,11 @@ class HiTPro(Method):
 
         levels = [
             Level("intra", lambda progress: o.intra * schedule(progress, 1.0, o.intra_end), self._intra),
-            Level("within", ramped(o.within, o.within_begin), self._within),
-            Level("across", ramped(o.across, o.across_begin), self._across),
+            Level("within", ramped(o.within, o.within_begin), self._within, log_weight=True),
+            Level("across", ramped(o.across, o.across_begin), self._across, log_weight=True),
         ]
         if o.frame > 0.0:
-            levels.append(Level("frame", lambda progress: o.frame, self._frame))
+            levels.append(Level("frame", lambda progress: o.frame, self._frame, reads_frames=True))
         return levels
 
     def _terms(self, memory: Memory, info: TrackletInfo, features, frames, target, mask) -> dict[str, jax.Array]:

@@ -53,7 +53,7 @@ def test_a_run_is_compiled_for_more_devices_than_there_are_without_data(tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--mode=train", "--topology=v5e-4"), "Unknown command line flag 'topology'"),
+        (("--mode=train", "--topology=v5e-4"), "--topology belongs to --mode=check: give that with it"),
         (("--mode=check", "--topology=v5e-256"), "a batch of 8 clips cannot be cut over 256 devices"),
     ],
 )

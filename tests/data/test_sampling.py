@@ -117,7 +117,7 @@ def random_positives(views, modality, *, count, seed=1, empty=0.0):
 def test_modalities_alternate_and_clips_of_a_tracklet_are_neighbours(c, share):
     views, modality = world([20, 9, 14], [11, 30])
     within, cross = random_positives(views, modality, count=3)
-    table = plan(views, modality, c=c, partner_share=share, within_index=within, cross_index=cross)
+    table = plan(views, modality, c=c, partner_share=share, within_index=within, across_index=cross)
     assert table.shape == (30, 2 * 8 * c)
     assert table.dtype == np.int32
     assert (modality[table[:, 0::2]] == RGB).all()
@@ -173,7 +173,7 @@ def test_partners_are_positives_of_the_anchors(kind):
     views, modality = world([60, 60], [70, 50])
     within, cross = random_positives(views, modality, count=4)
     tables = {"within_index": within} if kind != "cross" else {}
-    tables |= {"cross_index": cross} if kind != "within" else {}
+    tables |= {"across_index": cross} if kind != "within" else {}
     table = plan(views, modality, p=8, c=1, partner_share=0.5, **tables)
     sources = Counter()
     for step in table.reshape(30, 8, 2):
@@ -189,7 +189,7 @@ def test_partners_are_positives_of_the_anchors(kind):
 def test_places_without_a_partner_go_back_to_the_rotation():
     views, modality = world([30, 30], [60])
     within, cross = random_positives(views, modality, count=1, empty=0.9)
-    table = plan(views, modality, p=8, c=1, partner_share=0.75, within_index=within, cross_index=cross)
+    table = plan(views, modality, p=8, c=1, partner_share=0.75, within_index=within, across_index=cross)
     for step in table.reshape(30, 8, 2):
         assert len(np.unique(step)) == 16
     nothing = np.full_like(within, -1)
@@ -229,12 +229,12 @@ def test_the_rotation_visits_the_eligible_alone():
 def test_a_plan_is_a_function_of_seed_epoch_and_positives():
     views, modality = world([20, 20], [40])
     within, cross = random_positives(views, modality, count=2)
-    given = {"partner_share": 0.5, "within_index": within, "cross_index": cross}
+    given = {"partner_share": 0.5, "within_index": within, "across_index": cross}
     first = plan(views, modality, seed=3, epoch=7, **given)
     np.testing.assert_array_equal(first, plan(views, modality, seed=3, epoch=7, **given))
     assert (first != plan(views, modality, seed=3, epoch=8, **given)).any()
     assert (first != plan(views, modality, seed=4, epoch=7, **given)).any()
-    assert (first != plan(views, modality, seed=3, epoch=7, **given | {"cross_index": None})).any()
+    assert (first != plan(views, modality, seed=3, epoch=7, **given | {"across_index": None})).any()
 
 
 def test_impossible_plans_are_refused():
@@ -257,6 +257,6 @@ def test_an_epoch_of_the_size_of_hitsz_vcm_is_planned_in_less_than_two_seconds()
         c=2,
         partner_share=0.5,
         within_index=positives,
-        cross_index=positives,
+        across_index=positives,
     )
     assert time.perf_counter() - start < 2  # 0.2 s alone; the rest is for a busy machine

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from hitpro_jax import distributed, evaluate, train
+from hitpro_jax import distributed, train
 from hitpro_jax import run as runs
 from hitpro_jax.commands import check
 from hitpro_jax.data import opening
@@ -23,6 +23,7 @@ from hitpro_jax.models import resnet
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.run import read_options
+from hitpro_jax.scoring.result import HEADLINE
 from tests.end_to_end.test_train import evaluated, opened, renumbered, run, tiny_config
 from tests.runs import EPOCHS, STEPS, checksums, lines
 
@@ -86,7 +87,7 @@ def test_a_baseline_trains_and_is_scored(finished, name):
     workdir, result = finished(name)
     metrics = lines(workdir)
     assert result["step"] == STEPS * EPOCHS
-    assert set(result["i2v"]) == set(evaluate.HEADLINE)
+    assert set(result["i2v"]) == set(HEADLINE)
     steps = [m for m in metrics if "train/loss" in m]
     assert {key.removeprefix("train/") for key in steps[0]} == TERMS[name] | {"step", "loss", "grad_norm"}
     losses = [m["train/loss"] for m in steps]
@@ -109,8 +110,8 @@ def test_frozen_is_the_encoder_before_training(finished):
     assert result["step"] == 0
     assert not any("train/loss" in m for m in lines(workdir))
     for direction in ("i2v", "v2i"):
-        assert {name: result[direction][name] for name in evaluate.HEADLINE} == {
-            name: other[f"eval/{direction}/{name}"] for name in evaluate.HEADLINE
+        assert {name: result[direction][name] for name in HEADLINE} == {
+            name: other[f"eval/{direction}/{name}"] for name in HEADLINE
         }
 
 
@@ -220,7 +221,7 @@ def test_labels_in_the_wrong_hands_are_refused(name):
 
 def test_supervised_without_ids_is_refused():
     with pytest.raises(ValueError, match="and 2 have none: label them"):
-        runs.identities_of(np.array([3, -1, 3, -1]), 8)
+        runs.identities_of(np.array([3, -1, 3, -1]), 8, "supervised")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_supervised_without_ids_is_refused():
     [
         ({"method.name": "adka"}, "method.name is 'adka': choose one of hitpro"),
         ({"method.name": "adca", "clusters.k2": 31}, "clusters.k2 is 31: give at most k1, which is 30"),
-        ({"method.name": "cap", "cap.k1": 5}, "cap.k2 is 6: give at most k1, which is 5"),
+        ({"method.name": "cap", "cap.k1": 5}, "cap.k1 is 5: give at least clusters.k2, which is 6"),
     ],
 )
 def test_a_wrong_choice_is_refused(fields, message):
@@ -244,14 +245,17 @@ def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeyp
             made(**{"method.name": name})
 
 
-def test_image_methods_get_the_mean_of_frame_features_and_say_so():
+def test_image_methods_get_the_mean_of_frame_features_and_say_so(tmp_path):
     config = base.get_config()
-    assert runs.adapt(config) is None
-    assert config.encoder.aggregator == "attention"
+    assert runs.adaptation(read_options(config)) is None
     config.method.name = "pgm"
-    assert "aggregator is mean, not attention" in runs.adapt(config)
-    assert config.encoder.aggregator == "mean"
-    assert runs.adapt(config) is None
+    with opened(config, tmp_path) as run:
+        assert run.options.encoder.aggregator == run.record["encoder"]["aggregator"] == "mean"
+        assert run.encoder_record["aggregator"] == "mean"
+    assert "aggregator is mean, not attention" in (tmp_path / "log.txt").read_text()
+    assert config.encoder.aggregator == "attention"  # the caller's config stays as it is
+    config.encoder.aggregator = "mean"
+    assert runs.adaptation(read_options(config)) is None
 
 
 def test_values_of_a_method_stand_for_those_of_the_family():

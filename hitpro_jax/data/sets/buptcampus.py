@@ -188,7 +188,7 @@ def _compare_with_published(counts, root):
     if all(tracklets(counts, *part) != tracklets(PUBLISHED, *part) for part in (["train"], ["query", "gallery"])):
         return
     wrong = [
-        f"{name} {key} {counts[name][key]:,} for {expected:,}"
+        f"{name} {key} {counts[name][key]:,} instead of {expected:,}"
         for name in counts
         for key, expected in PUBLISHED[name].items()
         if counts[name][key] != expected

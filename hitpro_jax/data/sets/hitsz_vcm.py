@@ -280,7 +280,7 @@ def _compare_with_published(counts, records, root, *, filtered):
     if counts["train"]["rows"] != PUBLISHED["train"]["rows"] and len(test_rows) > 1:
         return False
     wrong = [
-        f"{part} {key} {counts[part][key]:,} for {expected:,}"
+        f"{part} {key} {counts[part][key]:,} instead of {expected:,}"
         for part, numbers in PUBLISHED.items()
         for key, expected in numbers.items()
         if (filtered or key in _BEFORE_THE_FILTER) and counts[part][key] != expected
@@ -290,7 +290,7 @@ def _compare_with_published(counts, records, root, *, filtered):
     # a person's cameras in the gallery, less the query's own, which the camera rule leaves out
     matchless = sum(people[r.pid] <= ((r.pid, r.camid) in seen) for r in records["query"]) if filtered else 0
     if matchless:
-        wrong.append(f"query without a match {matchless:,} for 0")
+        wrong.append(f"query without a match {matchless:,} instead of 0")
     if wrong:
         raise ValueError(
             f"{NAME}: the index files under {root} are not the published ones ({', '.join(wrong)}): "

@@ -313,7 +313,7 @@ def _write_jpeg(path: str, crop: np.ndarray, quality: int) -> None:
 
 
 def _load(data: DataOptions, own: Any) -> Dataset:
-    dataset = load([Camera(**camera) for camera in data.cameras.values()], data.root)
+    dataset = load([Camera(**dataclasses.asdict(camera)) for camera in data.cameras.values()], data.root)
     # the halves that are scored stay whole: a short track can be found too
     long = tuple(record for record in dataset.train if len(record.frames) >= data.min_frames)
     return dataclasses.replace(dataset, train=long)

@@ -84,22 +84,27 @@ class ClusterContrast(Method):
     num_views: int
 
     @classmethod
+    def faults(cls, options: Options) -> list[str]:
+        """The method's own k1 must hold the k2 of the family."""
+        clusters = with_own_values(options.more["clusters"], options.more.get(cls.section))
+        if clusters.k2 <= clusters.k1:
+            return []
+        return [f"{cls.section}.k1 is {clusters.k1}: give at least clusters.k2, which is {clusters.k2}"]
+
+    @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
         """The method for one process.
 
         Raises:
-          ValueError: there are several processes, or k1 and k2 do not fit together.
+          ValueError: there are several processes.
         """
-        name, own = options.method.name, options.more.get(cls.section)
         if jax.process_count() > 1:
             raise ValueError(
-                f"method {name} makes its labels on one host: run it as a single process, on any number of devices, "
-                "or choose method.name=hitpro"
+                f"method {options.method.name} makes its labels on one host: run it as a single process, on any number "
+                "of devices, or choose method.name=hitpro"
             )
-        clusters = with_own_values(options.more["clusters"], own)
-        if faults := clusters.faults():
-            raise ValueError(f"{cls.section or 'clusters'}.{faults[0]}")
-        return cls(clusters, own, setting.num_views)
+        own = options.more.get(cls.section)
+        return cls(with_own_values(options.more["clusters"], own), own, setting.num_views)
 
     @property
     def classes_per_person(self) -> int:

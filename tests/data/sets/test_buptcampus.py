@@ -283,11 +283,11 @@ def test_the_published_counts_pass(made, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"frames": 9}}, r"not the published ones \(train frames 8 for 9\)"),
-        ({"train": {"tracklets": 6}}, r"\(train tracklets 4 for 6\)"),
-        ({"query": {"rgb": 2}, "gallery": {"ir": 2}}, r"\(query rgb 1 for 2, gallery ir 1 for 2\)"),
-        ({"query": {"tracklets": 3}}, r"\(query tracklets 2 for 3\)"),
-        ({"auxiliary": {"ids": 3}}, r"\(auxiliary ids 1 for 3\)"),
+        ({"train": {"frames": 9}}, r"not the published ones \(train frames 8 instead of 9\)"),
+        ({"train": {"tracklets": 6}}, r"\(train tracklets 4 instead of 6\)"),
+        ({"query": {"rgb": 2}, "gallery": {"ir": 2}}, r"\(query rgb 1 for 2, gallery ir 1 instead of 2\)"),
+        ({"query": {"tracklets": 3}}, r"\(query tracklets 2 instead of 3\)"),
+        ({"auxiliary": {"ids": 3}}, r"\(auxiliary ids 1 instead of 3\)"),
     ],
 )
 def test_counts_other_than_the_published_ones_are_refused(made, monkeypatch, changes, message):

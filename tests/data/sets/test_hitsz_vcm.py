@@ -287,17 +287,17 @@ def test_the_published_counts_pass(made, monkeypatch):
     names = [name.replace("M2D3", "M2D4") for name in FILES["test_name.txt"]]
     rows = ["2 1 24 502 4", "1 25 48 502 3", "2 49 72 502 4", "1 73 96 502 3"]
     assert len(hitsz_vcm.load(made(test_name=names, track_test_info=rows)).train) == 2
-    with pytest.raises(ValueError, match="query without a match 2 for 0"):
+    with pytest.raises(ValueError, match="query without a match 2 instead of 0"):
         hitsz_vcm.load(made())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"query": {"frames": 50}}, "query frames 48 for 50"),
-        ({"test": {"ids": 2}}, "test ids 1 for 2"),
-        ({"train": {"rows": 3}}, "train rows 2 for 3"),
-        ({"gallery": {"rows": 3}}, "gallery rows 2 for 3"),
+        ({"query": {"frames": 50}}, "query frames 48 instead of 50"),
+        ({"test": {"ids": 2}}, "test ids 1 instead of 2"),
+        ({"train": {"rows": 3}}, "train rows 2 instead of 3"),
+        ({"gallery": {"rows": 3}}, "gallery rows 2 instead of 3"),
     ],
 )
 def test_counts_other_than_the_published_ones_are_refused(made, monkeypatch, changes, message):

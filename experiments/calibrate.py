@@ -3,11 +3,12 @@
   python -m experiments.calibrate --seeds=0,1,2 --out=experiments/results/synthetic/calibration.json
 
 For each seed of the people, mean of both directions' mAP on unseen identities: pixels (a 16 x 8 thumbnail), a colour
-histogram, the encoder with random weights, the frozen pretrained encoder (with the precision of stage 2 at the first
-refresh), and the same encoder fine-tuned with labels, the reference.
+histogram, the encoder with random weights, the frozen pretrained encoder (with the precision of both stages at the
+first refresh), and the same encoder fine-tuned with labels, the reference.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,80 +19,73 @@ from absl import app, flags
 from configs import synthetic
 from experiments import supervised
 from hitpro_jax import evaluate, train
-from hitpro_jax.data.records import anonymise
-from hitpro_jax.encode import make_embed
-from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.encode import Embed
+from hitpro_jax.models.encoder import init_variables
 from hitpro_jax.models.pretrained.weights import load_into
-from hitpro_jax.sharding import make_mesh
-from hitpro_jax.workdir.writer import Writer
+from hitpro_jax.options import BatchOptions
+from hitpro_jax.run import Run, open_run
+from hitpro_jax.sharding import fetch
+from hitpro_jax.workdir import Workdir
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/synthetic/calibration.json", "where the figures go")
+WORKDIR = flags.DEFINE_string("workdir", "runs/calibration", "where the log goes")
 WEIGHTS = flags.DEFINE_string("weights", None, "other pretrained weights than the config's")
 SUPERVISED_EPOCHS = flags.DEFINE_integer("supervised_epochs", 14, "epochs of 90 steps with labels; 0: skip")
 
 
-def calibrate(seed: int) -> dict[str, float]:
+def open_world(seed: int, workdir: Workdir) -> Run:
+    """A run on the world of these people."""
     config = synthetic.get_config()
     config.data.seed = seed
     if WEIGHTS.value:
         config.init.weights = WEIGHTS.value
-    mesh = make_mesh()
-    dataset, protocol, reader = evaluate.open_data(config, lambda line: None)
-    encoder = make_encoder(**config.encoder)
-    embed = make_embed(encoder, mesh)
+    return open_run(config, workdir)
 
-    def scored(embed, variables):
-        _, scores = evaluate.evaluate(embed, variables, dataset, protocol, reader, config.eval, mesh)
-        return round(float(np.mean([s["mAP"] for s in scores.values()])), 2)
 
-    untrained = init_variables(encoder, tuple(config.data.image_size), config.seed)
-    frozen = load_into(untrained, config.init.weights)
-    visible = supervised.visible_scores(embed, frozen, dataset.gallery, reader, config.eval, mesh)["mAP"]
+def calibrate(run: Run) -> dict[str, float]:
+    """All figures of one world."""
+    options = run.options
+    untrained = init_variables(run.encoder, options.data.image_size, options.seed)
+    frozen = load_into(untrained, options.init.weights)
+    visible = supervised.visible_scores(run.embedder, frozen, run.dataset.gallery)["mAP"]
     figures = {
-        "pixels": scored(_thumbnail, {}),
-        "histogram": scored(_histogram, {}),
-        "random": scored(embed, untrained),
+        "pixels": mean_map(run, _thumbnail, {}),
+        "histogram": mean_map(run, _histogram, {}),
+        "random": mean_map(run, run.embed, untrained),
         "frozen, visible to visible": round(visible, 2),
-        "frozen": scored(embed, frozen),
+        "frozen": mean_map(run, run.embed, frozen),
     }
-    figures |= first_refresh(config, dataset, reader, mesh)
+    figures |= first_refresh(run)
     if SUPERVISED_EPOCHS.value:
-        tracklets, pids = anonymise(dataset.train, config.seed)
-        labels = np.unique(pids, return_inverse=True)[1]
-        tuned = supervised.fit(
-            encoder,
-            frozen,
-            reader,
-            tracklets,
-            labels,
+        recipe = supervised.Recipe(
             epochs=SUPERVISED_EPOCHS.value,
             steps=90,
-            tracklets_per_modality=16,
-            clips_per_tracklet=1,
-            clip_length=2,
-            triplet=0.0,
+            batch=BatchOptions(tracklets_per_modality=16, clips_per_tracklet=1, clip_length=2),
             learning_rate=1e-3,
-            seed=config.seed,
-            augmentation=config.augment.to_dict(),
+            triplet=0.0,
+            augment=options.augment,
         )
-        figures["supervised"] = scored(embed, tuned)
+        data = supervised.labelled(run.reader, run.dataset.train, options.seed)
+        tuned = supervised.fit(run.encoder, frozen, data, recipe, seed=options.seed)
+        figures["supervised"] = mean_map(run, run.embed, tuned)
     return figures
 
 
-def first_refresh(config, dataset, reader, mesh) -> dict[str, float]:
+def mean_map(run: Run, embed: Embed, variables: dict) -> float:
+    """Mean mAP of both directions, in percent."""
+    embedder = replace(run.embedder, embed=embed)
+    result = evaluate.evaluate(embedder, variables, run.dataset, run.protocol, step=0)
+    return round(float(np.mean([scores["mAP"] for scores in result.scores.values()])), 2)
+
+
+def first_refresh(run: Run) -> dict[str, float]:
     """Precision of the positives that the frozen encoder gives."""
-    caught = {}
-    with Writer("runs/calibration") as writer:
-        trainer, state, pids = train.prepare(config, dataset, reader, mesh, writer)
-
-        def observe(memory, before):
-            caught.update(train.Observer(trainer.data, pids)(memory, before))
-            return caught
-
-        train.refresh(trainer, jax.device_put(state, trainer.where), observe, 0)
+    training = run.training
+    state = train.refresh(run, jax.device_put(training.state, training.shardings), 0)
+    figures = training.describe(fetch(training.method.mined(state.memory)), None)
     keys = {"within": "align/within/precision", "across": "align/cross/precision"}
-    return {f"{stage} precision": round(caught[key], 3) for stage, key in keys.items()}
+    return {f"{stage} precision": round(figures[key], 3) for stage, key in keys.items()}
 
 
 def _thumbnail(_, frames, mask, layout) -> np.ndarray:
@@ -108,9 +102,10 @@ def _histogram(_, frames, mask, layout) -> np.ndarray:
 
 def main(_) -> None:
     table = {}
-    for seed in SEEDS.value:
-        table[f"seed {seed}"] = calibrate(int(seed))
-        print(f"seed {seed}: {table[f'seed {seed}']}", flush=True)
+    with Workdir(WORKDIR.value) as workdir:
+        for seed in SEEDS.value:
+            table[f"seed {seed}"] = calibrate(open_world(int(seed), workdir))
+            workdir.log(f"seed {seed}: {table[f'seed {seed}']}")
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(json.dumps(table, indent=1) + "\n")
 

@@ -12,24 +12,24 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import app, flags
 
-from configs import base
 from experiments import supervised
-from hitpro_jax.data import pipeline
-from hitpro_jax.data.records import anonymise
+from hitpro_jax.data.pipeline import ClipReading, FrameReader
 from hitpro_jax.data.sets import hitsz_vcm
-from hitpro_jax.data.synthetic import world as synthetic
+from hitpro_jax.data.synthetic import world as worlds
 from hitpro_jax.encode import make_embed
+from hitpro_jax.features import Embedder
 from hitpro_jax.models.encoder import init_variables, make_encoder
-from hitpro_jax.models.pretrained import weights as pretrained
+from hitpro_jax.models.pretrained import weights
+from hitpro_jax.options import BatchOptions, EncoderOptions, EvalOptions
 from hitpro_jax.sharding import make_mesh
 
 OUT = flags.DEFINE_string("out", "hitpro_jax/models/weights/resnet_small.safetensors", "where the weights go")
 ROOT = flags.DEFINE_string("root", "data/pretraining", "where the pretraining set is drawn")
 EPOCHS = flags.DEFINE_integer("epochs", 50, "epochs of 100 steps")
-SEED = flags.DEFINE_integer("seed", synthetic.PRETRAINING_SEED, "of people, cameras, initial weights and order")
+SEED = flags.DEFINE_integer("seed", worlds.PRETRAINING_SEED, "of people, cameras, initial weights and order")
+STEPS = 100  # of an epoch
 
 
 def recolour(key: jax.Array, frames: jax.Array) -> jax.Array:
@@ -52,10 +52,11 @@ def recolour(key: jax.Array, frames: jax.Array) -> jax.Array:
     return (jnp.clip(x, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
-def main(_) -> None:
-    world = synthetic.World(
-        seed=SEED.value,
-        camera_seed=SEED.value,
+def world_of(seed: int) -> worlds.World:
+    """The people and cameras of the pretraining set."""
+    return worlds.World(
+        seed=seed,
+        camera_seed=seed,
         cameras=12,
         train_ids=800,
         test_ids=60,
@@ -63,40 +64,35 @@ def main(_) -> None:
         stay_frames=(12, 16),
         infrared=False,
     )
-    root = synthetic.ensure(ROOT.value, world, jobs=2)
-    data = hitsz_vcm.load(root)
-    tracklets, pids = anonymise(data.train, seed=0)
-    labels = np.unique(pids, return_inverse=True)[1]
-    encoder = make_encoder("resnet_small", "mean", as_product=True)
-    variables = init_variables(encoder, world.image_size, SEED.value)
-    reader = pipeline.FrameReader(str(root), world.image_size, cache=True)
-    start = time.time()
-    variables = supervised.fit(
-        encoder,
-        variables,
-        reader,
-        tracklets,
-        labels,
+
+
+def main(_) -> None:
+    world = world_of(SEED.value)
+    root = worlds.ensure(ROOT.value, world, jobs=2)
+    dataset = hitsz_vcm.load(str(root))
+    reader = FrameReader(str(root), world.image_size, cache=True)
+    encoder = make_encoder(EncoderOptions(backbone="resnet_small", aggregator="mean", as_product=True))
+    recipe = supervised.Recipe(
         epochs=EPOCHS.value,
-        steps=100,
-        tracklets_per_modality=32,
-        clips_per_tracklet=1,
-        clip_length=1,
+        steps=STEPS,
+        batch=BatchOptions(tracklets_per_modality=32, clips_per_tracklet=1, clip_length=1),
         learning_rate=3e-3,
-        triplet=0.0,
-        seed=SEED.value,
-        recolour=recolour,
         warmup=100,
+        triplet=0.0,
+        recolour=recolour,
     )
+    start = time.time()
+    untrained = init_variables(encoder, world.image_size, SEED.value)
+    data = supervised.labelled(reader, dataset.train, seed=0)
+    variables = supervised.fit(encoder, untrained, data, recipe, seed=SEED.value)
     minutes = (time.time() - start) / 60.0
     mesh = make_mesh()
-    scores = supervised.visible_scores(
-        make_embed(encoder, mesh), variables, (*data.query, *data.gallery), reader, base.get_config().eval, mesh
-    )
+    embedder = Embedder(make_embed(encoder, mesh), mesh, reader, EvalOptions(), ClipReading())
+    scores = supervised.visible_scores(embedder, variables, (*dataset.query, *dataset.gallery))
     print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
     command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"
-    print(pretrained.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
+    print(weights.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
 
 
 if __name__ == "__main__":

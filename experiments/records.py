@@ -13,8 +13,9 @@ import numpy as np
 from configs import base
 from hitpro_jax import legacy
 
-KEPT = ("precision", "_any", "per_tracklet")  # ends of the names of a refresh's figures that a row keeps
-COURSE = ("align/within/precision", "align/cross/precision", "align/cross/recall_any", "clusters/purity")
+# Which figures a row has: of the last refresh those whose names end so, and of every refresh these.
+SAVED_ENDINGS = ("precision", "_any", "per_tracklet")
+FOLLOWED = ("align/within/precision", "align/cross/precision", "align/cross/recall_any", "clusters/purity")
 
 
 def load(path: Path) -> list[dict]:
@@ -33,9 +34,9 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
     last = {
         name: round(value, 3)
         for name, value in refreshes[-1].items()
-        if name.startswith("align/") and name.endswith(KEPT) or "purity" in name
+        if name.startswith("align/") and name.endswith(SAVED_ENDINGS) or "purity" in name
     }
-    course = {name: [round(refresh[name], 3) for refresh in refreshes] for name in COURSE if name in last}
+    every = {name: [round(refresh[name], 3) for refresh in refreshes] for name in FOLLOWED if name in last}
     return {
         "variant": variant,
         "seed": int(seed),
@@ -44,7 +45,7 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
         "minutes": minutes,
         "frozen": {key: metrics[0][f"eval/{key}/mAP"] for key in directions},
         "last refresh": last,
-        "every refresh": course,
+        "every refresh": every,
         "config": changed(json.loads((workdir / "config.json").read_text())),
         "commit": environment["git"],
         "devices": environment["devices"],

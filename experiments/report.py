@@ -67,7 +67,7 @@ def headline() -> str:
 
 
 def render() -> str:
-    """All tables as Markdown; where there is no file of results, a line says "not yet run"."""
+    """All tables as Markdown; where there is no file of results, a line with "not yet run"."""
     sections = [["### Is the synthetic world worth training on?"], _calibration()]
     for sweep, title in COMPARED.items():
         sections += [

@@ -30,6 +30,7 @@ from configs import vcm
 from hitpro_jax.encode import make_embed
 from hitpro_jax.kernels.search import candidates, ivf
 from hitpro_jax.models.encoder import init_variables, make_encoder
+from hitpro_jax.run import read_options
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import INTERLEAVED
 
@@ -197,10 +198,10 @@ def measure(shape: Shape) -> Rates:
     product = timed(candidates.similarity, block, part)
     values = jax.random.normal(jax.random.key(0), (shape.block, 65536))
     pick = timed(lambda values: candidates.largest(values, shape.neighbours), values)
-    config = vcm.get_config()
-    encoder, size = make_encoder(**config.encoder), tuple(config.data.image_size)
+    options = read_options(vcm.get_config())
+    encoder, size = make_encoder(options.encoder), options.data.image_size
     variables = init_variables(encoder, size, 0)
-    frames = jnp.zeros((8, config.prototypes.clip_length, *size, 3), jnp.uint8)
+    frames = jnp.zeros((8, options.prototypes.clip_length, *size, 3), jnp.uint8)
     embed, mask = make_embed(encoder, make_mesh(jax.devices()[:1])), jnp.ones(frames.shape[:2], bool)
     seconds = timed(lambda frames, mask: embed(variables, frames, mask, INTERLEAVED), frames, mask)
     return Rates(2 * block.size * len(part) / product, values.size / pick, 0.0, len(frames) / seconds)

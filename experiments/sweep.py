@@ -59,24 +59,25 @@ def run(variant: str, overrides: dict, seed: str, running: set[subprocess.Popen]
       SystemExit: the run failed, was killed or asked to stop, or its workdir belongs to another config.
     """
     workdir = workdir_of(variant, seed)
-    begun, start, see = (workdir / "checkpoints").exists(), time.monotonic(), ""
+    begun, start, hint = (workdir / "checkpoints").exists(), time.monotonic(), ""
     with contextlib.ExitStack() as stack:
         console = None
         if JOBS.value > 1:
             workdir.mkdir(parents=True, exist_ok=True)
-            console, see = stack.enter_context(open(workdir / "console.txt", "a")), f", see {workdir}/console.txt"
+            console = stack.enter_context(open(workdir / "console.txt", "a"))
+            hint = f", see {workdir}/console.txt"
         process = subprocess.Popen(command(overrides, seed, workdir), stdout=console, stderr=console)
         running.add(process)
         code = process.wait()
         running.discard(process)
     if code or not (workdir / "result.json").exists():  # a run that is asked to stop saves its state and ends with 0
         raise SystemExit(
-            f"{variant}, seed {seed}, ended with code {code} and no result{see}; the same sweep goes on from there"
+            f"{variant}, seed {seed}, ended with code {code} and no result{hint}; the same sweep goes on from there"
         )
     return record(variant, seed, workdir, None if begun else round((time.monotonic() - start) / 60.0, 2))
 
 
-def keep(out: Path, row: dict) -> None:
+def save_row(out: Path, row: dict) -> None:
     """Replaces the older row of this run in the file of results, which other sweeps may be writing at the same time."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(out.parent, os.O_RDONLY)
@@ -87,9 +88,9 @@ def keep(out: Path, row: dict) -> None:
         if key in rows and rows[key]["commit"] == row["commit"]:  # a finished run is not timed again
             row["minutes"] = row["minutes"] or rows[key]["minutes"]
         rows[key] = row
-        fresh = out.with_suffix(".tmp")
-        fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows.values())) + "\n]\n")  # a line a run
-        fresh.replace(out)
+        draft = out.with_suffix(".tmp")
+        draft.write_text("[\n" + ",\n".join(map(json.dumps, rows.values())) + "\n]\n")  # a line a run
+        draft.replace(out)
     finally:
         os.close(folder)
 
@@ -126,7 +127,7 @@ def main(_) -> None:
     with ThreadPoolExecutor(JOBS.value) as pool:
         for finished in as_completed([pool.submit(attempt, *each) for each in wanted]):
             if row := finished.result():
-                keep(out, row)
+                save_row(out, row)
     if failed:
         raise failed[0]
 

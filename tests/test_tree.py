@@ -157,11 +157,11 @@ def test_an_allowed_import_passes(tmp_path, path, line):
     assert faults(tmp_path.resolve()) == []
 
 
-def functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Every function of the package with its file and name."""
+def functions(folder: str = PACKAGE) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of a folder, by default of the package, with its file and name."""
     return [
         (f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node)
-        for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
@@ -174,8 +174,9 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     ]
 
 
-def test_no_function_has_more_than_ten_parameters():
-    assert [name for name, function in functions() if len(parameters(function)) > 10] == []
+@pytest.mark.parametrize("folder", [PACKAGE, "experiments"])
+def test_no_function_has_more_than_ten_parameters(folder):
+    assert [name for name, function in functions(folder) if len(parameters(function)) > 10] == []
 
 
 def test_block_and_mesh_travel_as_a_tiling():

@@ -87,12 +87,12 @@ def main() -> None:
                     speeds[name].append(options.files / (time.process_time() - start))
             medians = {name: statistics.median(values) for name, values in speeds.items()}
             own = medians.pop("FrameReader")
-            rival = max(medians, key=medians.get)
-            share = statistics.median(a / b for a, b in zip(speeds["FrameReader"], speeds[rival], strict=True))
+            fastest = max(medians, key=medians.get)
+            share = statistics.median(a / b for a, b in zip(speeds["FrameReader"], speeds[fastest], strict=True))
             print(
                 f"{title}, {size:.0f} kB: images/s FrameReader {own:.0f}, "
                 + ", ".join(f"{name} {value:.0f}" for name, value in medians.items())
-                + f"; FrameReader / {rival} {share:.2f}"
+                + f"; FrameReader / {fastest} {share:.2f}"
             )
 
 

@@ -23,6 +23,7 @@ The loss is that of an empty bank, the same for both.
 """
 
 import resource
+import tempfile
 import time
 
 import jax
@@ -31,42 +32,63 @@ import numpy as np
 from absl import app, flags
 
 from configs import vcm
-from hitpro_jax.commands import check
-from hitpro_jax.sharding import make_mesh
-from hitpro_jax.types import INTERLEAVED
+from hitpro_jax.methods.base import Setting
+from hitpro_jax.methods.registry import make_method
+from hitpro_jax.run import Run, TrainingSet, open_run
+from hitpro_jax.steps import Steps
+from hitpro_jax.types import INTERLEAVED, Clips, TrackletInfo, TrainState
+from hitpro_jax.workdir import Workdir
 
 BACKBONE = flags.DEFINE_string("backbone", "resnet50", "a name of encoder.backbone")
 DTYPE = flags.DEFINE_string("dtype", None, "of the arithmetic (default: the config's)")
 REMAT = flags.DEFINE_bool("remat", False, "recompute activations in the backward pass")
 PRODUCT = flags.DEFINE_bool("as_product", False, "convolutions as matrix products")
 EXECUTE = flags.DEFINE_bool("execute", False, "run the step once, too")
-BANK, GIB = 11_264, 2**30  # tracklets, bytes
+BANK, VIEWS, GIB = 11_264, 12, 2**30  # tracklets, views, bytes
 
 
-def build():
-    """The compiled steps, and the arguments of one training step as NumPy arrays."""
+Arguments = tuple[TrainState, Clips, TrackletInfo]
+
+
+def open_vcm(workdir: Workdir) -> Run:
+    """A run of configs/vcm.py with the flags' encoder; no data are read."""
     config = vcm.get_config()
     config.encoder.backbone, config.encoder.remat = BACKBONE.value, REMAT.value
     config.encoder.as_product = PRODUCT.value
     config.encoder.dtype = DTYPE.value or config.encoder.dtype
-    steps, state, _, clips, info = check.stand_ins(config, BANK, make_mesh())
-    count, length, height, width, _ = clips["frames"].shape
+    return open_run(config, workdir)
+
+
+def build(run: Run) -> tuple[Steps, Arguments]:
+    """The compiled steps, and the arguments of one training step as arrays on the host."""
+    row = np.arange(BANK, dtype=np.int32)
+    info = TrackletInfo(row % 2, row // 2 % 6, row % VIEWS, np.ones(BANK, bool))
+    mesh = run.mesh if run.mesh.size > 1 else None
+    method = make_method(run.options, Setting(VIEWS, mesh, None))
+    steps, state, _ = run.build(TrainingSet((), info, info), method)
+    clips = random_clips(run)
+    count, length, height, width, _ = clips.frames.shape
+    encoder = run.options.encoder
     print(
-        f"{config.encoder.backbone}, {config.encoder.dtype}, remat {config.encoder.remat}: {count} clips x "
+        f"{encoder.backbone}, {encoder.dtype}, remat {encoder.remat}: {count} clips x "
         f"{length} frames of {height} x {width} = {count * length} frames",
         flush=True,
     )
-    rng, place = np.random.default_rng(0), np.arange(count, dtype=np.int32)
-    batch = {
-        "frames": rng.integers(0, 256, clips["frames"].shape, np.uint8),
-        "mask": np.ones(clips["mask"].shape, bool),
-        "tracklet": place // 2 * 2 + place % 2,
-    }
-    return steps, (state, batch, info)
+    return steps, (state, clips, info)
+
+
+def random_clips(run: Run) -> Clips:
+    """A batch of noise, RGB and infrared clips in turn, each of another tracklet."""
+    batch, index = run.options.batch, np.arange(run.options.batch.clips, dtype=np.int32)
+    shape = batch.clips, batch.clip_length
+    frames = np.random.default_rng(0).integers(0, 256, (*shape, *run.options.data.image_size, 3), np.uint8)
+    none = np.zeros_like(index)
+    return Clips(frames, np.ones(shape, bool), index, index % 2, part=none, unreadable=none)
 
 
 def main(_) -> None:
-    steps, arguments = build()
+    with tempfile.TemporaryDirectory() as folder, Workdir(folder) as workdir:
+        steps, arguments = build(open_vcm(workdir))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), arguments)
     start = time.monotonic()
     compiled = steps.train.lower(*shapes, INTERLEAVED).compile()
@@ -75,7 +97,7 @@ def main(_) -> None:
     print(
         f"compiled in {seconds:.0f} s; temporaries {account.temp_size_in_bytes / GIB:.2f} GiB, arguments "
         f"{account.argument_size_in_bytes / GIB:.2f} GiB, outputs {account.output_size_in_bytes / GIB:.2f} GiB "
-        f"({account.alias_size_in_bytes / GIB:.2f} GiB of them in the arguments' place): at most "
+        f"({account.alias_size_in_bytes / GIB:.2f} GiB of them written over the arguments): at most "
         f"{(whole - account.alias_size_in_bytes) / GIB:.2f} GiB",
         flush=True,
     )

@@ -86,7 +86,7 @@ def method(search: str, probes: int = 0, cells: int = 0) -> HiTPro:
 
 
 def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
-    """The `count` largest similarities of each row and where they are."""
+    """The `count` largest similarities of each row and their indices."""
 
     def row(row):
         return jax.lax.top_k(jnp.matmul(row, bank.T, precision=jax.lax.Precision.HIGHEST), count)
@@ -95,11 +95,11 @@ def bare(bank: jax.Array, count: int = 64) -> tuple[jax.Array, jax.Array]:
 
 
 def refresh(search: str, probes: int = 0, cells: int = 0) -> Callable:
-    way = method(search, probes, cells)
+    hitpro = method(search, probes, cells)
 
     def mine(bank: jax.Array, info: TrackletInfo) -> Memory:
-        memory = way.init(*bank.shape)
-        return way.refresh(memory, bank[:, None], info.valid[:, None], info, 0.5)
+        memory = hitpro.init(*bank.shape)
+        return hitpro.refresh(memory, bank[:, None], info.valid[:, None], info, 0.5)
 
     return mine
 

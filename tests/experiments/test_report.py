@@ -21,7 +21,7 @@ def test_documents_equal_the_result_files(path):
     assert report.insert(text, report.PAGES[path]()) == text, "run python -m experiments.report"
 
 
-def test_missing_results_are_said_to_be_missing(tmp_path, monkeypatch):
+def test_missing_results_are_reported_as_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     assert report.render().count("not yet run") == 9
     assert "not yet run" in report.headline()
@@ -46,7 +46,7 @@ def row(variant, seed, mean):
 
 @pytest.fixture
 def rendered(tmp_path, monkeypatch):
-    """What the report says of rows of a sweep of `configs/evidence.py`."""
+    """The report on rows of a sweep of `configs/evidence.py`."""
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     (tmp_path / "evidence").mkdir()
 
@@ -208,9 +208,9 @@ def test_a_variant_that_is_not_there_is_refused():
     assert "sweep components has no variant level 7" in done.stdout + done.stderr
 
 
-def sweep(*words, check=True):
+def sweep(*arguments, check=True):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.sweep", *words],
+        [sys.executable, "-m", "experiments.sweep", *arguments],
         check=check,
         capture_output=True,
         text=True,
@@ -247,7 +247,7 @@ app.run(sweep.main)
 
 @pytest.fixture
 def begun(tmp_path):
-    """Begins a sweep whose runs fail, leave (end without a result), end or wait, as the words say."""
+    """Begins a sweep whose runs fail, leave (end without a result), end or wait, as `fates` says."""
 
     def begin(fates: str):
         code = f"STUB = {STUB!r}\n{SWEEP_STUB}"
@@ -271,10 +271,10 @@ def rows_of(folder):
 @pytest.mark.parametrize("fate", ["fails", "leaves"])
 def test_a_sweep_goes_on_where_a_run_ended_without_a_result(begun, tmp_path, fate):
     process = begun(f"one=ends,two={fate},three=ends")
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode
-    assert "two, seed 0, ended with code" in said
-    assert "no result" in said
+    assert "two, seed 0, ended with code" in output
+    assert "no result" in output
     assert set(rows_of(tmp_path)) == {"one"}  # three had not begun
     minutes = rows_of(tmp_path)["one"]["minutes"]
     process = begun("one=ends,two=ends,three=ends")
@@ -290,9 +290,9 @@ def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
     process = begun("one=ends,two=waits,three=ends")
     assert any("waiting" in line for line in process.stdout)
     process.terminate()
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode
-    assert "asked to stop" in said
+    assert "asked to stop" in output
     assert set(rows_of(tmp_path)) == {"one"}
 
 

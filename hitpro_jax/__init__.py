@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hitpro_jax.data.sets.hitsz_vcm import load as load_hitsz_vcm
     from hitpro_jax.kernels.memory import momentum_update
     from hitpro_jax.kernels.mining.stages import across_modalities, same_view_ambiguity, within_modality
     from hitpro_jax.kernels.prototypes import aggregate_parts
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# module of each name, with the name it has there where that is another
 _MODULES = {
     "Options": "hitpro_jax.options",
     "across_modalities": "hitpro_jax.kernels.mining.stages",
     "aggregate_parts": "hitpro_jax.kernels.prototypes",
+    "load_hitsz_vcm": "hitpro_jax.data.sets.hitsz_vcm:load",
     "momentum_update": "hitpro_jax.kernels.memory",
     "open_run": "hitpro_jax.run",
     "retrieve": "hitpro_jax.scoring.ranks",
@@ -36,6 +39,7 @@ __all__ = [
     "Options",
     "across_modalities",
     "aggregate_parts",
+    "load_hitsz_vcm",
     "momentum_update",
     "open_run",
     "retrieve",
@@ -49,7 +53,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'hitpro_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    module, _, inner = _MODULES[name].partition(":")
+    return getattr(importlib.import_module(module), inner or name)
 
 
 def __dir__() -> list[str]:

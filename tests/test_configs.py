@@ -342,7 +342,7 @@ def test_a_config_that_is_not_there_is_an_error():
 def test_an_image_size_is_two_numbers():
     config = load("synthetic")
     config.data.image_size = (64,)
-    with pytest.raises(ValueError, match=r"data.image_size is \(64,\): give 2 numbers, such as 1,2"):
+    with pytest.raises(ValueError, match=r"data.image_size is \(64,\): give 2 values, each a whole number at least 1"):
         read_options(config)
 
 

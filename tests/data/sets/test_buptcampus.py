@@ -285,7 +285,7 @@ def test_the_published_counts_pass(made, monkeypatch):
     [
         ({"train": {"frames": 9}}, r"not the published ones \(train frames 8 instead of 9\)"),
         ({"train": {"tracklets": 6}}, r"\(train tracklets 4 instead of 6\)"),
-        ({"query": {"rgb": 2}, "gallery": {"ir": 2}}, r"\(query rgb 1 for 2, gallery ir 1 instead of 2\)"),
+        ({"query": {"rgb": 2}, "gallery": {"ir": 2}}, r"\(query rgb 1 instead of 2, gallery ir 1 instead of 2\)"),
         ({"query": {"tracklets": 3}}, r"\(query tracklets 2 instead of 3\)"),
         ({"auxiliary": {"ids": 3}}, r"\(auxiliary ids 1 instead of 3\)"),
     ],

@@ -235,6 +235,7 @@ class ClusterContrast(Method):
 def with_own_values(clusters: ClusterOptions, own: Any) -> ClusterOptions:
     """The family's options, with a method's own value for every field that both have.
 
+    >>> from hitpro_jax.methods.baselines.options import PgmOptions
     >>> with_own_values(ClusterOptions(), PgmOptions(momentum=0.3)).momentum
     0.3
     """

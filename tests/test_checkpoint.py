@@ -319,6 +319,22 @@ def test_a_full_disk_is_reported_and_leaves_earlier_checkpoints(tmp_path):
     assert_same(restore(tmp_path)[0], state_of(2))
 
 
+def test_a_last_save_that_fails_is_reported_when_the_checkpoints_are_closed(tmp_path):
+    """It is written in the background, and nothing else waits for it."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = jnp.asarray(np.random.default_rng(0).random((200, 1000)), jnp.float32)
+    checkpoints = checkpoint.Checkpointer(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        checkpoints.save(1, {"bank": large})
+        with pytest.raises(
+            OSError, match=rf"cannot write a checkpoint to {tmp_path} \(File too large.*make room there"
+        ):
+            checkpoints.__exit__(None, None, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 ENDLESS = """
 import sys, jax.numpy as jnp
 from hitpro_jax import checkpoint

@@ -28,7 +28,7 @@ from hitpro_jax.models import vit
 from hitpro_jax.models.backbones import BACKBONES, BackboneSpec
 from hitpro_jax.options import FREE_FIELDS
 from hitpro_jax.run import Run
-from hitpro_jax.steps import OWN_PARAMETERS
+from hitpro_jax.steps import OWN_PARAMETERS, make_steps
 from hitpro_jax.types import INTERLEAVED, Encoded
 from tests.batches import clips_of
 from tests.data.sets.test_hitsz_vcm import FILES, OVER
@@ -67,6 +67,17 @@ def step(run: Run) -> str:
     """The training step."""
     training, batch = run.training, next(iter(train.epoch_batches(run, run.training.state, 0)))
     return text_of(training.steps.train, training.state, batch, training.data.bank_info, INTERLEAVED, static=(3,))
+
+
+def optimiser(run: Run) -> str:
+    """The update of the optimiser that the steps are made with, of two small groups of parameters."""
+    given = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "make_steps", lambda *arguments: given.extend(arguments) or make_steps(*arguments))
+        run.build(run.training.data, run.training.method)
+    params = {"backbone": {"kernel": np.ones(3, np.float32)}, "neck": {"scale": np.ones(3, np.float32)}}
+    state = given[1].init(params)
+    return f"{text_of(given[1].update, params, state, params)} {jax.tree.structure(state)}"
 
 
 def loss(run: Run) -> str:
@@ -439,15 +450,15 @@ WALK: dict[str, list[Change]] = {
     "loss.same_view": [Change(3, refresh), Change(3, loss)],
     "loss.same_view_rule": [Change("stage1", refresh)],
     # optimiser and length
-    "optim.name": [Change("sgd", step), Change("adamw", step)],
-    "optim.learning_rate": [Change(0.01, step)],
-    "optim.backbone_rate": [Change(0.5, step), Change(0.0, step)],
-    "optim.weight_decay": [Change(0.01, step), Change(0.01, step, {"optim.name": "adamw"})],
-    "optim.schedule": [Change("cosine", step), Change("constant", step)],
-    "optim.adapt_steps": [Change(2, step)],
-    "optim.warmup_steps": [Change(3, step)],
-    "optim.clip_norm": [Change(1.0, step)],
-    "train.epochs": [Change(4, step), Change(4, events)],
+    "optim.name": [Change("sgd", optimiser), Change("adamw", optimiser)],
+    "optim.learning_rate": [Change(0.01, optimiser), Change(0.01, step)],
+    "optim.backbone_rate": [Change(0.5, optimiser), Change(0.0, optimiser)],
+    "optim.weight_decay": [Change(0.01, optimiser), Change(0.01, optimiser, {"optim.name": "adamw"})],
+    "optim.schedule": [Change("cosine", optimiser), Change("constant", optimiser)],
+    "optim.adapt_steps": [Change(2, optimiser)],
+    "optim.warmup_steps": [Change(3, optimiser)],
+    "optim.clip_norm": [Change(1.0, optimiser)],
+    "train.epochs": [Change(4, step), Change(4, optimiser), Change(4, events)],
     "train.steps_per_epoch": [Change(3, step), Change(3, plan), Change(3, events)],
     "train.eval_every": [Change(2, events)],
     "eval.frames": [Change(3, scored), Change(3, dataset)],

@@ -120,6 +120,8 @@ def test_every_table_of_positives_makes_a_difference_to_the_plan(opened):
             partners._replace(cross_index=None),
             partners._replace(cross_weight=None),
             partners._replace(cross_index=partners.within_index),
+            partners._replace(cross_weight=partners.within_weight),
+            partners._replace(within_weight=partners.cross_weight),
             partners._replace(within_weight=partners.within_weight[:, ::-1]),
             partners._replace(cross_weight=partners.cross_weight[:, ::-1]),
         ):

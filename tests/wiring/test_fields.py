@@ -37,7 +37,7 @@ from tests.data.sets.test_regdb import REGDB
 from tests.data.sets.test_sysu_mm01 import SYSU
 from tests.data.trees import write
 from tests.test_configs import fields, load
-from tests.wiring import tiny
+from tests.wiring import loop, tiny
 
 # Fields that change no number, and why. Each of them may differ between a run and the checkpoint that it goes on from.
 NO_NUMBER = {
@@ -233,47 +233,6 @@ def kind(run: Run) -> str:
     return type(run.training.method).__name__
 
 
-def events(run: Run) -> list[tuple]:
-    """What the training loop does, and when: all its parts are stand-ins."""
-    seen = []
-
-    class Checkpoints:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            pass
-
-        def restore_latest(self, wanted):
-            return None
-
-        def save(self, step, state, meta):
-            seen.append(("save", step))
-
-    def contrast(run, state, step, save, preemption):
-        options = run.options.train
-        for now in range(step + 1, step + options.steps_per_epoch + 1):
-            if now % options.steps_per_epoch and train.save_due(options, now):
-                save(now, state)
-            train.log_step(run, now, {"loss": np.float32(1.0)})
-        return state
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "checkpoints", Checkpoints)
-        patch.setattr(run, "evaluate", lambda variables, step: seen.append(("evaluate", step)) or Nothing())
-        patch.setattr(run.workdir, "metrics", lambda step, values: seen.append(("metrics", step)))
-        patch.setattr(train, "refresh", lambda run, state, step: state)
-        patch.setattr(train, "contrast", contrast)
-        train.train(run)
-    return seen
-
-
-class Nothing:
-    """A result without scores."""
-
-    scores = ()
-
-
 # --------------------------------------------------------------------------------------------------- the walk
 
 
@@ -458,9 +417,9 @@ WALK: dict[str, list[Change]] = {
     "optim.adapt_steps": [Change(2, optimiser)],
     "optim.warmup_steps": [Change(3, optimiser)],
     "optim.clip_norm": [Change(1.0, optimiser)],
-    "train.epochs": [Change(4, step), Change(4, optimiser), Change(4, events)],
-    "train.steps_per_epoch": [Change(3, step), Change(3, plan), Change(3, events)],
-    "train.eval_every": [Change(2, events)],
+    "train.epochs": [Change(4, step), Change(4, optimiser), Change(4, loop.events)],
+    "train.steps_per_epoch": [Change(3, step), Change(3, plan), Change(3, loop.events)],
+    "train.eval_every": [Change(2, loop.events)],
     "eval.frames": [Change(3, scored), Change(3, dataset)],
     "eval.batch_size": [Change(3, scored)],
     # baselines
@@ -615,4 +574,4 @@ def test_what_may_differ_from_the_checkpoint_changes_no_number():
 @pytest.mark.parametrize(("name", "value"), [("train.log_every", 2), ("train.save_every", 2), ("train.save_steps", 1)])
 def test_fields_of_the_log_and_of_saves_are_seen_in_the_loop(seen, name, value):
     given = {"train.log_every": 1}
-    assert seen(events, {**given, name: value}) != seen(events, given)
+    assert seen(loop.events, {**given, name: value}) != seen(loop.events, given)

@@ -110,7 +110,7 @@ def positives(modality: np.ndarray, *, same: bool, rows: int, columns: int) -> P
     for row in range(len(modality)):
         wanted = [(row + step) % len(modality) for step in range(1, len(modality))]
         chosen = [other for other in wanted if (modality[other] == modality[row]) == same][:3]
-        index[row, :3], weight[row, :3] = chosen, (0.7, 0.2, 0.1)
+        index[row, :3], weight[row, :3] = chosen, (0.7, 0.2, 0.1) if same else (0.05, 0.35, 0.6)
     return Positives(index, weight, np.full((rows, 1), -1, np.int32), np.zeros(2, np.float32))
 
 

@@ -178,10 +178,13 @@ def test_batches_are_read_by_the_run(opened, monkeypatch, taken):
 
 def test_a_refresh_embeds_with_the_state_and_puts_every_part_in_its_place(opened, monkeypatch):
     with opened(**OTHERS) as run:
-        state, seen = run.training.state, {}
+        state = run.training.state._replace(params={"of": np.ones(1)}, batch_stats={"a later": np.ones(1)})
+        seen = {}
 
         def embed(variables, frames, mask, layout):
-            assert variables is state.variables or variables["params"] is state.params
+            assert variables["params"] is state.params
+            assert variables["batch_stats"] is state.batch_stats
+            assert np.asarray(mask).any(1).tolist() == mask[:, 0].tolist()
             seen.setdefault("layouts", []).append(layout)
             return jax.numpy.asarray(frames).reshape(len(frames), -1)[:, : tiny.DIM].astype(np.float32) + 1.0
 

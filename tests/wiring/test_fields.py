@@ -150,12 +150,21 @@ def variables(run: Run) -> list[np.ndarray]:
     return jax.tree.leaves(run.initial_variables())
 
 
-def dataset(run: Run) -> list:
-    """The tracklets of every split, what was counted, and how they are scored."""
-    found, protocol = run.dataset, run.protocol
-    rows = [protocol.rows(found, side).tolist() for sides in protocol.directions.values() for side in sides]
-    shown = protocol.name, list(protocol.directions), protocol.setting
-    return [[getattr(found, split) for split in SPLITS], found.counts, rows, shown]
+def tracklets(run: Run) -> list:
+    """The tracklets of every split."""
+    return [getattr(run.dataset, split) for split in SPLITS]
+
+
+def notes(run: Run) -> list:
+    """What the start-up report says besides the counts."""
+    return run.dataset.counts["notes"]
+
+
+def protocol(run: Run) -> list:
+    """How the tracklets are scored."""
+    found = run.protocol
+    rows = [found.rows(run.dataset, side).tolist() for sides in found.directions.values() for side in sides]
+    return [rows, found.name, list(found.directions), found.setting]
 
 
 def packed_pixels(run: Run) -> np.ndarray:
@@ -172,9 +181,9 @@ def outcome(look: Callable[[Run], Any], run: Run) -> Any:
         return str(error)
 
 
-def dataset_or_error(run: Run) -> Any:
-    """As `dataset`."""
-    return outcome(dataset, run)
+def tracklets_or_error(run: Run) -> Any:
+    """As `tracklets`."""
+    return outcome(tracklets, run)
 
 
 def without_frames(run: Run) -> Any:
@@ -196,14 +205,14 @@ def campus_of_another_size(run: Run) -> Any:
     lists = {"train": {"tracklets": 20, "ids": 1}, "query": {"tracklets": 0}, "gallery": {"tracklets": 0}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(buptcampus, "PUBLISHED", lists)
-        return outcome(dataset, run)
+        return outcome(tracklets, run)
 
 
 def drawn_world(run: Run) -> Any:
     """The tracklets of a synthetic world that is there already."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worlds, "ensure", lambda root, *_, **__: root)
-        return outcome(dataset, run)
+        return outcome(tracklets, run)
 
 
 def own_parameters(run: Run) -> list[np.ndarray]:
@@ -296,41 +305,41 @@ WALK: dict[str, list[Change]] = {
     "seed": [Change(1, plan), Change(1, pixels), Change(1, variables), Change(1, own_parameters, SUPERVISED)],
     "method.name": [Change("pgm", kind)],
     # data
-    "data.name": [Change("mars", dataset_or_error)],
-    "data.protocol": [Change("full_no_camera", dataset, CAMPUS)],
-    "data.image_size": [Change((8, 16), look) for look in (pixels, parts, scored, dataset)]
+    "data.name": [Change("mars", tracklets_or_error)],
+    "data.protocol": [Change("full_no_camera", protocol, CAMPUS)],
+    "data.image_size": [Change((8, 16), look) for look in (pixels, parts, scored, protocol)]
     + [
         Change((16, 16), variables, {"encoder.backbone": "patches"}),
         Change((8, 16), world, {"data.name": "synthetic"}),
         Change((8, 16), packed_pixels, CACHE),
     ],
     "data.min_frames": [
-        Change(6, dataset),
-        Change(12, dataset, VCM | {"data.min_frames": 11, "data.hitsz_vcm.repair": True}),
+        Change(6, tracklets),
+        Change(12, tracklets, VCM | {"data.min_frames": 11, "data.hitsz_vcm.repair": True}),
         Change(25, drawn_world, VCM | {"data.name": "synthetic"}),
-        Change(15, dataset, MOT),
+        Change(15, tracklets, MOT),
         # one of 24 frames is missing
-        Change(24, dataset, at("incomplete", "hitsz_vcm") | {"data.min_frames": 23, "data.allow_missing": True}),
+        Change(24, tracklets, at("incomplete", "hitsz_vcm") | {"data.min_frames": 23, "data.allow_missing": True}),
     ],
-    "data.check_counts": [Change(False, dataset, VCM), Change(True, campus_of_another_size, CAMPUS)],
+    "data.check_counts": [Change(False, notes, VCM), Change(True, campus_of_another_size, CAMPUS)],
     "data.allow_missing": [
-        Change(True, dataset_or_error, at("incomplete", "hitsz_vcm")),
+        Change(True, tracklets_or_error, at("incomplete", "hitsz_vcm")),
         Change(True, without_frames),
         Change(True, packed_without_frames, CACHE),
     ],
-    "data.cameras": [Change({"one": {**CAMERA, "modality": 1}}, dataset, MOT)],
+    "data.cameras": [Change({"one": {**CAMERA, "modality": 1}}, tracklets, MOT)],
     "data.packed_quality": [Change(50, packed_pixels, CACHE)],
     "data.seed": [Change(1, world, {"data.name": "synthetic"})],
-    "data.hitsz_vcm.repair": [Change(True, dataset, VCM)],
-    "data.buptcampus.auxiliary": [Change(True, dataset, CAMPUS)],
+    "data.hitsz_vcm.repair": [Change(True, tracklets, VCM), Change(True, protocol, VCM)],
+    "data.buptcampus.auxiliary": [Change(True, tracklets, CAMPUS)],
     "data.synthetic.preset": [Change("medium", world, {"data.name": "synthetic"})],
     "data.synthetic.camera_seed": [Change(1, world, {"data.name": "synthetic"})],
-    "data.folder.csv": [Change("fewer.csv", dataset)],
-    "data.regdb.trial": [Change(2, dataset, at("regdb", "regdb"))],
-    "data.sysu_mm01.trial": [Change(2, dataset, at("sysu", "sysu_mm01"))],
-    "data.sysu_mm01.gallery": [Change("indoor", dataset, at("sysu", "sysu_mm01"))],
-    "data.llcm.trial": [Change(3, dataset, at("llcm", "llcm"))],
-    "data.llcm.query": [Change("rgb", dataset, at("llcm", "llcm"))],
+    "data.folder.csv": [Change("fewer.csv", tracklets)],
+    "data.regdb.trial": [Change(2, look, at("regdb", "regdb")) for look in (tracklets, protocol)],
+    "data.sysu_mm01.trial": [Change(2, look, at("sysu", "sysu_mm01")) for look in (tracklets, protocol)],
+    "data.sysu_mm01.gallery": [Change("indoor", look, at("sysu", "sysu_mm01")) for look in (tracklets, protocol)],
+    "data.llcm.trial": [Change(3, look, at("llcm", "llcm")) for look in (tracklets, protocol)],
+    "data.llcm.query": [Change("rgb", look, at("llcm", "llcm")) for look in (tracklets, protocol)],
     # encoder
     "encoder.backbone": [Change("block", variables), Change("block", step)],
     "encoder.aggregator": [Change("gem", step)],
@@ -420,7 +429,7 @@ WALK: dict[str, list[Change]] = {
     "train.epochs": [Change(4, step), Change(4, optimiser), Change(4, loop.events)],
     "train.steps_per_epoch": [Change(3, step), Change(3, plan), Change(3, loop.events)],
     "train.eval_every": [Change(2, loop.events)],
-    "eval.frames": [Change(3, scored), Change(3, dataset)],
+    "eval.frames": [Change(3, scored), Change(3, protocol)],
     "eval.batch_size": [Change(3, scored)],
     # baselines
     "clusters.k1": [Change(12, tables, CLUSTERS)],
@@ -489,7 +498,7 @@ def roots(tmp_path_factory, twins) -> dict[str, str]:
         "hitsz_vcm": write_vcm(made / "hitsz_vcm"),
         "incomplete": str(incomplete),
         "buptcampus": str(twins / "BUPTCampus"),
-        "regdb": write(made / "regdb", REGDB),
+        "regdb": write(made / "regdb", REGDB | {"idx/train_visible_2.txt": "Visible/1/train0.bmp 1\n"}),
         "sysu": write(made / "sysu", SYSU),
         "llcm": write(made / "llcm", LLCM),
         "mot": write_video(made / "mot"),

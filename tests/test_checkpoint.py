@@ -250,7 +250,7 @@ def main(argv):
         for shard in array.addressable_shards:
             np.testing.assert_array_equal(shard.data, host[name][shard.index])
     assert state["kernel"].addressable_data(0).size == 256 * 512 // mesh.size
-    sharding.PASSED = 3  # rows: two and two thirds of the bank's part of one of two processes
+    sharding.ROWS_PER_GATHER = 3  # rows: two and two thirds of the bank's part of one of two processes
     jax.tree.map(np.testing.assert_array_equal, sharding.fetch(state), host)
 
 app.run(main)
@@ -373,7 +373,7 @@ import jax, numpy as np
 port, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 from hitpro_jax import checkpoint, sharding
-from hitpro_jax.workdir import writer as writers
+from hitpro_jax.workdir import Workdir
 
 mesh = sharding.make_mesh()
 rows = np.arange(30_000, dtype=np.float32).reshape(6, 5000)
@@ -381,9 +381,9 @@ state = {"bank": sharding.to_global(rows[3 * process:3 * process + 3], mesh),
          "params": jax.device_put(np.ones(4, np.float32), sharding.replicated(mesh))}
 wanted = checkpoint.abstract(state, {"bank": sharding.row_sharding(mesh), "params": sharding.replicated(mesh)})
 said = []
-with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer(
+with Workdir(folder / f"run{process}") as workdir, checkpoint.Checkpointer(
         folder / "checkpoints", log=said.append) as checkpoints:
-    writer.metrics(0, {"a": 1})
+    workdir.metrics(0, {"a": 1})
     for step in (1, 2):
         checkpoints.save(step, state, {"epoch": step})
     checkpoints.wait()

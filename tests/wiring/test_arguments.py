@@ -167,10 +167,11 @@ def test_batches_are_read_by_the_run(opened, monkeypatch, taken):
     seen = {}
     monkeypatch.setattr(pipeline, taken, lambda *_, **given: seen.update(given))
     with opened() as run:
-        state = run.training.state
+        state, rows = run.training.state, len(run.training.data.bank_info.valid)
         monkeypatch.setattr(runs.Run, "reading", "the run's own")
         _ = train.part_batches(run) if taken == "part_clips" else train.epoch_batches(run, state, 0)
     assert seen["reading"] == "the run's own"
+    assert seen.get("rows", rows) == rows  # of which each process has its share
 
 
 # -------------------------------------------------------------------------------------------- refresh and step

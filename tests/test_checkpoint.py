@@ -319,6 +319,22 @@ def test_a_full_disk_is_reported_and_leaves_earlier_checkpoints(tmp_path):
     assert_same(restore(tmp_path)[0], state_of(2))
 
 
+def test_a_last_save_that_fails_is_reported_when_the_checkpoints_are_closed(tmp_path):
+    """It is written in the background, and nothing else waits for it."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = jnp.asarray(np.random.default_rng(0).random((200, 1000)), jnp.float32)
+    checkpoints = checkpoint.Checkpointer(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        checkpoints.save(1, {"bank": large})
+        with pytest.raises(
+            OSError, match=rf"cannot write a checkpoint to {tmp_path} \(File too large.*make room there"
+        ):
+            checkpoints.__exit__(None, None, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 ENDLESS = """
 import sys, jax.numpy as jnp
 from hitpro_jax import checkpoint
@@ -357,7 +373,7 @@ import jax, numpy as np
 port, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
 from hitpro_jax import checkpoint, sharding
-from hitpro_jax.workdir import writer as writers
+from hitpro_jax.workdir import Workdir
 
 mesh = sharding.make_mesh()
 rows = np.arange(30_000, dtype=np.float32).reshape(6, 5000)
@@ -365,9 +381,9 @@ state = {"bank": sharding.to_global(rows[3 * process:3 * process + 3], mesh),
          "params": jax.device_put(np.ones(4, np.float32), sharding.replicated(mesh))}
 wanted = checkpoint.abstract(state, {"bank": sharding.row_sharding(mesh), "params": sharding.replicated(mesh)})
 said = []
-with writers.Writer(folder / f"run{process}") as writer, checkpoint.Checkpointer(
+with Workdir(folder / f"run{process}") as workdir, checkpoint.Checkpointer(
         folder / "checkpoints", log=said.append) as checkpoints:
-    writer.metrics(0, {"a": 1})
+    workdir.metrics(0, {"a": 1})
     for step in (1, 2):
         checkpoints.save(step, state, {"epoch": step})
     checkpoints.wait()

@@ -110,6 +110,16 @@ def test_jpeg_is_smaller_and_close(dataset, folder):
         make(folder, dataset, quality=101)
 
 
+def test_jpeg_keeps_red_red_and_blue_blue(dataset, folder):
+    picture = np.zeros((20, 11, 3), np.uint8)
+    picture[..., 2], picture[..., 1] = 220, 90  # OpenCV writes BGR
+    for path in every_frame(dataset):
+        cv2.imwrite(os.path.join(dataset.root, path), picture)
+    frames, _ = make(folder, dataset, quality=95)
+    for path in every_frame(dataset):
+        assert np.abs(frames.read(path).astype(int) - (220, 90, 0)).max() < 8
+
+
 def test_a_whole_cache_is_checked_and_left_as_it_is(dataset, folder):
     make(folder, dataset)
     before = contents(folder)

@@ -1,6 +1,7 @@
 """Retrieval scores: public scorers' goldens, a naive scorer, ties, edges, memory and every bad input."""
 
 import pathlib
+from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
@@ -273,3 +274,18 @@ def test_bad_input_is_one_clear_sentence(changes, message):
 def test_a_bad_ranking_is_refused(ranking, message):
     with pytest.raises(ValueError, match=message):
         score(*_draw(10), ranking=ranking)
+
+
+def test_average_precision_is_summed_in_float64():
+    """Of a query with a thousand matches, to the last digits: float32 has seven."""
+    rng, size = np.random.default_rng(0), 3000
+    ranking = rng.permutation(size)[None]
+    pids = (rng.random(size) < 0.3).astype(int)
+    nothing = np.ones((1, 2)), np.ones((size, 2)), np.ones(1, int), pids, np.zeros(1, int), np.ones(size, int)
+    result = score(*nothing, camera_rule=False, ranking=ranking)
+    found = np.flatnonzero(pids[ranking[0]]) + 1
+    exact = sum(Fraction(nth, int(rank)) for nth, rank in enumerate(found, 1)) / len(found)
+    assert result["ap"].dtype == np.float64
+    assert result["ap"][0] == pytest.approx(float(exact), rel=1e-13)
+    assert result["mAP"] == pytest.approx(100 * float(exact), rel=1e-13)
+    assert result["mINP"] == pytest.approx(100 * len(found) / int(found[-1]), rel=1e-13)

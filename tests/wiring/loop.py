@@ -1,0 +1,78 @@
+"""The training loop by itself: what is computed is a stand-in that notes that it was asked for, and when."""
+
+import numpy as np
+import pytest
+
+from hitpro_jax import train
+from hitpro_jax.run import Run
+from hitpro_jax.steps import Steps
+from tests.batches import clips_of
+
+
+class Nothing:
+    """A result without scores."""
+
+    scores = ()
+
+
+class Checkpoints:
+    """Notes what is to be saved."""
+
+    def __init__(self, events: list[tuple]):
+        self.events = events
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def save(self, step, state, meta):
+        self.events.append(("save", step))
+
+
+def events(run: Run, start: int = -1) -> list[tuple]:
+    """What the loop does, each with its step: evaluate, refresh, train, metrics, save.
+
+    Args:
+      run: of which the config alone counts.
+      start: step of the checkpoint that is gone on from; -1 for none.
+    """
+    seen, training = [], run.training
+
+    def batches(run, state, step):
+        assert state == "state"
+        within_epoch = step % run.options.train.steps_per_epoch
+        for offset in range(run.options.train.steps_per_epoch - within_epoch):
+            yield clips_of([step + offset, step + offset])
+
+    def step(state, clips, info, layout):
+        seen.append(("train", int(clips.tracklet[0])))
+        return state, {"loss": np.float32(1.0)}
+
+    def refresh(run, state, step):
+        seen.append(("refresh", step))
+        return state
+
+    def evaluate(variables, step):
+        seen.append(("evaluate", step))
+        return Nothing()
+
+    def restore(run, checkpoints, meta):
+        return StandIn("state"), start
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run.__dict__, "training", training._replace(steps=Steps(None, step)))
+        patch.setattr(run, "checkpoints", lambda: Checkpoints(seen))
+        patch.setattr(run, "evaluate", evaluate)
+        patch.setattr(run.workdir, "metrics", lambda step, values: seen.append(("metrics", step)))
+        for name, function in (("epoch_batches", batches), ("refresh", refresh), ("restore", restore)):
+            patch.setattr(train, name, function)
+        train.train(run)
+    return seen
+
+
+class StandIn(str):
+    """A state."""
+
+    variables = None

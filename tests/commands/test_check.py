@@ -3,7 +3,7 @@
 import jax
 
 from hitpro_jax.commands import check
-from tests.end_to_end.test_train import opened, tiny_config
+from tests.runs import opened, tiny_config
 
 
 def test_check_logs_costs_and_saves_nothing(world, tmp_path, capsys, monkeypatch):

@@ -31,7 +31,7 @@ EXACT = "metrics.jsonl", "result.json"
 
 def speaks(run: Run) -> None:
     """Returns when the run has told its first line: before that it only imports."""
-    while not run.told() and run.processes[0].poll() is None:
+    while not run.printed() and run.processes[0].poll() is None:
         time.sleep(0.05)
 
 
@@ -44,9 +44,9 @@ def killed_at(run: Run, workdir: Path, delay: float | None) -> str | None:
         saving = any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
         for process in run.processes:
             process.kill()
-        return "while saving" if saving else f"after '{' '.join(run.told().splitlines()[-1].split()[:2])}'"
+        return "while saving" if saving else f"after '{' '.join(run.printed().splitlines()[-1].split()[:2])}'"
     if any(run.end()):
-        raise SystemExit(f"a run failed:\n{run.told()[-6000:]}")
+        raise SystemExit(f"a run failed:\n{run.printed()[-6000:]}")
     return None
 
 

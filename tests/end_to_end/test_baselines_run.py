@@ -24,8 +24,8 @@ from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.run import read_options
 from hitpro_jax.scoring.result import HEADLINE
-from tests.end_to_end.test_train import evaluated, opened, renumbered, run, tiny_config
-from tests.runs import EPOCHS, STEPS, checksums, lines
+from tests.end_to_end.test_train import renumbered
+from tests.runs import EPOCHS, STEPS, checksums, evaluated, lines, opened, run, tiny_config
 
 UNSUPERVISED = [name for name in registry.METHODS if name not in ("hitpro", "supervised")]
 TERMS = {
@@ -219,11 +219,6 @@ def test_labels_in_the_wrong_hands_are_refused(name):
         made(wrong, **{"method.name": name})
 
 
-def test_supervised_without_ids_is_refused():
-    with pytest.raises(ValueError, match="and 2 have none: label them"):
-        runs.identities_of(np.array([3, -1, 3, -1]), 8, "supervised")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -243,19 +238,6 @@ def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeyp
     for name in ("adca", "cap"):
         with pytest.raises(ValueError, match="run it as a single process"):
             made(**{"method.name": name})
-
-
-def test_image_methods_get_the_mean_of_frame_features_and_say_so(tmp_path):
-    config = base.get_config()
-    assert runs.adaptation(read_options(config)) is None
-    config.method.name = "pgm"
-    with opened(config, tmp_path) as run:
-        assert run.options.encoder.aggregator == run.record["encoder"]["aggregator"] == "mean"
-        assert run.encoder_record["aggregator"] == "mean"
-    assert "aggregator is mean, not attention" in (tmp_path / "log.txt").read_text()
-    assert config.encoder.aggregator == "attention"  # the caller's config stays as it is
-    config.encoder.aggregator = "mean"
-    assert runs.adaptation(read_options(config)) is None
 
 
 def test_values_of_a_method_stand_for_those_of_the_family():

@@ -23,7 +23,7 @@ from hitpro_jax.run import training_set
 from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
-from tests.end_to_end.test_train import opened, run
+from tests.runs import opened, run
 
 REPO = Path(__file__).parents[2]
 STEPS = 2

@@ -140,7 +140,7 @@ def test_an_error_of_one_process_ends_all(world, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert command.processes[0].wait(timeout=240) == 1
         assert command.processes[1].wait(timeout=240) != 0
-        assert f"another process is training in {tmp_path / 'run'}" in command.told()
+        assert f"another process is training in {tmp_path / 'run'}" in command.printed()
 
 
 def test_a_process_given_by_flags_takes_all_devices_that_it_sees():
@@ -167,7 +167,7 @@ def stop(world: str, workdir: Path, moment, **options) -> int:
     with Run(world, workdir, **PLAIN, **options) as command:
         command.wait_for(moment)
         command.processes[-1].send_signal(signal.SIGTERM)
-        codes, told = command.end(), command.told()
+        codes, told = command.end(), command.printed()
     assert not any(codes), told
     asked = re.search(
         r"^asked to stop \(SIGTERM\): saved step (\d+); the same command goes on from there$", told, re.MULTILINE
@@ -189,9 +189,9 @@ def test_two_processes_stopped_and_killed_go_on_bit_for_bit(whole, world, tmp_pa
     step = stop(world, tmp_path / "run", logged(0), processes=2, devices=2)
     with Run(world, tmp_path / "run", processes=2, devices=2, **PLAIN) as command:
         command.wait_for(logged(STEPS + 1))
-        assert f"going on from the checkpoint at step {step}\n" in command.told()
+        assert f"going on from the checkpoint at step {step}\n" in command.printed()
         command.processes[1].kill()
-        assert command.end(timeout=900)[0] != 0, command.told()
+        assert command.end(timeout=900)[0] != 0, command.printed()
     told = finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN)
     assert "going on from the checkpoint" in told
     assert_identical(tmp_path / "run", whole(2, 2))

@@ -10,7 +10,7 @@ from hitpro_jax.options import Cosine, Count, NotNegative, Positive, Range, Shar
 class ClusterOptions:
     """What all baselines that cluster have in common."""
 
-    k1: Annotated[int, Range(2)] = 30  # reciprocal neighbours
+    k1: Annotated[int, Range(2, 2**31 - 1)] = 30  # reciprocal neighbours
     k2: Count = 6  # neighbours averaged over, at most k1
     eps: Annotated[float, Range(0, 1, open_low=True)] = 0.6  # DBSCAN's distance
     min_samples: Count = 4
@@ -45,7 +45,7 @@ class PgmOptions:
 class CapOptions:
     """CAP; the first four instead of those of `clusters`."""
 
-    k1: Annotated[int, Range(2)] = 20
+    k1: Annotated[int, Range(2, 2**31 - 1)] = 20
     eps: Annotated[float, Range(0, 1, open_low=True)] = 0.5
     temperature: Positive = 0.07
     momentum: Share = 0.2

@@ -3,12 +3,9 @@
 import fcntl
 import functools
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.runs import EPOCHS, REPO, STEPS, Run, checksums, finish, free_port, lines, logged, torn
+from tests.runs import EPOCHS, STEPS, Run, checksums, finish, lines, logged, torn
 
 # Adam's first steps are signs: they blow rounding up. 16 clips a step: two for each of 8 devices.
 PLAIN = {"optim.name": "sgd", "optim.learning_rate": 0.002, "batch.tracklets_per_modality": 4}
@@ -141,25 +138,6 @@ def test_an_error_of_one_process_ends_all(world, tmp_path):
         assert command.processes[0].wait(timeout=240) == 1
         assert command.processes[1].wait(timeout=240) != 0
         assert f"another process is training in {tmp_path / 'run'}" in command.printed()
-
-
-def test_a_process_given_by_flags_takes_all_devices_that_it_sees():
-    """Within Slurm too, where JAX by itself gives each process one GPU of its node."""
-    slurm = {"JOB_ID": "7", "STEP_NODELIST": "node1", "NTASKS": "1", "PROCID": "0", "LOCALID": "3"}
-    script = (
-        "import jax; from hitpro_jax import distributed; "
-        f"distributed.start('127.0.0.1:{free_port()}', 1, 0); "
-        "print(jax.config.values['jax_cuda_visible_devices'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=REPO,
-        env=os.environ | {f"SLURM_{name}": value for name, value in slurm.items()},
-    )
-    assert done.stdout.split()[-1] == "all", done
 
 
 def stop(world: str, workdir: Path, moment, **options) -> int:

@@ -57,8 +57,8 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
 def command_line(monkeypatch):
     """Parses a command line as `main` does, gives the config, and forgets it."""
 
-    def parse(*words: str):
-        monkeypatch.setattr(sys, "argv", ["main", *words])  # where ml_collections looks for fields
+    def parse(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["main", *arguments])  # where ml_collections looks for fields
         cli.parse(sys.argv)
         return main.CONFIG.value
 

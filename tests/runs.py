@@ -80,13 +80,13 @@ class Run:
     """One run of the command; whatever still runs at the end of its `with` is killed.
 
     Args:
-      words: further words of the command line.
+      arguments: further arguments of the command line.
       processes: how many share the run.
       devices: fake ones of each process.
       overrides: config fields besides OVERRIDES.
     """
 
-    def __init__(self, world: str, workdir: Path, *words: str, processes: int = 1, devices: int = 1, **overrides):
+    def __init__(self, world: str, workdir: Path, *arguments: str, processes: int = 1, devices: int = 1, **overrides):
         fields = {**OVERRIDES, "data.root": world, **overrides}
         command = [
             sys.executable,
@@ -95,7 +95,7 @@ class Run:
             f"--config={REPO / 'configs' / 'synthetic.py'}",
             f"--workdir={workdir}",
             *(f"--config.{name}={value}" for name, value in fields.items()),
-            *words,
+            *arguments,
         ]
         joining = [[]]
         if processes > 1:
@@ -136,9 +136,9 @@ class Run:
         return [process.wait(timeout) for process in self.processes]
 
 
-def finish(world: str, workdir: Path, *words: str, **options) -> str:
+def finish(world: str, workdir: Path, *arguments: str, **options) -> str:
     """Runs the command to its end, which must be a good one; returns what it printed."""
-    with Run(world, workdir, *words, **options) as run:
+    with Run(world, workdir, *arguments, **options) as run:
         assert not any(run.end()), run.printed()[-6000:]
         return run.printed()
 

@@ -51,8 +51,8 @@ def method(mesh=None) -> HiTPro:
 
 def info() -> TrackletInfo:
     """Two cameras a modality, and two rows of padding."""
-    place = np.arange(SIZE, dtype=np.int32)
-    return TrackletInfo(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
+    row = np.arange(SIZE, dtype=np.int32)
+    return TrackletInfo(row % 2, row // 2 % 2, row % 4, row < SIZE - 2)
 
 
 def batch(seed: int) -> Clips:

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, as host arrays."""
     step = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
-    reader, place = ocp.PyTreeCheckpointer(), (workdir / "checkpoints" / str(step) / "state").absolute()
-    tree = reader.metadata(place).item_metadata.tree
-    return reader.restore(place, restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree))
+    reader, folder = ocp.PyTreeCheckpointer(), (workdir / "checkpoints" / str(step) / "state").absolute()
+    tree = reader.metadata(folder).item_metadata.tree
+    return reader.restore(folder, restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree))
 
 
 def assert_same_run(workdir: Path, other: Path):
@@ -103,11 +103,11 @@ def test_parameters_cut_over_devices_change_nothing(whole, world, tmp_path):
 def test_a_run_on_eight_devices_goes_on_with_others(whole, world, tmp_path, processes, devices):
     shutil.copytree(whole(1, 8), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / str(STEPS * EPOCHS))
-    told = finish(
+    printed = finish(
         world, tmp_path / "run", processes=processes, devices=devices, **PLAIN, **{"mesh.cut_parameters": processes > 1}
     )
-    assert "going on from the checkpoint at step 6" in told
-    assert "warning" not in told
+    assert "going on from the checkpoint at step 6" in printed
+    assert "warning" not in printed
     assert_same_run(tmp_path / "run", whole(1, 8))
 
 
@@ -145,12 +145,12 @@ def stop(world: str, workdir: Path, moment, **options) -> int:
     with Run(world, workdir, **PLAIN, **options) as command:
         command.wait_for(moment)
         command.processes[-1].send_signal(signal.SIGTERM)
-        codes, told = command.end(), command.printed()
-    assert not any(codes), told
+        codes, printed = command.end(), command.printed()
+    assert not any(codes), printed
     asked = re.search(
-        r"^asked to stop \(SIGTERM\): saved step (\d+); the same command goes on from there$", told, re.MULTILINE
+        r"^asked to stop \(SIGTERM\): saved step (\d+); the same command goes on from there$", printed, re.MULTILINE
     )
-    assert asked, told
+    assert asked, printed
     assert int(asked[1]) < STEPS * EPOCHS
     assert (workdir / "checkpoints" / asked[1]).is_dir()
     return int(asked[1])
@@ -170,6 +170,6 @@ def test_two_processes_stopped_and_killed_go_on_bit_for_bit(whole, world, tmp_pa
         assert f"going on from the checkpoint at step {step}\n" in command.printed()
         command.processes[1].kill()
         assert command.end(timeout=900)[0] != 0, command.printed()
-    told = finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN)
-    assert "going on from the checkpoint" in told
+    printed = finish(world, tmp_path / "run", processes=2, devices=2, **PLAIN)
+    assert "going on from the checkpoint" in printed
     assert_identical(tmp_path / "run", whole(2, 2))

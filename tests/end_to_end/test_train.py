@@ -95,10 +95,10 @@ def test_missing_and_unreadable_frames_are_reported_in_a_run(world, tmp_path):
     for frame in dataset.train[0].frames:
         (tmp_path / "world" / frame).write_bytes(b"torn")
     result = run(tiny_config(root, **{"data.allow_missing": True, "train.epochs": 1}), tmp_path / "run")
-    told = (tmp_path / "run" / "log.txt").read_text()
+    log = (tmp_path / "run" / "log.txt").read_text()
     assert result["setting"].endswith(", NOT the published rows: 1 frames missing, 1 frames unreadable")
-    assert told.count("1 frames missing, 1 frames unreadable") == 2  # at the first step and at the last
-    assert "left out: 4 frames that cannot be read\n" in told  # a training tracklet: two parts of two frames
+    assert log.count("1 frames missing, 1 frames unreadable") == 2  # at the first step and at the last
+    assert "left out: 4 frames that cannot be read\n" in log  # a training tracklet: two parts of two frames
 
 
 def test_a_tracklet_without_a_frame_to_read_is_not_ranked(finished, world, tmp_path):
@@ -188,9 +188,9 @@ def test_own_video_trains_on_one_view(tmp_path, capsys):
         }
     )
     result = run(config, tmp_path / "run")
-    told = capsys.readouterr().out
-    assert "level 3" in told
-    assert "level 2" in told
+    printed = capsys.readouterr().out
+    assert "level 3" in printed
+    assert "level 2" in printed
     assert result["protocol"] == "first_half_to_second_half"
     assert 0 < result["halves"]["mAP"] <= 100
     assert not any("precision" in name for m in lines(tmp_path / "run") for name in m)  # there are no ids to judge by

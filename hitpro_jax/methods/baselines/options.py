@@ -34,7 +34,7 @@ class AdcaOptions:
 
 @dataclass(frozen=True)
 class PgmOptions:
-    """PGM; `momentum` instead of that of `clusters`."""
+    """PGM; its `momentum` replaces that of `clusters`."""
 
     begin: Share = 0.5  # share of training after which its second stage begins
     momentum: Share = 0.2
@@ -43,7 +43,7 @@ class PgmOptions:
 
 @dataclass(frozen=True)
 class CapOptions:
-    """CAP; the first four instead of those of `clusters`."""
+    """CAP; its first four fields replace those of `clusters`."""
 
     k1: Annotated[int, Range(2, 2**31 - 1)] = 20
     eps: Annotated[float, Range(0, 1, open_low=True)] = 0.5
@@ -67,7 +67,7 @@ class SdclOptions:
 
 @dataclass(frozen=True)
 class SupervisedOptions:
-    """The reference with labels; `temperature` instead of that of `clusters`."""
+    """The reference with labels; its `temperature` replaces that of `clusters`."""
 
     temperature: Positive = 0.07
     margin: Annotated[float, Range(0, 2)] = 0.2  # of the triplet term, in cosines

@@ -169,8 +169,10 @@ def test_a_body_covers_the_background_and_walks():
         ]
         assert stays[0].shape == (6, 32, 16, 1 if infrared else 3)
         assert stays[0].dtype == np.uint8
-        apart = np.abs(stays[0].astype(int) - stays[1])[:, 8:24, 5:11].mean()
-        assert apart > 2 * np.abs(stays[0].astype(int) - stays[1])[:, :, [0, 15]].mean()  # they differ in the middle
+        difference = np.abs(stays[0].astype(int) - stays[1])[:, 8:24, 5:11].mean()
+        assert (
+            difference > 2 * np.abs(stays[0].astype(int) - stays[1])[:, :, [0, 15]].mean()
+        )  # they differ in the middle
         assert np.abs(np.diff(stays[0].astype(int), axis=0)).max() > stays[0].std()
 
 
@@ -282,8 +284,8 @@ def test_another_version_of_the_drawing_is_another_world(tmp_path, monkeypatch):
 
 def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
     expected = drawn(BARE, tmp_path / "whole")
-    place = tmp_path / "part" / "world"
-    place.parent.mkdir()
+    folder = tmp_path / "part" / "world"
+    folder.parent.mkdir()
     write_index = synthetic._write_index
 
     def interrupted(info, split, rows):
@@ -294,10 +296,10 @@ def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "_write_index", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            synthetic.ensure(place, BARE)
-    assert not any(place.parent.iterdir())
-    assert contents(synthetic.ensure(place, BARE)) == expected
-    assert [path.name for path in place.parent.iterdir()] == ["world"]
+            synthetic.ensure(folder, BARE)
+    assert not any(folder.parent.iterdir())
+    assert contents(synthetic.ensure(folder, BARE)) == expected
+    assert [path.name for path in folder.parent.iterdir()] == ["world"]
 
 
 def test_presets():

@@ -105,6 +105,12 @@ def test_torch_is_imported_where_it_is_needed_alone():
     assert not [line for line in places[0].read_text().splitlines() if line.startswith(("import torch", "from torch"))]
 
 
+def test_contributing_names_the_layers():
+    rule = (ROOT / "CONTRIBUTING.md").read_text().split("1. Imports run one way")[1].split("\n2. ")[0]
+    layers = rule.split("it: ")[1].split(". ")[0].split("<-")
+    assert [set(re.findall(r"\w+", rooms)) for rooms in layers] == LAYERS
+
+
 def test_every_import_is_allowed():
     assert faults(ROOT) == []
 

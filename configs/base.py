@@ -1,6 +1,12 @@
-"""Every field there is, at its default; the other configs change some of them. Their meaning: hitpro_jax/options.py.
+"""Every field there is, at its default; the other configs change some of them.
 
-Sections of single data sets stand below `data`, those of baselines beside HiTPro's own.
+  python -m hitpro_jax.main --config=configs/base.py --config.data.root=/path/to/HITSZ-VCM
+
+Their meaning: hitpro_jax/options.py. The fields of one data set are in a section below `data`, explained in its file in
+hitpro_jax/data/sets/; those of the baselines are in hitpro_jax/methods/baselines/options.py.
+It is there to be changed: for HITSZ-VCM use configs/vcm.py, which has this and bfloat16.
+Time: not yet measured.
+Result: not yet run.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@
 full (the default): 6 frames of 288x144, rows of the query's person and camera left out. full_no_camera: 10 frames of
 256x128, nothing left out. auxnet: the same on the official sampler's rows. A model is scored at the size that it was
 trained at, so the protocol is chosen before training. More: docs/data.md, "BUPTCampus".
-Hardware: one GPU; time and memory not yet measured.
+Time: not yet measured; meant for one GPU.
 Result: not yet run, because the data set is licensed and was not at hand.
 """
 

@@ -34,7 +34,7 @@ def parse(argv: Sequence[str]) -> list[str]:
             reason = reason.args[0]
         sys.exit(
             f"error: the config has no such field ({' '.join(str(reason).split())}): hitpro_jax/options.py has them "
-            "all, with their meaning"
+            "with their meaning; those of one data set or baseline are in hitpro_jax/data/sets/ and methods/baselines/"
         )
     except OSError as error:
         sys.exit(f"error: --config cannot be read ({str(error).splitlines()[-1].strip()}): give a file of configs/")

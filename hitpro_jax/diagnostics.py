@@ -180,8 +180,8 @@ def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray) -> dict[s
 def twin_share(index: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> float:
     """Share of cross-modality positives that are of the own person and the own camera.
 
-    On BUPTCampus these two are the same moments pixel by pixel, or another track of that stay. A high share says that
-    alignment rests on the background rather than on the person.
+    On BUPTCampus such a pair shows the same moments pixel by pixel, or another track of that stay. A high share means
+    that alignment rests on the background rather than on the person.
 
     >>> twin_share(np.array([[1, 2], [0, -1], [0, -1]]), camera=np.array([5, 5, 6]), pids=np.array([3, 3, 3]))
     0.5

@@ -1,4 +1,4 @@
-"""Runs the encoder over ordered clips and collects a row per clip: refresh and evaluation both stand on it."""
+"""Runs the encoder over ordered clips and collects a row per clip, for the refresh and for evaluation."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -27,7 +27,7 @@ class Embedder:
     reading: pipeline.ClipReading = pipeline.ClipReading()
 
     def counted(self, wait: Wait, total: int) -> "Embedder":
-        """The same, its clips counted for the person who waits; `total` are to come."""
+        """The same; its clips are counted in the lines that `wait` logs. `total` are to come."""
         return replace(self, embed=wait.counting(self.embed, total))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Dotted config fields of before, and what they are called now.
+# Dotted config fields of earlier releases, and what they are called now.
 RENAMED_FIELDS: dict[str, tuple[str, ...]] = {
     "data.repair": ("data.hitsz_vcm.repair",),
     "data.auxiliary": ("data.buptcampus.auxiliary",),

@@ -26,7 +26,7 @@ MODE = flags.DEFINE_enum(
 COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "host:port of process 0, where neither Slurm nor a TPU pod says it; with --processes and --process",
+    "host:port of process 0, where neither Slurm nor a TPU pod gives it; with --processes and --process",
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes, with --coordinator", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "number of this process from 0, with --coordinator", lower_bound=0)

@@ -163,7 +163,7 @@ class PrototypeOptions:
     batch_size: Count = 32  # clips embedded at once; a multiple of the devices, or the next one is taken
     mode: Literal["uniform", "consistency"] = "uniform"
     temperature: Positive = 0.1  # of `consistency`
-    # CAP and O2CAP have 0.2; but a clip says less of a tracklet than all its parts, of which the old value was made
+    # CAP and O2CAP have 0.2; but the old value is made of all parts of a tracklet, and a clip is one of them
     momentum: Share = 0.9  # weight of the old value
 
 

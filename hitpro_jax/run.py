@@ -38,7 +38,7 @@ BANK_MULTIPLE = 256  # rows: device counts that divide it share checkpoints
 
 
 class TrainingSet(NamedTuple):
-    """The training set as the training path sees it: no person ids, and an order that says nothing."""
+    """The training set as the training path sees it: no person ids, and a shuffled order, which cannot reveal them."""
 
     tracklets: tuple[Tracklet, ...]
     info: TrackletInfo  # [N] int32, on the host
@@ -188,8 +188,8 @@ class Run:
         if self.options.init.weights:
             return load_into(variables, self.options.init.weights, self.workdir.log)
         self.workdir.log(
-            f"note: {self.options.encoder.backbone} starts from random weights; people use pretrained ones: "
-            "set init.weights"
+            f"note: {self.options.encoder.backbone} starts from random weights; published results start from "
+            "pretrained ones: set init.weights"
         )
         return variables
 

@@ -1,6 +1,7 @@
-"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs; and shared data."""
+"""Set before JAX is imported: CPU only, one device, compiled programs kept between runs; and what tests share."""
 
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,7 +13,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(TESTS / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 from absl import flags
+from absl.testing import flagsaver
 
+from hitpro_jax import command_line as cli
+from hitpro_jax import main
 from hitpro_jax.data.synthetic import world as synthetic
 
 collect_ignore = ["goldens/make_model_goldens.py", "end_to_end/soak.py"]  # scripts, not tests
@@ -38,3 +42,25 @@ def world(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def goldens():
     return TESTS / "goldens"
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    """One uninterrupted training on the tiny world: its workdir and its result."""
+    from tests import runs
+
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, runs.run(runs.tiny_config(world), workdir)
+
+
+@pytest.fixture
+def command_line(monkeypatch):
+    """Parses a command line as `main` does, gives the config, and forgets it."""
+
+    def parse(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["main", *arguments])  # where ml_collections looks for fields
+        cli.parse(sys.argv)
+        return main.CONFIG.value
+
+    with flagsaver.flagsaver():
+        yield parse

@@ -1,4 +1,5 @@
-"""The command as users give it, on a tiny world, alone or as several processes joined by JAX; and what it leaves."""
+"""Runs on a tiny world: from Python, and by the command as users give it, alone or as several processes joined by JAX;
+and what they leave."""
 
 import contextlib
 import json
@@ -11,8 +12,11 @@ import time
 from pathlib import Path
 
 from configs import synthetic
+from hitpro_jax import train
+from hitpro_jax.commands import evaluate as evaluate_command
 from hitpro_jax.data import opening, sampling
-from hitpro_jax.run import read_options
+from hitpro_jax.run import open_run, read_options
+from hitpro_jax.workdir import Workdir
 
 REPO = Path(__file__).parent.parent
 STEPS, EPOCHS = 4, 2
@@ -40,17 +44,49 @@ OVERRIDES = {
 }
 
 
+def tiny_config(world: str, **overrides):
+    config = synthetic.get_config()
+    config.update_from_flattened_dict({**OVERRIDES, "data.root": world, **overrides})
+    return config
+
+
+@contextlib.contextmanager
+def opened(config, workdir):
+    """A run opened from Python, its workdir closed at the end."""
+    with Workdir(workdir) as files:
+        yield open_run(config, files)
+
+
+def run(config, workdir) -> dict:
+    """Trains to the end; what result.json would hold."""
+    with opened(config, workdir) as made:
+        return train.train(made).to_json()
+
+
+def evaluated(config, workdir) -> dict:
+    """What eval/<step>.json holds after `--mode=eval`."""
+    with opened(config, workdir) as made:
+        evaluate_command.main(made)
+        return json.loads((Path(workdir) / "eval" / f"{made.trained_variables()[1]}.json").read_text())
+
+
+def dataset_of(config):
+    """The data set of a config."""
+    options = read_options(config)
+    return opening.load(options.data, options.more.get(f"data.{options.data.name}"))[0]
+
+
 class Run:
     """One run of the command; whatever still runs at the end of its `with` is killed.
 
     Args:
-      words: further words of the command line.
+      arguments: further arguments of the command line.
       processes: how many share the run.
       devices: fake ones of each process.
       overrides: config fields besides OVERRIDES.
     """
 
-    def __init__(self, world: str, workdir: Path, *words: str, processes: int = 1, devices: int = 1, **overrides):
+    def __init__(self, world: str, workdir: Path, *arguments: str, processes: int = 1, devices: int = 1, **overrides):
         fields = {**OVERRIDES, "data.root": world, **overrides}
         command = [
             sys.executable,
@@ -59,12 +95,12 @@ class Run:
             f"--config={REPO / 'configs' / 'synthetic.py'}",
             f"--workdir={workdir}",
             *(f"--config.{name}={value}" for name, value in fields.items()),
-            *words,
+            *arguments,
         ]
         joining = [[]]
         if processes > 1:
-            place = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"]
-            joining = [[*place, f"--process={number}"] for number in range(processes)]
+            meeting = [f"--coordinator=127.0.0.1:{free_port()}", f"--processes={processes}"]
+            joining = [[*meeting, f"--process={number}"] for number in range(processes)]
         self._workdir, self._stack, self.processes = workdir, contextlib.ExitStack(), []
         self._logs = [workdir.with_name(f"{workdir.name}.{number}.txt") for number in range(processes)]
         for flags, path in zip(joining, self._logs, strict=True):
@@ -88,10 +124,10 @@ class Run:
     def wait_for(self, moment) -> None:
         """Returns as soon as `moment` is true of the workdir; fails when a process ends before."""
         while not moment(self._workdir):
-            assert all(process.poll() is None for process in self.processes), self.told()
+            assert all(process.poll() is None for process in self.processes), self.printed()
             time.sleep(0.002)
 
-    def told(self) -> str:
+    def printed(self) -> str:
         """What all processes have printed so far, the first one's first."""
         return "".join(log.read_text() for log in self._logs)
 
@@ -100,25 +136,22 @@ class Run:
         return [process.wait(timeout) for process in self.processes]
 
 
-def finish(world: str, workdir: Path, *words: str, **options) -> str:
-    """Runs the command to its end, which must be a good one; returns what it told."""
-    with Run(world, workdir, *words, **options) as run:
-        assert not any(run.end()), run.told()[-6000:]
-        return run.told()
+def finish(world: str, workdir: Path, *arguments: str, **options) -> str:
+    """Runs the command to its end, which must be a good one; returns what it printed."""
+    with Run(world, workdir, *arguments, **options) as run:
+        assert not any(run.end()), run.printed()[-6000:]
+        return run.printed()
 
 
 def torn(world: str, root: Path, scored: dict[str, dict[int, int]]) -> str:
     """Copies a world to `root` and tears frames there: of a split's tracklet so many of those that are scored."""
     shutil.copytree(world, root)
-    config = synthetic.get_config()
-    config.update_from_flattened_dict({**OVERRIDES, "data.root": str(root)})
-    options = read_options(config)
-    dataset, _ = opening.load(options.data, options.more["data.synthetic"])
+    dataset = dataset_of(tiny_config(str(root)))
     for split, counts in scored.items():
         for number, count in counts.items():
             frames = getattr(dataset, split)[number].frames
-            for place in sampling.test_frames(len(frames), OVERRIDES["eval.frames"])[:count]:
-                (root / frames[place]).write_bytes(b"torn")
+            for position in sampling.test_frames(len(frames), OVERRIDES["eval.frames"])[:count]:
+                (root / frames[position]).write_bytes(b"torn")
     return str(root)
 
 

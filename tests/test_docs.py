@@ -1,5 +1,6 @@
-"""Links of the documents lead somewhere, the README is short, and the examples of docs/extend run as printed."""
+"""Links of the documents lead somewhere, the README is short, and the examples of docs/extend fit and run."""
 
+import ast
 import os
 import re
 import shlex
@@ -58,23 +59,84 @@ def test_hunks_are_replaced_where_they_stand():
     assert patched("a\nb\nc\n", " a\n+x\n...\n-c\n+d\n") == "a\nx\nb\nd\n"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
-def test_the_example_of_a_guide_runs(guide, tmp_path):
+def names_of(module: Path) -> set[str]:
+    """Names that a module's file defines or imports; of a package its modules too."""
+    names = {path.stem for path in module.parent.iterdir()} if module.name == "__init__.py" else set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {each.asname or each.name for each in node.names}
+    return names
+
+
+def imports_that_lead_nowhere(code: str, root: Path) -> list[str]:
+    """Names that code imports from hitpro_jax or configs, and that the files below `root` do not have."""
+    missing = []
+    for node in ast.walk(ast.parse(code)):
+        modules = []
+        if isinstance(node, ast.ImportFrom):
+            modules = [(node.module, each.name) for each in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [(each.name, None) for each in node.names]
+        for module, name in modules:
+            if module.split(".")[0] not in ("hitpro_jax", "configs"):
+                continue
+            path = root / module.replace(".", "/")
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            if not file.is_file() or (name and name not in names_of(file)):
+                missing.append(f"{module}.{name}" if name else module)
+    return missing
+
+
+def write(root: Path, language: str, file: str, code: str) -> None:
+    """Writes a file that a guide prints, or changes one."""
+    (root / file).write_text(patched((root / file).read_text(), code) if language == "diff" else code)
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The package and its configs in a folder of their own."""
     for name in ("hitpro_jax", "configs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_the_example_of_a_guide_fits_the_package(guide, copy):
+    """Its changes apply, its code compiles, and what it imports is there. Nothing runs: the slow test does that."""
+    for language, kind, file, code in BLOCK.findall(guide.read_text()):
+        assert language in ("python", "diff", "sh")
+        if kind != "run":
+            write(copy, language, file, code)
+            code = (copy / file).read_text()
+        if language != "sh":
+            compile(code, file or guide.name, "exec")
+            assert imports_that_lead_nowhere(code, copy) == []
+
+
+def test_an_import_that_leads_nowhere_is_found():
+    good = "import hitpro_jax.types\nfrom hitpro_jax import open_run, run\nfrom configs import base"
+    assert imports_that_lead_nowhere(good, ROOT) == []
+    wrong = "import hitpro_jax.typos\nfrom hitpro_jax.types import Clip, Clips\nfrom hitpro_jax.kernels import loss"
+    expected = ["hitpro_jax.typos", "hitpro_jax.types.Clip", "hitpro_jax.kernels.loss"]
+    assert imports_that_lead_nowhere(wrong, ROOT) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_the_example_of_a_guide_runs(guide, copy):
     blocks = BLOCK.findall(guide.read_text())
     assert blocks[-1][1] == "run"
     for language, kind, file, code in blocks:
-        path = tmp_path / file
         if kind == "run":
             command = [sys.executable, "-c", code]
             if language == "sh":
                 command = shlex.split(code.replace("\\\n", " "))
                 assert command[0] == "python"
                 command[0] = sys.executable
-            subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
-        elif language == "diff":
-            path.write_text(patched(path.read_text(), code))
+            subprocess.run(command, check=True, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)})
         else:
-            path.write_text(code)
+            write(copy, language, file, code)

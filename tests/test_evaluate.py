@@ -16,60 +16,16 @@ from hitpro_jax.options import EvalOptions
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
 from hitpro_jax.workdir import Workdir
+from tests.one_pixel import Numbers, embed, embedder, records
 from tests.reference.scoring import naive_scores
 
 QUERY, GALLERY = Selection("query"), Selection("gallery")
 BOTH = Protocol("both", "same_person", {"i2v": (QUERY, GALLERY), "v2i": (GALLERY, QUERY)}, 2, (1, 1))
 
 
-class Numbers:
-    """Reads frame "17" as a picture of one pixel that is 17; frames named in `broken` cannot be read."""
-
-    image_size, root = (1, 1), "nowhere"
-
-    def __init__(self, broken=()):
-        self.broken = broken
-
-    def clip(self, paths):
-        values = np.array([int(path) for path in paths], np.uint8)
-        seen = np.array([path not in self.broken for path in paths])
-        return np.broadcast_to((values * seen)[:, None, None, None], (len(paths), 1, 1, 3)).copy(), seen
-
-
-def unit(values):
-    """A unit vector a number; no two pairs are equally near."""
-    angle = np.asarray(values, np.float32) ** 0.7 / 20
-    return np.stack([np.cos(angle), np.sin(angle)], 1)
-
-
-def embed(variables, frames, mask, layout):
-    """The vector of the mean of a clip's frames."""
-    return unit(np.asarray(frames)[..., 0].reshape(len(frames), -1).astype(np.float32).mean(1))
-
-
-def records(modality, size, seed):
-    rng = np.random.default_rng(seed)
-    return tuple(
-        Record((str(value), str(value)), modality, camid=int(rng.integers(0, 3)), pid=int(rng.integers(0, 4)))
-        for value in rng.permutation(200)[:size]
-    )
-
-
 @pytest.fixture
 def dataset():
     return Dataset("made", "nowhere", (), records(IR, 13, 0), records(RGB, 22, 1), {})
-
-
-def embedder(reader=None, function=embed):
-    return Embedder(function, make_mesh(), reader or Numbers(), EvalOptions(frames=2, batch_size=4))
-
-
-def test_a_split_has_a_row_a_tracklet(dataset):
-    split = embed_split(embedder(), {}, dataset.query)
-    np.testing.assert_allclose(split.features, unit([int(r.frames[0]) for r in dataset.query]), atol=1e-6)
-    assert split.pids.tolist() == [record.pid for record in dataset.query]
-    assert split.camids.tolist() == [record.camid for record in dataset.query]
-    assert split.unreadable == 0
 
 
 def test_every_direction_equals_naive(dataset):
@@ -105,12 +61,6 @@ def test_unreadable_frames_are_counted_as_changed_rows(dataset):
     result = evaluate.evaluate(embedder(Numbers({"250"})), {}, changed, BOTH, step=0)
     assert result.rows_changed == "1 frames unreadable"
     assert result.setting.endswith(", NOT the published rows: 1 frames unreadable")
-
-
-def test_a_tracklet_without_a_frame_is_refused(dataset):
-    first = dataset.gallery[3].frames[0]
-    with pytest.raises(ValueError, match=f"1 of 22 query or gallery tracklets .* begins with nowhere/{first}: restore"):
-        evaluate.evaluate(embedder(Numbers({first})), {}, dataset, BOTH, step=0)
 
 
 def test_rows_that_a_direction_retrieves_count_in_its_gallery():

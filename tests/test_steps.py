@@ -51,8 +51,8 @@ def method(mesh=None) -> HiTPro:
 
 def info() -> TrackletInfo:
     """Two cameras a modality, and two rows of padding."""
-    place = np.arange(SIZE, dtype=np.int32)
-    return TrackletInfo(place % 2, place // 2 % 2, place % 4, place < SIZE - 2)
+    row = np.arange(SIZE, dtype=np.int32)
+    return TrackletInfo(row % 2, row // 2 % 2, row % 4, row < SIZE - 2)
 
 
 def batch(seed: int) -> Clips:
@@ -250,35 +250,3 @@ def test_nothing_compiles_again_between_epochs():
         state = epoch(state, seed)
     assert (tools.refresh._cache_size(), tools.train._cache_size()) == sizes
     assert int(state.step) == 8
-
-
-def test_rows_land_where_their_clips_say():
-    """embed_all: features by (tracklet, part), zeros and a False mask elsewhere, filler clips of -1 left out."""
-    mesh, seen = make_mesh(), []
-
-    def embed(variables, frames, mask, layout):
-        seen.append(layout)
-        return jnp.asarray(frames)[:, 0, 0, 0, :2].astype(jnp.float32)
-
-    def clips(values, modality, tracklet, part):
-        frames = np.broadcast_to(np.array(values, np.uint8)[:, None, None, None, None], (len(values), 1, 2, 2, 3))
-        mask = np.ones((len(values), 1), bool)
-        return clips_of(tracklet, frames=frames, mask=mask, modality=modality, part=part)
-
-    batches = [
-        clips([1, 2], [0, 0], [2, 0], [1, 0]),
-        clips([3, 9], [1, 1], [1, -1], [1, 0]),
-        clips([4, 5], [0, 1], [0, 2], [1, 0]),
-    ]
-    features, mask = encode.embed_all(embed, {}, batches, 4, 2, mesh)
-    assert features[..., 0].tolist() == [[2, 4], [0, 3], [5, 1], [0, 0]]
-    assert features.shape == (4, 2, 2)
-    assert mask.tolist() == [[True, True], [False, True], [True, True], [False, False]]
-    assert features.dtype == np.float32
-    assert seen == ["rgb", "ir", "interleaved"]
-
-
-@pytest.mark.parametrize("modality", [[1, 0], [0, 1, 1, 0], [0, 1, 0], [0, 0, 1, 1]])
-def test_mixed_batches_must_alternate(modality):
-    with pytest.raises(ValueError, match="must alternate"):
-        encode.layout_of(np.array(modality))

@@ -105,6 +105,12 @@ def test_torch_is_imported_where_it_is_needed_alone():
     assert not [line for line in places[0].read_text().splitlines() if line.startswith(("import torch", "from torch"))]
 
 
+def test_contributing_names_the_layers():
+    rule = (ROOT / "CONTRIBUTING.md").read_text().split("1. Imports run one way")[1].split("\n2. ")[0]
+    layers = rule.split("it: ")[1].split(". ")[0].split("<-")
+    assert [set(re.findall(r"\w+", rooms)) for rooms in layers] == LAYERS
+
+
 def test_every_import_is_allowed():
     assert faults(ROOT) == []
 
@@ -181,6 +187,21 @@ def test_no_function_has_more_than_ten_parameters(folder):
 
 def test_block_and_mesh_travel_as_a_tiling():
     assert [name for name, function in functions() if {"block", "mesh"} <= set(parameters(function))] == []
+
+
+# Files that need no tests of their own: the lists of a package, and what a package does when it is run.
+WITHOUT_TESTS = {"__init__.py", "__main__.py"}
+
+
+def test_every_module_has_its_tests_at_the_mirrored_place():
+    """hitpro_jax/<path>/<name>.py has at least one test in tests/<path>/test_<name>.py."""
+    missing = []
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        mirrored = ROOT / "tests" / path.relative_to(ROOT / PACKAGE).with_name(f"test_{path.name}")
+        tested = mirrored.is_file() and re.search(r"^def test_", mirrored.read_text(), re.MULTILINE)
+        if path.name not in WITHOUT_TESTS and not tested:
+            missing.append(str(mirrored.relative_to(ROOT)))
+    assert missing == []
 
 
 def test_methods_are_asked_by_their_contract_alone():

@@ -54,8 +54,8 @@ def check(run: Run) -> Figures:
     Raises:
       ValueError: the method takes no step.
 
-    Choice: the bank is of random features, because embedding the whole set takes long, and the clips/s of one batch say
-    how long.
+    Choice: the bank is of random features, because embedding the whole set takes long. The clips/s of one
+    batch show how long.
     """
     if not run.last_step:
         raise ValueError(f"method {run.options.method.name} takes no step to check: --mode=train only evaluates it")
@@ -149,7 +149,7 @@ def costs(compiled: jax.stages.Compiled, name: str) -> Figures:
 
 
 def step_costs(compiled: jax.stages.Compiled) -> Figures:
-    """Those of the training step, and its arithmetic, which XLA counts rightly because nothing in it loops."""
+    """`costs` of the training step, and its arithmetic. XLA counts a loop's body once, but the step has no loop."""
     analysis: Any = compiled.cost_analysis()
     return costs(compiled, "step") | {"step GFLOP": analysis.get("flops", 0.0) / 1e9}
 

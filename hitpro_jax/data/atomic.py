@@ -39,7 +39,7 @@ def _runs(pid: int) -> bool:
 
 @contextmanager
 def workers(jobs: int) -> Generator[ProcessPoolExecutor]:
-    """A pool of fresh processes that end with this one, even when it is killed: else they would wait without end."""
+    """A pool of fresh processes that end with this one, even when it is killed."""
     # spawned: a forked process would inherit locks that threads of JAX hold, and may hang
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)

@@ -51,7 +51,7 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     width, height, whole = header(data)
     if max(width, height) > MAX_SIDE:
         raise Unreadable(f"is {width:,} x {height:,} pixels, over the limit of {MAX_SIDE:,} a side")
-    # looked for, because OpenCV fills a JPEG that is cut short with grey without a word
+    # looked for, because OpenCV silently fills a JPEG that is cut short with grey
     if not whole:
         raise Unreadable("is cut short")
     image = _pixels(data)

@@ -20,7 +20,7 @@ def lines(path: str) -> list[str]:
 
 
 def filled(path: str) -> list[tuple[int, str]]:
-    """(number from 1, line) of the lines that are not empty: for files in which a row's number means nothing."""
+    """(number from 1, line) of the lines that are not empty: for files whose rows are not referred to by number."""
     return [(number, line) for number, line in enumerate(lines(path), 1) if line]
 
 

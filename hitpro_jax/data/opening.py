@@ -58,7 +58,7 @@ def open_data(data: DataOptions, own: Any = None, *, eval_frames: int, log: Log)
 
 
 def load(data: DataOptions, own: Any = None) -> tuple[Dataset, Protocol]:
-    """Loads (and for made data first makes) the data set that `data.name` names.
+    """Loads the data set that `data.name` names; one that is drawn or cropped here is made first.
 
     Of several processes one must do this first: what it draws or crops is then there for the others.
 
@@ -134,7 +134,7 @@ def _own(data: DataOptions, own: Any) -> Any:
 
 
 def _without_unmatched(protocol: Protocol, dataset: Dataset, log: Log) -> Protocol:
-    """The protocol less the directions in which nothing can be found: one's own lists need not allow every pairing."""
+    """The protocol without the directions in which no query has a match; lists of one's own may lack some pairings."""
     kept = {}
     for key, direction in protocol.directions.items():
         if protocol.matches(dataset, direction):

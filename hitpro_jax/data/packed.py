@@ -87,7 +87,7 @@ class PackedFrames:
 def open_frames(
     folder: str, dataset: Dataset, image_size: tuple[int, int], quality: int, progress: Progress | None = None
 ) -> PackedFrames:
-    """Opens a cache after a look at the names, sizes and times of all source files, but at no pixel.
+    """Opens a cache. It compares names, sizes and times of all source files, and reads no pixel of them.
 
     Args:
       folder: as given to `make`.
@@ -101,7 +101,7 @@ def open_frames(
 
     Raises:
       ValueError: there is no cache, or it was made of other files or in another way, or its path is a file; the message
-        says which.
+        names the case.
     """
     found = _open(folder, image_size, quality, stamps(dataset, progress=progress), _paths(dataset))
     if isinstance(found, str):

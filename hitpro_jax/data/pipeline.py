@@ -18,7 +18,7 @@ from hitpro_jax.data.records import FrameError, Tracklet
 from hitpro_jax.options import AugmentOptions
 from hitpro_jax.types import IR, RGB, Clips
 
-# Grain's threads and workers already use every core: OpenCV's own would only fight them.
+# Grain's threads and workers already use every core: OpenCV's own would compete with them.
 cv2.setNumThreads(1)
 
 

@@ -67,7 +67,7 @@ class Protocol:
       camera_rule: which gallery rows are left out of the ranking of each query.
       directions: key in result.json to (query, gallery). The two are disjoint lists of tracklets, so that no row meets
         itself. MARS's gallery holds the queries too: there the camera rule keeps them apart.
-      frames: of each tracklet; None where the protocol does not say.
+      frames: of each tracklet; None where the protocol leaves it open.
       image_size: height and width in pixels, or None.
       choose_frames: (number of frames, `frames`) -> their positions.
       rgb_multiple: the last RGB rows of each split are left out, down to a multiple of this.

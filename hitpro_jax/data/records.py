@@ -78,7 +78,7 @@ def report(dataset: Dataset) -> list[str]:
 
 
 def anonymise(records: Sequence[Record], seed: int) -> tuple[tuple[Tracklet, ...], np.ndarray]:
-    """Training's view of records: no person id, and an order that says nothing.
+    """Training's view of records: no person id, and a shuffled order, which cannot reveal one.
 
     Args:
       records: N records.
@@ -172,7 +172,7 @@ def stamps(
     Raises:
       FrameError: a folder exists but cannot be read.
     """
-    # folders are listed: one answer of a network disk speaks of hundreds of frames
+    # folders are listed: one request to a network disk answers for hundreds of frames
     folders = sorted({frame.rpartition("/")[0] for split in SPLITS for frame in _frames(dataset, split)})
     found = {}
     with ThreadPoolExecutor(workers) as pool:
@@ -206,7 +206,7 @@ def _missing_message(dataset, missing):
 
 
 def _without(records, missing, min_frames):
-    """The records less the missing frames; only those that lose a frame can be dropped."""
+    """The records without the missing frames; only those that lose a frame can be dropped."""
     kept = []
     for record in records:
         frames = tuple(frame for frame in record.frames if frame not in missing)

@@ -106,7 +106,9 @@ def jaccard_rows(encoding: Encoding, rows: jax.Array) -> jax.Array:
         return common + jnp.minimum(anchors[encoding.index[:, column]], encoding.weight[:, column][:, None])
 
     common = jax.lax.fori_loop(0, encoding.width, add, jnp.zeros((size, count), jnp.float32))
-    return jnp.clip(1.0 - common / (2.0 - common), 0.0, 1.0).T  # both sets weigh 1: maxima are 2 less the minima
+    return jnp.clip(
+        1.0 - common / (2.0 - common), 0.0, 1.0
+    ).T  # both sets weigh 1: the maxima sum to 2 minus the minima
 
 
 def _ranked(prototypes: jax.Array, info: TrackletInfo, count: int, block: int) -> jax.Array:

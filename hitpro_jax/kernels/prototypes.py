@@ -24,7 +24,7 @@ def direction_from(features: jax.Array, centre: jax.Array) -> jax.Array:
     [[1.0, 0.0]]
     """
     rest = features - centre
-    # rounding has no direction: scaled to unit length it would look like a person
+    # a rest this small is rounding: at unit length it would count like any other direction
     return unit(jnp.where(jnp.sum(rest * rest, axis=-1, keepdims=True) > 1e-12, rest, 0.0))
 
 
@@ -100,4 +100,4 @@ def _inverse_length(x: jax.Array, axis: int) -> jax.Array:
     """1 / ||x|| with the axis kept, 1 below 1e-12."""
     x = x.astype(jnp.float32)
     square = jnp.sum(x * x, axis=axis, keepdims=True)
-    return jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # inside: sqrt has no slope at 0
+    return jax.lax.rsqrt(jnp.where(square > 1e-24, square, 1.0))  # chosen inside, as the root has no slope at 0

@@ -1,4 +1,4 @@
-"""Values that move with training progress, from strict to loose (paper); how is our choice."""
+"""Values that move with training progress, from strict to loose (paper). Choice: the shape of the way between."""
 
 import math
 

@@ -30,7 +30,7 @@ class Method(Protocol):
     """A method of learning from tracklets; a new one subclasses this and overrides what differs.
 
     All functions but `create` are pure. Those without `refresh_on_host` are compiled, so they must not branch on values
-    of arrays. Person ids reach a method by `Setting.identities` alone, and only if it says `needs_identities`.
+    of arrays. Person ids reach a method by `Setting.identities` alone, and only if `needs_identities` is True.
     """
 
     section: ClassVar[str] = ""  # of the config, with the method's own options; "" for none
@@ -75,7 +75,7 @@ class Method(Protocol):
         """The memory made anew from the features of all tracklets.
 
         Args:
-          memory: of before.
+          memory: of the refresh before, moved by the steps since; of `init` the first time.
           parts: [P, S, D] float32 features of sub-tracklets.
           part_mask: [P, S] bool, False where a tracklet has no such part.
           info: of the tracklets.
@@ -117,5 +117,5 @@ class Method(Protocol):
 
     @abstractmethod
     def mined(self, memory: Memory) -> Mined:
-        """What the memory says of the tracklets, in the form that batches and diagnostics read."""
+        """What the memory knows of the tracklets, in the form that batches and diagnostics read."""
         ...

@@ -3,7 +3,7 @@
 import jax
 
 from hitpro_jax.commands import check
-from tests.end_to_end.test_train import opened, tiny_config
+from tests.runs import opened, tiny_config
 
 
 def test_check_logs_costs_and_saves_nothing(world, tmp_path, capsys, monkeypatch):
@@ -22,6 +22,6 @@ def test_check_logs_costs_and_saves_nothing(world, tmp_path, capsys, monkeypatch
     assert figures["refresh seconds"] > 0
     # one device has nobody to talk to
     assert not any(name.endswith(("gathers", "reduces", "permutes")) for name in figures)
-    told = capsys.readouterr().out
-    assert all(name in told for name in figures)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in figures)
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]

@@ -16,13 +16,13 @@ def test_an_unknown_topology_is_refused(name):
         devices_of(name, print)
 
 
-def run(*words: str) -> subprocess.CompletedProcess:
+def run(*arguments: str) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
         "-m",
         "hitpro_jax.main",
         f"--config={REPO / 'configs' / 'synthetic.py'}",
-        *words,
+        *arguments,
         *(f"--config.{field}={value}" for field, value in OVERRIDES.items()),
     ]
     return subprocess.run(
@@ -51,14 +51,14 @@ def test_a_run_is_compiled_for_more_devices_than_there_are_without_data(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--mode=train", "--topology=v5e-4"), "--topology belongs to --mode=check: give that with it"),
         (("--mode=check", "--topology=v5e-256"), "a batch of 8 clips cannot be cut over 256 devices"),
     ],
 )
-def test_faulty_requests_are_refused(tmp_path, words, message):
-    done = run(*words, f"--workdir={tmp_path}")
+def test_faulty_requests_are_refused(tmp_path, arguments, message):
+    done = run(*arguments, f"--workdir={tmp_path}")
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

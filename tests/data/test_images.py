@@ -69,8 +69,8 @@ def test_simplejpeg_gives_opencvs_pixels_also_of_damaged_files():
         cv2.imencode(".jpg", PICTURE[:h, :w], given)[1].tobytes() for given in options for h, w in ((60, 50), (33, 17))
     ]
     files.append(cv2.imencode(".jpg", PICTURE[..., 0])[1].tobytes())
-    for place in rng.integers(2, len(files[0]) - 2, 100):
-        files.append(files[0][:place] + rng.bytes(1) + files[0][place + 1 :])
+    for position in rng.integers(2, len(files[0]) - 2, 100):
+        files.append(files[0][:position] + rng.bytes(1) + files[0][position + 1 :])
 
     for data in files:
         np.testing.assert_array_equal(images._pixels(data), images.opencv_pixels(data))

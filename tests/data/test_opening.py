@@ -1,4 +1,4 @@
-"""Opening: what is said of a data set at start-up, what is refused, and the reader of its frames."""
+"""Opening: what is reported of a data set at start-up, what is refused, and the reader of its frames."""
 
 import dataclasses
 
@@ -100,7 +100,7 @@ def test_own_lists_lose_the_directions_in_which_nothing_can_be_found(tmp_path):
     ]
 
 
-def test_without_labels_nothing_is_scored_and_that_is_said(tmp_path):
+def test_without_labels_nothing_is_scored_and_that_is_reported(tmp_path):
     found, lines = opened(folder_of(tmp_path, ["a,rgb,1,,train", "b,ir,1,,train"]))
     assert found.protocol.name == "none"
     assert not found.protocol.directions

@@ -38,9 +38,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def make(folder, dataset, **options):
-    said = []
-    frames = packed.make(folder, dataset, SIZE, **{"jobs": 1, "log": said.append} | options)
-    return frames, said
+    logged = []
+    frames = packed.make(folder, dataset, SIZE, **{"jobs": 1, "log": logged.append} | options)
+    return frames, logged
 
 
 def every_frame(dataset):
@@ -58,8 +58,8 @@ def assert_same_frames(dataset, frames):
 
 
 def test_packed_pixels_are_those_of_the_files(dataset, folder):
-    frames, said = make(folder, dataset)
-    assert said == [
+    frames, logged = make(folder, dataset)
+    assert logged == [
         f"there is no packed cache {folder}: packing 12 frames",
         f"packed cache {folder}: 12 frames, 0 that do not decode",
     ]
@@ -104,8 +104,8 @@ def test_processes_write_the_same_cache(dataset, folder, tmp_path):
 def test_jpeg_is_smaller_and_close(dataset, folder):
     frames, _ = make(folder, dataset, quality=95)
     plain = pipeline.FrameReader(dataset.root, SIZE)
-    apart = [np.abs(frames.read(path).astype(int) - plain(path)).mean() for path in every_frame(dataset)]
-    assert 0 < max(apart) < 40  # noise is the hardest case: chroma at half resolution
+    difference = [np.abs(frames.read(path).astype(int) - plain(path)).mean() for path in every_frame(dataset)]
+    assert 0 < max(difference) < 40  # noise is the hardest case: chroma at half resolution
     with pytest.raises(ValueError, match="quality must be 0 .exact. or 1 to 100, but is 101"):
         make(folder, dataset, quality=101)
 
@@ -123,8 +123,8 @@ def test_jpeg_keeps_red_red_and_blue_blue(dataset, folder):
 def test_a_whole_cache_is_checked_and_left_as_it_is(dataset, folder):
     make(folder, dataset)
     before = contents(folder)
-    _, said = make(folder, dataset)
-    assert said == [f"packed cache {folder} is whole: 12 frames"]
+    _, logged = make(folder, dataset)
+    assert logged == [f"packed cache {folder} is whole: 12 frames"]
     assert contents(folder) == before
 
 
@@ -189,8 +189,8 @@ def test_a_stale_or_damaged_cache_is_refused_and_made_anew(dataset, folder, harm
     else:
         with pytest.raises(ValueError, match=f"packed cache .*{FAULTS[harm]}.*: run the same command with --mode=pack"):
             packed.open_frames(folder, dataset, SIZE, 0)
-    _, said = make(folder, dataset)
-    assert said[0].endswith(": packing 12 frames")
+    _, logged = make(folder, dataset)
+    assert logged[0].endswith(": packing 12 frames")
     assert_same_frames(dataset, packed.open_frames(folder, dataset, SIZE, 0))
 
 
@@ -215,8 +215,8 @@ def test_frames_that_do_not_decode(dataset, folder):
     with pytest.raises(FrameError, match=r"frame .*train/1.jpg does not decode as an image: restore it"):
         make(folder, dataset)
     assert os.listdir(os.path.dirname(folder)) == []
-    frames, said = make(folder, dataset, allow_missing=True)
-    assert said[-1].endswith("11 frames, 1 that do not decode")
+    frames, logged = make(folder, dataset, allow_missing=True)
+    assert logged[-1].endswith("11 frames, 1 that do not decode")
     reader = pipeline.FrameReader(dataset.root, SIZE, allow_missing=True, packed=frames)
     clip, mask = reader.clip(dataset.train[0].frames)
     assert mask.tolist() == [True, False, True]
@@ -269,7 +269,7 @@ def test_a_folder_of_other_files_is_not_touched(dataset, folder, ending, name, c
     assert sorted(os.listdir(folder)) == before
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(dataset, folder, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(dataset, folder, monkeypatch):
     monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=100))
     with pytest.raises(OSError, match=r"data.packed: .* needs 0.0 GB and the disk has 0.0 GB free"):
         make(folder, dataset)
@@ -304,15 +304,15 @@ def test_a_mount_point_is_refused_before_packing(dataset, folder, monkeypatch):
     assert os.listdir(os.path.dirname(folder)) == ["cache"]
 
 
-def test_a_file_in_the_caches_place_is_told(dataset, folder):
+def test_a_file_where_the_cache_should_be_is_named(dataset, folder):
     file = Path(os.path.dirname(folder))
     file.write_text("mine")  # where the folder's parent should be
-    for place in (str(file), folder):
-        message = f"data.packed: {place} is a file or lies in one: name the folder"
+    for where in (str(file), folder):
+        message = f"data.packed: {where} is a file or lies in one: name the folder"
         with pytest.raises(ValueError, match=message):
-            make(place, dataset)
+            make(where, dataset)
         with pytest.raises(ValueError, match=message):
-            packed.open_frames(place, dataset, SIZE, 0)
+            packed.open_frames(where, dataset, SIZE, 0)
     file.rename(f"{file}.partial")
     with pytest.raises(ValueError, match=f"data.packed: {file}.partial is a file or lies in one"):
         make(str(file), dataset)

@@ -238,13 +238,13 @@ def test_the_setting_names_every_rule():
     }
 
 
-def test_the_setting_tells_frames_size_and_camera_rule():
+def test_the_setting_has_frames_size_and_camera_rule():
     assert chosen("full").setting == "6 frames of 288x144, camera rule"
     assert chosen("full_no_camera").setting == "10 frames of 256x128, no camera rule"
     assert chosen("auxnet").setting.endswith("no camera rule, RGB rows cut to a multiple of 64")
 
 
-def test_other_frames_or_another_size_are_told():
+def test_other_frames_or_another_size_are_reported():
     assert chosen("full").departure(6, (288, 144)) is None
     for frames, size in ((6, (256, 128)), (10, (288, 144))):
         line = chosen("full").departure(frames, size)

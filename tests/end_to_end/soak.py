@@ -1,7 +1,7 @@
 """Kills a tiny run at random moments, again and again, and compares whatever it ends with to an undisturbed run.
 
-  python -m tests.soak --kills=100
-  python -m tests.soak --kills=20 --processes=2 --seed=1
+  python -m tests.end_to_end.soak --kills=100
+  python -m tests.end_to_end.soak --kills=20 --processes=2 --seed=1
 
 SIGKILL comes after a random part of the time that an undisturbed run takes from its first line on: while it compiles,
 refreshes, steps, saves or scores. Then the same command runs again, until it ends before its kill; its arrays, metrics
@@ -29,24 +29,24 @@ SEED = flags.DEFINE_integer("seed", 0, "of the moments")
 EXACT = "metrics.jsonl", "result.json"
 
 
-def speaks(run: Run) -> None:
-    """Returns when the run has told its first line: before that it only imports."""
-    while not run.told() and run.processes[0].poll() is None:
+def wait_for_output(run: Run) -> None:
+    """Returns when the run has printed its first line: before that it only imports."""
+    while not run.printed() and run.processes[0].poll() is None:
         time.sleep(0.05)
 
 
 def killed_at(run: Run, workdir: Path, delay: float | None) -> str | None:
-    """Kills a run `delay` seconds after its first line and tells what it was about; None if it had ended by then."""
-    speaks(run)
+    """Kills a run `delay` seconds after its first line and returns what it was doing; None if it had ended by then."""
+    wait_for_output(run)
     try:
         run.processes[0].wait(delay)
     except subprocess.TimeoutExpired:
         saving = any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
         for process in run.processes:
             process.kill()
-        return "while saving" if saving else f"after '{' '.join(run.told().splitlines()[-1].split()[:2])}'"
+        return "while saving" if saving else f"after '{' '.join(run.printed().splitlines()[-1].split()[:2])}'"
     if any(run.end()):
-        raise SystemExit(f"a run failed:\n{run.told()[-6000:]}")
+        raise SystemExit(f"a run failed:\n{run.printed()[-6000:]}")
     return None
 
 
@@ -64,9 +64,11 @@ def main(_) -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         world = str(synthetic.ensure(folder / "world", synthetic.PRESETS["tiny"]))
-        finish(world, folder / "first", processes=PROCESSES.value)  # it compiles: the next one tells how long a run is
+        finish(
+            world, folder / "first", processes=PROCESSES.value
+        )  # it compiles: the next one shows how long a run takes
         with Run(world, folder / "whole", processes=PROCESSES.value) as run:
-            speaks(run)
+            wait_for_output(run)
             start = time.monotonic()
             killed_at(run, folder / "whole", None)
             duration = time.monotonic() - start

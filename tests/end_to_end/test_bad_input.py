@@ -12,7 +12,7 @@ Where each kind is tested; "here" means through `main`, as a user meets it:
   duplicate rows                 here; test_hitsz_vcm.py, test_folder.py, test_pictures.py, test_mot.py
   a tracklet without frames      here; test_folder.py; by missing files test_records.py
   one camera only, one modality  here (trains, with a note for each); test_train.py: own video
-  unreadable folder              here; a file in its place test_records.py and test_folder.py
+  unreadable folder              here; a file instead of it test_records.py and test_folder.py
   a path that leaves the root    here; test_hitsz_vcm.py, test_folder.py, test_pictures.py
   a 20,000-pixel image           here; test_images.py
   no labels at all               here: trains and says that nothing is scored
@@ -45,7 +45,7 @@ def command(tmp_path, monkeypatch, capsys):
     """Runs `main` on a config of own tracklets in tmp_path/data; gives its exit code and the lines it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words, config="own_folder"):
+    def run(*arguments, config="own_folder"):
         monkeypatch.setattr(
             sys,
             "argv",
@@ -54,7 +54,7 @@ def command(tmp_path, monkeypatch, capsys):
                 f"--config={ROOT}/configs/{config}.py",
                 f"--workdir={tmp_path}/run",
                 f"--config.data.root={tmp_path}/data",
-                *words,
+                *arguments,
             ],
         )
         code = 0
@@ -179,7 +179,7 @@ def test_a_bad_index_of_hitsz_vcm_is_one_sentence(tmp_path, command, changes, me
 
 
 def test_a_folder_without_permission_is_named(data, tmp_path, command, monkeypatch):
-    """As root every folder opens, so the refusal is put in the system's place."""
+    """As root every folder opens, so the test refuses instead of the system."""
     scandir = os.scandir
 
     def refusing(path):
@@ -215,10 +215,10 @@ def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_pat
     before = outside(tmp_path)
     code, lines = command(*SMALL)
     assert code == 0, lines
-    said = [line for line in lines if line.startswith("note: ")]
+    notes = [line for line in lines if line.startswith("note: ")]
     expected = ("no labelled query and gallery, so nothing is scored", "so level 3", "so level 2", "random weights")
-    assert len(said) == 4
-    assert all(note in line for note, line in zip(expected, said, strict=True))
+    assert len(notes) == 4
+    assert all(note in line for note, line in zip(expected, notes, strict=True))
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"protocol": "none", "step": 1}
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     names = {name for line in metrics for name in line}

@@ -6,26 +6,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from configs import base
 from hitpro_jax import distributed, train
 from hitpro_jax import run as runs
 from hitpro_jax.commands import check
 from hitpro_jax.data import opening
 from hitpro_jax.data.records import anonymise
 from hitpro_jax.methods import registry
-from hitpro_jax.methods.base import Setting
-from hitpro_jax.methods.baselines.options import ClusterOptions
 from hitpro_jax.models import resnet
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
-from hitpro_jax.run import read_options
 from hitpro_jax.scoring.result import HEADLINE
-from tests.end_to_end.test_train import evaluated, opened, renumbered, run, tiny_config
-from tests.runs import EPOCHS, STEPS, checksums, lines
+from tests.end_to_end.test_train import renumbered
+from tests.runs import EPOCHS, STEPS, checksums, evaluated, lines, opened, run, tiny_config
 
 UNSUPERVISED = [name for name in registry.METHODS if name not in ("hitpro", "supervised")]
 TERMS = {
@@ -204,65 +199,6 @@ def test_only_supervised_is_given_person_ids(world, tmp_path, monkeypatch):
     same = pids[:, None] == pids
     assert ((labels[: len(pids), None] == labels[: len(pids)]) == same).all()
     assert (labels[len(pids) :] == -1).all()
-
-
-def made(labels=None, **fields):
-    config = base.get_config()
-    config.update_from_flattened_dict(fields)
-    return registry.make_method(read_options(config), Setting(2, None, labels))
-
-
-@pytest.mark.parametrize("name", registry.METHODS)
-def test_labels_in_the_wrong_hands_are_refused(name):
-    wrong = None if name == "supervised" else np.zeros(4, np.int32)
-    with pytest.raises(ValueError, match="needs person ids" if name == "supervised" else "must not see person ids"):
-        made(wrong, **{"method.name": name})
-
-
-def test_supervised_without_ids_is_refused():
-    with pytest.raises(ValueError, match="and 2 have none: label them"):
-        runs.identities_of(np.array([3, -1, 3, -1]), 8, "supervised")
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"method.name": "adka"}, "method.name is 'adka': choose one of hitpro"),
-        ({"method.name": "adca", "clusters.k2": 31}, "clusters.k2 is 31: give at most k1, which is 30"),
-        ({"method.name": "cap", "cap.k1": 5}, "cap.k1 is 5: give at least clusters.k2, which is 6"),
-    ],
-)
-def test_a_wrong_choice_is_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
-        made(**fields)
-
-
-def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    made()
-    for name in ("adca", "cap"):
-        with pytest.raises(ValueError, match="run it as a single process"):
-            made(**{"method.name": name})
-
-
-def test_image_methods_get_the_mean_of_frame_features_and_say_so(tmp_path):
-    config = base.get_config()
-    assert runs.adaptation(read_options(config)) is None
-    config.method.name = "pgm"
-    with opened(config, tmp_path) as run:
-        assert run.options.encoder.aggregator == run.record["encoder"]["aggregator"] == "mean"
-        assert run.encoder_record["aggregator"] == "mean"
-    assert "aggregator is mean, not attention" in (tmp_path / "log.txt").read_text()
-    assert config.encoder.aggregator == "attention"  # the caller's config stays as it is
-    config.encoder.aggregator = "mean"
-    assert runs.adaptation(read_options(config)) is None
-
-
-def test_values_of_a_method_stand_for_those_of_the_family():
-    clusters = {name: made(**{"method.name": name}).clusters for name in ("adca", "cap", "pgm")}
-    assert clusters["adca"] == ClusterOptions()
-    assert clusters["cap"] == replace(ClusterOptions(), k1=20, eps=0.5, temperature=0.07, momentum=0.2)
-    assert clusters["pgm"] == replace(ClusterOptions(), momentum=0.2)
 
 
 def test_check_runs_a_baseline_and_has_nothing_to_say_of_frozen(world, tmp_path):

@@ -23,7 +23,7 @@ from hitpro_jax.run import training_set
 from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
-from tests.end_to_end.test_train import opened, run
+from tests.runs import opened, run
 
 REPO = Path(__file__).parents[2]
 STEPS = 2
@@ -54,10 +54,10 @@ TINY = {
 PAIRINGS = ["ir2rgb", "rgb2ir", "rgb2rgb", "ir2ir", "all"]
 
 
-def command(word: str, root, workdir: Path, *words: str) -> str:
+def command(word: str, root, workdir: Path, *arguments: str) -> str:
     """Runs the command line in this process, which saves its start; returns the workdir's log."""
     fields = [f"--config.{name}={str(value).strip('()')}" for name, value in {**TINY, "data.root": root}.items()]
-    argv = ["main", f"--config={REPO / 'configs' / 'buptcampus.py'}{word}", f"--workdir={workdir}", *fields, *words]
+    argv = ["main", f"--config={REPO / 'configs' / 'buptcampus.py'}{word}", f"--workdir={workdir}", *fields, *arguments]
     with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
         patch.setattr(sys, "argv", argv)  # where ml_collections looks for fields
         flags.FLAGS(argv)
@@ -67,7 +67,7 @@ def command(word: str, root, workdir: Path, *words: str) -> str:
 
 @pytest.fixture(scope="session")
 def finished(twins, tmp_path_factory) -> tuple[Path, str]:
-    """A run of the training command on the twin: its workdir and what it told."""
+    """A run of the training command on the twin: its workdir and its log."""
     workdir = tmp_path_factory.mktemp("finished")
     return workdir, command(":full_no_camera", twins / "BUPTCampus", workdir)
 
@@ -86,20 +86,20 @@ def test_the_command_trains_and_scores_every_pairing(finished):
     assert [key for key, value in result.items() if isinstance(value, dict)] == PAIRINGS
     assert all(set(result[key]) == set(HEADLINE) and 0 < result[key]["mAP"] <= 100 for key in PAIRINGS)
     assert "protocol full_no_camera has 10 frames of 256x128, this run scores 2 frames of 64x32" in printed
-    told = [line for line in printed.splitlines() if "rank-1" in line]
-    assert len(told) == 2
-    assert all("full_no_camera (2 frames of 64x32, no camera rule): ir2rgb" in line for line in told)
-    assert "(2 queries)" in told[0]
-    assert "(3 queries)" in told[0]
+    scores = [line for line in printed.splitlines() if "rank-1" in line]
+    assert len(scores) == 2
+    assert all("full_no_camera (2 frames of 64x32, no camera rule): ir2rgb" in line for line in scores)
+    assert "(2 queries)" in scores[0]
+    assert "(3 queries)" in scores[0]
 
 
 def test_the_evaluation_command_scores_by_another_protocol(finished, twins):
     workdir, _ = finished
-    told = command(":full", twins / "BUPTCampus", workdir, "--mode=eval")
+    log = command(":full", twins / "BUPTCampus", workdir, "--mode=eval")
     scored = json.loads((workdir / "eval" / f"{2 * STEPS}.json").read_text())
     assert (scored["protocol"], scored["setting"]) == ("full", "2 frames of 64x32, camera rule")
     assert list(scored)[3:] == PAIRINGS
-    assert "full (2 frames of 64x32, camera rule), step 4" in told
+    assert "full (2 frames of 64x32, camera rule), step 4" in log
 
 
 def dataset_opened(config, workdir):
@@ -130,14 +130,14 @@ def test_a_missing_root_is_refused(tmp_path):
 
 
 def paired(people, modality) -> tuple[int, int]:
-    """Of how many people both tracklets have the same place within their modality, and lie next to each other."""
+    """Of how many people both tracklets have the same index within their modality, and lie next to each other."""
     people, modality = np.asarray(people), np.asarray(modality)
-    same_place = (people[modality == RGB] == people[modality == IR]).sum()
-    return int(same_place), int((people[:-1] == people[1:]).sum())
+    same_index = (people[modality == RGB] == people[modality == IR]).sum()
+    return int(same_index), int((people[:-1] == people[1:]).sum())
 
 
 def test_training_tracklets_carry_no_id_and_no_common_order(tmp_path):
-    """Loaded from a list of 400 rows: neither the place of a tracklet nor its neighbours tell its aligned twin."""
+    """Loaded from a list of 400 rows: neither the index of a tracklet nor its neighbours show its aligned twin."""
     count = 400
     rows = {
         "train": [f"{pid} RGB/IR W4 1" for pid in range(count)],
@@ -159,8 +159,8 @@ def test_training_tracklets_carry_no_id_and_no_common_order(tmp_path):
     assert {type(t) for t in tracklets} == {Tracklet}
     assert {field.name for field in dataclasses.fields(Tracklet)} == {"frames", "modality", "camid"}
     assert paired([r.pid for r in loaded], [r.modality for r in loaded]) == (count, count)
-    same_place, neighbours = paired(pids, [t.modality for t in tracklets])
-    assert same_place < 10
+    same_index, neighbours = paired(pids, [t.modality for t in tracklets])
+    assert same_index < 10
     assert neighbours < 10
 
 
@@ -177,9 +177,9 @@ def opaque(root: Path, copy: Path) -> str:
     ]
     numbers = iter(np.random.default_rng(0).permutation(sum(map(len, lists))).tolist())
     for frames in lists:
-        for place, frame in enumerate(frames):
-            frames[place] = f"{next(numbers)}.jpg"
-            (copy / "DATA" / frame).rename(copy / "DATA" / frames[place])
+        for index, frame in enumerate(frames):
+            frames[index] = f"{next(numbers)}.jpg"
+            (copy / "DATA" / frame).rename(copy / "DATA" / frames[index])
     (copy / "data_paths.json").write_text(json.dumps(tree))
     return str(copy)
 

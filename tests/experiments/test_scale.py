@@ -93,7 +93,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_compiled_memory_of_a_device_shrinks_with_devices_as_the_model_says():
+def test_compiled_memory_of_a_device_shrinks_with_devices_as_the_model_predicts():
     """N = 200,000: O(N D / P + N K / P + block N / P), nothing that stays whole and nothing of N x N."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": os.getcwd()}
     run = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=False)

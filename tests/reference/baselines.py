@@ -101,9 +101,9 @@ def inter_camera(features, classes, parts, centre, cluster, modality, temperatur
         if c < 0:
             continue
         scores = {k: z @ centre[k] for k in centre if modality[k] == modality[c]}
-        kin = [k for k in scores if cluster[k] == cluster[c]]
-        rivals = sorted((k for k in scores if k not in kin), key=lambda k: -scores[k])[:hard]
-        terms.append((part, entropy(scores, {k: 1.0 / len(kin) for k in kin}, rivals, temperature)))
+        same_person = [k for k in scores if cluster[k] == cluster[c]]
+        rivals = sorted((k for k in scores if k not in same_person), key=lambda k: -scores[k])[:hard]
+        terms.append((part, entropy(scores, {k: 1.0 / len(same_person) for k in same_person}, rivals, temperature)))
     return sum_of_means(terms)
 
 

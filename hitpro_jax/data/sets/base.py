@@ -1,4 +1,4 @@
-"""What a file in `data/sets/` says of its data set: `SPEC = DatasetSpec(...)`.
+"""What a file in `data/sets/` declares of its data set: `SPEC = DatasetSpec(...)`.
 
 A new data set is one such file and one line in `data/sets/__init__.py`.
 """

@@ -145,7 +145,7 @@ def _require_files(root, names):
 
 
 def _read_list(path, name, paths, seen):
-    """The records of a list; `seen` says of each tracklet of all lists where it stood."""
+    """The records of a list; `seen` maps each tracklet of all lists to its line."""
     records = []
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):

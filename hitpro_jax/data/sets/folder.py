@@ -40,7 +40,7 @@ def load(root: str, table: str = "tracklets.csv", *, min_frames: int = 1) -> Dat
         in sorted order, whatever the order of rows. An RGB and an IR camera that stand together may share a name.
       pid: person, a number >= 0; empty or -1 is unknown, which training does not mind.
       split: train, query or gallery; without this column all is training.
-    Spaces around a field, CRLF and blank lines do no harm: a row's number means nothing.
+    Spaces around a field, CRLF and blank lines do no harm.
 
     Args:
       root: folder of the data.

@@ -103,7 +103,7 @@ def load(root: str, *, min_frames: int = MIN_FRAMES, repair: bool = False, check
 
 
 class _Row(NamedTuple):
-    """One line of a track file and what the name file says of its frames."""
+    """One line of a track file, and what the name file has of its frames."""
 
     frames: Sequence[str]
     foreign: Sequence[bool]  # of each frame: its name gives another person or modality than the row
@@ -271,7 +271,7 @@ def _notes(counts):
 
 
 def _compare_with_published(counts, records, root, *, filtered):
-    """Raises where index files of the published size hold other counts, or a query without a match: there is none.
+    """Raises where index files of the published size hold other counts, or any query without a match.
 
     False: neither file is of that size, so there is nothing to compare.
     """
@@ -287,7 +287,7 @@ def _compare_with_published(counts, records, root, *, filtered):
     ]
     seen = {(record.pid, record.camid) for record in records["gallery"]}
     people = Counter(pid for pid, _ in seen)
-    # a person's cameras in the gallery, less the query's own, which the camera rule leaves out
+    # a person's cameras in the gallery, without the query's own, which the camera rule leaves out
     matchless = sum(people[r.pid] <= ((r.pid, r.camid) in seen) for r in records["query"]) if filtered else 0
     if matchless:
         wrong.append(f"query without a match {matchless:,} instead of 0")

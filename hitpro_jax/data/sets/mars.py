@@ -12,7 +12,7 @@ from hitpro_jax.options import DataOptions
 from hitpro_jax.types import RGB
 
 NAME = "MARS"
-JUNK = -1  # person of detections that show nobody in particular: left out
+JUNK = -1  # person number of junk detections, which are left out
 _FRAME_NAME = re.compile(r"([0-9]{4}|00-1)C[1-6]T[0-9]+F[0-9]+\.jpg")
 
 

@@ -113,7 +113,7 @@ def load(
         first_pid += 1 + max(box.track for box in boxes)
     splits = {"train": tuple(train), "query": tuple(query), "gallery": tuple(gallery)}
     counts = {name: count(records) for name, records in splits.items()}
-    for name in ("query", "gallery"):  # of the training rows nobody knows the people
+    for name in ("query", "gallery"):  # which training tracklets are of one person is unknown
         counts[name]["ids"] = len({record.pid for record in splits[name]})
     return Dataset("mot", cache, **splits, counts=counts)
 
@@ -233,7 +233,7 @@ def _stamp(path: str) -> list[str | int]:
 
 
 def _read_source(folder: str) -> Mapping | None:
-    """What the crops in the folder were made of; None: there are none, and nothing else is there either."""
+    """What the crops in the folder were made of; None: the folder is empty or missing."""
     if not os.path.lexists(folder) or os.path.isdir(folder) and not os.listdir(folder):
         return None
     try:

@@ -1,6 +1,6 @@
 """What SYSU-MM01, RegDB and LLCM share: sets of single images, each of which becomes a tracklet of one frame.
 
-They show whether the method works at all where others report figures; time has nothing to say in them.
+They show whether the method works at all where others report figures; they have no temporal order.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 A pure function of its seeds: `World.seed` draws the people, `World.camera_seed` the cameras. The files are read back
 by `hitsz_vcm.load`, so nothing in training knows that they are synthetic. It is a test bed, not a benchmark: scores on
-it say how methods compare under controlled conditions, never how good a model is on people.
+it compare methods under controlled conditions, and do not show how good a model is on people.
 """
 
 import json

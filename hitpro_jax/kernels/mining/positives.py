@@ -44,7 +44,7 @@ def smoothed(prototypes: jax.Array, within: Positives, *, tiling: Tiling = ONE_D
 
 
 def cycle_consistent(neighbours: Neighbours, within_index: jax.Array, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
-    """Whether going i -> j and back from j to its nearest b leads home: L(i) and L(b) meet.
+    """Whether j's nearest candidate b in i's modality belongs to i: the sets L(i) and L(b) have an element in common.
 
     L(i) = {i} and i's stage-1 positives.
 
@@ -109,7 +109,7 @@ def propagate(
     count, flat = matched.index.shape[1], (len(matched.index), matched.index.shape[1] * within.index.shape[1])
     # with a match come the other cameras of its person, which stage 1 has found already
     onward, share = tiling.lookup((within.index, within.weight), matched.index)
-    # a look-up of none is 0, which is a row
+    # the look-up of an absent entry gives 0, which is a valid row
     onward = jnp.where((matched.index >= 0)[:, :, None], onward, -1).reshape(flat)
     ids = jnp.concatenate([matched.index, onward], axis=1)
     routes = jnp.concatenate([matched.weight, (matched.weight[:, :, None] * share).reshape(flat)], axis=1)

@@ -76,7 +76,7 @@ def within_modality(
     bias = view_bias(prototypes, info, num_views=num_views, mode=options.camera_bias, tiling=tiling)
     table = search(prototypes, info, relation="other_camera", count=options.neighbours, bias=bias, tiling=tiling)
     if options.balance:
-        # otherwise prototypes that are near to everything are everybody's positive
+        # otherwise prototypes that are near to everything are positives of every anchor
         table = balanced(table, count=options.balance, tiling=tiling)
     theta, bar = _thresholds(table, info, bars, options)
     accepted = (
@@ -193,7 +193,7 @@ def same_view_ambiguity(
 
 
 class _Judged(NamedTuple):
-    """A table and what the rules say."""
+    """A table, and which of its entries the rules accept."""
 
     table: Neighbours
     accepted: jax.Array  # [P, M] bool

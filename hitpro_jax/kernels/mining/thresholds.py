@@ -51,7 +51,7 @@ def dynamic_threshold(
         previous = jnp.full(num_groups, jnp.inf, jnp.float32)
     chex.assert_shape(previous, (num_groups,))
     known = jnp.isfinite(previous)
-    # one odd refresh must not decide
+    # so that one odd refresh does not decide alone
     smooth = fresh + ema * jnp.where(known, previous - fresh, 0.0)
     return jnp.where(rows > 0, smooth, jnp.where(known, previous, jnp.inf))
 

@@ -71,7 +71,7 @@ def _pair_variance(
 
     def row(total: jax.Array, anchor: tuple, part: tuple, offset: jax.Array, mean: jax.Array) -> jax.Array:
         (prototype, own), (prototypes, other, member) = anchor, part
-        # squares of deviations: mean of squares less square of the mean would cancel in float32
+        # squares of deviations: mean of squares minus square of the mean would cancel in float32
         deviation = similarity(prototype, prototypes) - mean[own][other]
         return total + jnp.matmul(jnp.square(deviation), member, precision=jax.lax.Precision.HIGHEST)
 
@@ -106,7 +106,7 @@ def balanced(neighbours: Neighbours, *, count: int, tiling: Tiling = ONE_DEVICE)
     mean = jnp.sum(jnp.where(found, near, 0.0), axis=1) / jnp.maximum(jnp.sum(found, axis=1), 1)
     some = jnp.any(found, axis=1)
     overall = jnp.sum(mean) / jnp.maximum(jnp.sum(some), 1)  # rows without candidates add 0
-    # less the overall mean, so that relative thresholds keep their meaning
+    # minus the overall mean, so that relative thresholds keep their meaning
     level = jnp.where(some, mean - overall, 0.0)
     theirs = tiling.lookup(level, neighbours.index)
 

@@ -63,7 +63,7 @@ def scores(own: Bank, part: Bank, bias: ViewBias | None, *, relation: str, ban_s
     """
     values = similarity(own.prototype, part.prototype)
     if bias is not None:
-        # by columns first: what is left to do for each row is to copy one
+        # by columns first, so that each row is then copied whole
         offset, scale = (table[:, part.info.view][own.info.view] for table in bias)
         values = (values - offset) * scale
     allowed = _related(own.info, part.info, relation, ban_same_camera)

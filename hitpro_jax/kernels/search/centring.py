@@ -27,7 +27,7 @@ def view_centres(prototypes: jax.Array, info: TrackletInfo, *, num_views: int) -
     >>> view_centres(jnp.eye(2), info, num_views=1)[0].tolist()
     [0.5, 0.5]
     """
-    # a view's mean is its light, scene and sensor: it says where, and not who
+    # a view's mean is its light, scene and sensor: it describes the place, not the person
     modality_mean, _ = _means(prototypes, info.modality, info.valid, MODALITIES)
     view_mean, sizes = _means(prototypes, info.view, info.valid, num_views)
     # the mean of one tracklet is that tracklet: a view of few is drawn to its modality's mean

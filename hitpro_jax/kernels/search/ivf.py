@@ -113,7 +113,7 @@ def nearest(
         return empty_table(0, count)
     prototypes, info = padded((prototypes, info), tiling.devices)
     bank = Bank(prototypes, info, jnp.arange(info.valid.shape[0]))
-    # a view's mean says where and not who: cells with it would part the cameras, and a person's tracklets with them
+    # a view's mean describes the place: cells that hold it would separate cameras, and with them a person's tracklets
     means, _ = segment_mean(prototypes, jnp.where(info.valid, info.view, -1), num_segments=index.num_views)
     directions = unit(prototypes - means[info.view])
 

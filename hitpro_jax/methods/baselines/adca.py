@@ -69,7 +69,7 @@ def vote_matches(bank: np.ndarray, label: np.ndarray, modality: np.ndarray, *, l
         np.maximum.at(best, pair, cosine[i, j])
     match = np.full(len(label), -1, np.int32)
     a, b = np.nonzero(votes)
-    for place in np.lexsort((-best[a, b], -votes[a, b])):
-        if match[a[place]] < 0 and match[b[place]] < 0:
-            match[a[place]], match[b[place]] = b[place], a[place]
+    for k in np.lexsort((-best[a, b], -votes[a, b])):
+        if match[a[k]] < 0 and match[b[k]] < 0:
+            match[a[k]], match[b[k]] = b[k], a[k]
     return match

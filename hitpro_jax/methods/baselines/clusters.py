@@ -1,5 +1,6 @@
-"""Cluster Contrast (Dai et al., ACCV 2022) per modality, as dual contrastive learning, the first stage of ADCA (Yang
-et al., ACM MM 2022), builds it; and what the methods that start from it share.
+"""Cluster Contrast (Dai et al., ACCV 2022) for each modality, and what the methods that start from it share.
+
+As dual contrastive learning, the first stage of ADCA (Yang et al., ACM MM 2022), builds it.
 
 Followed: at every epoch k-reciprocal Jaccard distances and DBSCAN within each modality (eps 0.6, k1 30, k2 6, at least
 4 members), a memory of cluster centres, cross-entropy of a clip against the clusters of its modality at tau 0.05,

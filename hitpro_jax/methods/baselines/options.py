@@ -10,7 +10,7 @@ from hitpro_jax.options import Cosine, Count, NotNegative, Positive, Range, Shar
 class ClusterOptions:
     """What all baselines that cluster have in common."""
 
-    k1: Annotated[int, Range(2)] = 30  # reciprocal neighbours
+    k1: Annotated[int, Range(2, 2**31 - 1)] = 30  # reciprocal neighbours
     k2: Count = 6  # neighbours averaged over, at most k1
     eps: Annotated[float, Range(0, 1, open_low=True)] = 0.6  # DBSCAN's distance
     min_samples: Count = 4
@@ -34,7 +34,7 @@ class AdcaOptions:
 
 @dataclass(frozen=True)
 class PgmOptions:
-    """PGM; `momentum` instead of that of `clusters`."""
+    """PGM; its `momentum` replaces that of `clusters`."""
 
     begin: Share = 0.5  # share of training after which its second stage begins
     momentum: Share = 0.2
@@ -43,9 +43,9 @@ class PgmOptions:
 
 @dataclass(frozen=True)
 class CapOptions:
-    """CAP; the first four instead of those of `clusters`."""
+    """CAP; its first four fields replace those of `clusters`."""
 
-    k1: Annotated[int, Range(2)] = 20
+    k1: Annotated[int, Range(2, 2**31 - 1)] = 20
     eps: Annotated[float, Range(0, 1, open_low=True)] = 0.5
     temperature: Positive = 0.07
     momentum: Share = 0.2
@@ -67,7 +67,7 @@ class SdclOptions:
 
 @dataclass(frozen=True)
 class SupervisedOptions:
-    """The reference with labels; `temperature` instead of that of `clusters`."""
+    """The reference with labels; its `temperature` replaces that of `clusters`."""
 
     temperature: Positive = 0.07
     margin: Annotated[float, Range(0, 2)] = 0.2  # of the triplet term, in cosines

@@ -78,9 +78,9 @@ class SDCL(ClusterContrast):
 def _neighbour_table(bank: jax.Array, info: TrackletInfo, *, share: float, count: int) -> jax.Array:
     """The nearest `count` of each row's neighbours in the other modality, int32 [P, count]; -1 for none."""
 
-    def row(place):
-        likeness = losses.similarities(bank[place][None], bank)
-        candidate = info.valid & info.valid[place] & (info.modality != info.modality[place])
+    def row(anchor):
+        likeness = losses.similarities(bank[anchor][None], bank)
+        candidate = info.valid & info.valid[anchor] & (info.modality != info.modality[anchor])
         near = neighbours_of(likeness, candidate[None], share=share)[0]
         best, index = jax.lax.top_k(jnp.where(near, likeness[0], -jnp.inf), min(count, len(bank)))
         return jnp.where(best > -jnp.inf, index, -1)

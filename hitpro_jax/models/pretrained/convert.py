@@ -25,7 +25,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Tensors by name of a .safetensors file, or of a torch file, which is read with `weights_only`.
 
     Args:
-      path: the file; its ending says which of the two it is.
+      path: the file; its ending decides which of the two it is.
 
     Returns:
       Names to arrays; torch's floating-point tensors become float32.

@@ -55,7 +55,7 @@ def golden(goldens, name):
     return json.loads((goldens / f"loader__{name}__BUPTCampus.json").read_text())
 
 
-def told(tracklets):
+def described(tracklets):
     return [(r.frames, r.modality, r.camid) for r in tracklets]
 
 
@@ -64,7 +64,7 @@ def test_the_twin_loads_as_in_m3_reid(twins, goldens, split):
     loaded = getattr(buptcampus.load(str(twins / "BUPTCampus")), split)
     expected = golden(goldens, "M3-ReID")[split]
     modality = {1: IR, 2: RGB}
-    assert told(loaded) == [(tuple(t["frames"]), modality[t["mod"]], t["cam"] + 1) for t in expected]
+    assert described(loaded) == [(tuple(t["frames"]), modality[t["mod"]], t["cam"] + 1) for t in expected]
     # its labels of training depend on the hash seed, so that only which tracklets share one can be compared
     same = [[a == b for a in ids for b in ids] for ids in ([r.pid for r in loaded], [t["pid"] for t in expected])]
     assert same[0] == same[1]
@@ -77,12 +77,12 @@ def test_the_twin_loads_as_in_the_official_code(twins, goldens, split):
     expected = golden(goldens, "BUPTCampus")[split]
     loaded = dataset.train[-len(expected) :] if split == "auxiliary" else getattr(dataset, split)
     paths = json.loads((twins / "BUPTCampus/data_paths.json").read_text())
-    place = {pid: i for i, pid in enumerate(sorted(paths, key=int))}
-    assert told(loaded) == [
+    order = {pid: i for i, pid in enumerate(sorted(paths, key=int))}
+    assert described(loaded) == [
         (tuple(f"DATA/{frame}" for frame in t["frames"]), {"IR": IR, "RGB": RGB}[t["mod"]], t["cam"] + 1)
         for t in expected
     ]
-    assert [r.pid for r in loaded] == [place[t["obj"]] for t in expected]
+    assert [r.pid for r in loaded] == [order[t["obj"]] for t in expected]
 
 
 def test_the_twins_counts(twins):
@@ -225,7 +225,7 @@ def test_a_bad_tracklet_of_the_path_file_is_named(made, found, message):
 
 @pytest.mark.parametrize("depth", range(1, 4))
 @pytest.mark.parametrize("found", [[], "text", 3, None, {}])
-def test_a_path_file_of_another_shape_is_told(made, depth, found):
+def test_a_path_file_of_another_shape_is_named(made, depth, found):
     paths = copy.deepcopy(tree())
     here = paths
     for key in ("7", "IR", "LS3")[: depth - 1]:
@@ -247,7 +247,7 @@ def test_a_path_file_of_another_shape_is_told(made, depth, found):
         (b"7", "holds one int"),
     ],
 )
-def test_a_path_file_that_is_no_object_is_told(made, tmp_path, content, message):
+def test_a_path_file_that_is_no_object_is_named(made, tmp_path, content, message):
     root = made()
     (tmp_path / "data_paths.json").write_bytes(content)
     with pytest.raises(ValueError, match=message) as raised:

@@ -70,7 +70,7 @@ def test_cameras_by_name_get_numbers_that_no_order_of_rows_changes(made):
     assert list(cameras.values()) == [{"a": 2, "b": 1, "c": 0}] * 2
 
 
-def test_short_tracklets_are_left_out_and_told(made):
+def test_short_tracklets_are_left_out_and_reported(made):
     root = made(PLAIN, frames=("a", "b"), number=2)
     made(PLAIN, frames=("c",), number=5)
     dataset = folder.load(root, min_frames=3)

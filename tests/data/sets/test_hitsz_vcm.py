@@ -70,7 +70,7 @@ def test_a_frame_taken_from_the_twin_is_missed(twins, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("places", "expected"),
+    ("folders", "expected"),
     [
         (["Train/0001", "0001", "data/0001", "Train/Train/0001"], "Train/0001"),
         (["0001", "data/0001", "Train/Train/0001"], "0001"),
@@ -79,10 +79,10 @@ def test_a_frame_taken_from_the_twin_is_missed(twins, tmp_path):
         ([], "Train/0001"),
     ],
 )
-def test_the_first_folder_family_that_exists_is_taken(made, tmp_path, places, expected):
+def test_the_first_folder_family_that_exists_is_taken(made, tmp_path, folders, expected):
     root = made()
-    for place in places:
-        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     assert hitsz_vcm.load(root).train[0].frames[1] == f"{expected}/rgb/D3/6.jpg"
 
 
@@ -124,23 +124,23 @@ def test_cameras_are_numbers_however_they_are_written(made):
         hitsz_vcm.load(made(train_name=[name.replace("D3", "D13") for name in NAMES]))
 
 
-def test_a_set_of_another_size_is_told_to_be_compared_with_nothing(made):
+def test_a_set_of_another_size_is_reported_to_be_compared_with_nothing(made):
     root = made()
     assert hitsz_vcm.UNCOMPARED in hitsz_vcm.load(root).counts["notes"]
     assert hitsz_vcm.UNCOMPARED not in hitsz_vcm.load(root, check_counts=False).counts["notes"]
 
 
-def test_queries_and_gallery_of_unusual_modalities_are_told(made):
-    def told(*query):
+def test_queries_and_gallery_of_unusual_modalities_are_reported(made):
+    def notes(*query):
         return [note for note in hitsz_vcm.load(made(query_IDX=[*query])).counts["notes"] if "gallery" in note]
 
-    assert told("2 4") == []
-    (note,) = told("1 2")
+    assert notes("2 4") == []
+    (note,) = notes("1 2")
     assert note == (
         "1 of 2 query tracklets are not infrared and 1 of 2 gallery tracklets are not RGB, as the "
         "published ones are: look at query_IDX.txt"
     )
-    assert told("1")[0].startswith("1 of 1 query tracklets are not infrared and 2 of 3 gallery")
+    assert notes("1")[0].startswith("1 of 1 query tracklets are not infrared and 2 of 3 gallery")
 
 
 def test_query_rows_over_several_lines_are_all_read(made):
@@ -172,7 +172,7 @@ def test_rows_over_a_border_stand_as_they_are_and_are_counted(made):
     )
 
 
-def test_repair_leaves_out_the_frames_of_others_and_tells_it(made):
+def test_repair_leaves_out_the_frames_of_others_and_reports_it(made):
     repaired = hitsz_vcm.load(made(track_train_info=OVER), repair=True)
     assert [len(r.frames) for r in repaired.train] == [24, 12, 24]
     assert all("/rgb/" in frame for frame in repaired.train[1].frames)
@@ -184,7 +184,7 @@ def test_repair_leaves_out_the_frames_of_others_and_tells_it(made):
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_frames_of_another_camera_are_told_and_never_left_out(made, repair):
+def test_frames_of_another_camera_are_reported_and_never_left_out(made, repair):
     """Frames 21 to 24 are of camera 4, and so are 25 and 26, which count as those of the other modality alone."""
     names = [name.replace("D3", "D4") if 20 <= i < 26 else name for i, name in enumerate(NAMES)]
     rows = ["2 1 24 1 3", "2 13 36 1 3", "1 27 48 1 3"]
@@ -193,8 +193,8 @@ def test_frames_of_another_camera_are_told_and_never_left_out(made, repair):
     assert [r.camid for r in dataset.train] == [3, 3, 3]
     assert dataset.counts["border"]["train"].items() >= {"rows": 1, "frames": 12}.items()
     assert dataset.counts["camera"] == {"train": {"rows": 2, "frames": 8}, "test": {"rows": 0, "frames": 0}}
-    (told,) = (note for note in dataset.counts["notes"] if "camera" in note)
-    assert told == (
+    (note,) = (note for note in dataset.counts["notes"] if "camera" in note)
+    assert note == (
         "train: 2 rows hold 8 frames whose names give another camera than the row; they stay, and the "
         "row's camera counts"
     )

@@ -157,41 +157,6 @@ def test_image_sizes_and_channels(root):
     assert colour > 100
 
 
-def test_infrared_is_no_function_of_visible_luminance():
-    rng = np.random.default_rng(0)
-    materials = [drawing.draw_material(rng) for _ in range(3000)]
-    light = np.array([m.rgb.mean() for m in materials])
-    infrared = np.array([m.ir[0] for m in materials])
-    assert all(m.ir.shape == (1,) and m.rgb.shape == (3,) for m in materials)
-    assert 0.0 <= np.corrcoef(light, infrared)[0, 1] <= 0.5
-    deciles = np.digitize(light, np.quantile(light, np.linspace(0, 1, 11)[1:-1]))
-    assert min(infrared[deciles == d].std() for d in range(10)) > 0.15  # equal in visible light, apart in infrared
-
-
-def test_cloth_patterns_show_in_both_modalities_with_a_sign_of_their_own():
-    rng = np.random.default_rng(1)
-    cloths = [drawing.draw_cloth(rng, drawing.PATTERNS, (0.1, 0.2)) for _ in range(300)]
-    visible = np.array([c.figure.rgb.mean() - c.ground.rgb.mean() for c in cloths])
-    infrared = np.array([float(c.figure.ir[0] - c.ground.ir[0]) for c in cloths])
-    assert np.abs(infrared).min() > 0.2
-    assert 0.3 < ((visible > 0) == (infrared > 0)).mean() < 0.8  # colour contrast does not tell infrared contrast
-
-
-@pytest.mark.parametrize("pattern", drawing.PATTERNS)
-def test_patterns_are_shares(pattern):
-    v, u = np.mgrid[0:1:40j, -0.2:0.2:20j]
-    share = drawing._pattern(pattern, u, v, 0.1)
-    assert share.shape == u.shape
-    assert share.min() >= 0
-    assert share.max() <= 1
-    assert (share.max() > share.min()) == (pattern != "plain")
-
-
-def test_unknown_pattern():
-    with pytest.raises(ValueError, match="unknown pattern 'stars'"):
-        drawing._pattern("stars", np.zeros(1), np.zeros(1), 0.1)
-
-
 def test_a_body_covers_the_background_and_walks():
     world = replace(WORLD, contaminated=0.0, occluded=0.0)
     people = [synthetic.people(world, pid) for pid in (1, 2)]
@@ -204,8 +169,10 @@ def test_a_body_covers_the_background_and_walks():
         ]
         assert stays[0].shape == (6, 32, 16, 1 if infrared else 3)
         assert stays[0].dtype == np.uint8
-        apart = np.abs(stays[0].astype(int) - stays[1])[:, 8:24, 5:11].mean()
-        assert apart > 2 * np.abs(stays[0].astype(int) - stays[1])[:, :, [0, 15]].mean()  # they differ in the middle
+        difference = np.abs(stays[0].astype(int) - stays[1])[:, 8:24, 5:11].mean()
+        assert (
+            difference > 2 * np.abs(stays[0].astype(int) - stays[1])[:, :, [0, 15]].mean()
+        )  # they differ in the middle
         assert np.abs(np.diff(stays[0].astype(int), axis=0)).max() > stays[0].std()
 
 
@@ -317,8 +284,8 @@ def test_another_version_of_the_drawing_is_another_world(tmp_path, monkeypatch):
 
 def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
     expected = drawn(BARE, tmp_path / "whole")
-    place = tmp_path / "part" / "world"
-    place.parent.mkdir()
+    folder = tmp_path / "part" / "world"
+    folder.parent.mkdir()
     write_index = synthetic._write_index
 
     def interrupted(info, split, rows):
@@ -329,10 +296,10 @@ def test_an_interrupted_drawing_is_never_read(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "_write_index", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            synthetic.ensure(place, BARE)
-    assert not any(place.parent.iterdir())
-    assert contents(synthetic.ensure(place, BARE)) == expected
-    assert [path.name for path in place.parent.iterdir()] == ["world"]
+            synthetic.ensure(folder, BARE)
+    assert not any(folder.parent.iterdir())
+    assert contents(synthetic.ensure(folder, BARE)) == expected
+    assert [path.name for path in folder.parent.iterdir()] == ["world"]
 
 
 def test_presets():

@@ -221,7 +221,7 @@ def test_row_permutation_equivariance(seed):
     within, across, theta = _both(w)
     moved_within, moved_across, moved_theta = _both(type(w)(*(field[order] for field in w)))
     _assert_all_close((moved_within, moved_theta), (within[np.ix_(order, order)], theta))
-    # propagation can make exact ties for the last place, so of stage 2 the sorted weights are compared
+    # propagation can make exact ties for the last slot, so of stage 2 the sorted weights are compared
     _assert_all_close(np.sort(moved_across, axis=1), np.sort(across[order], axis=1))
 
 

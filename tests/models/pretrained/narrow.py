@@ -1,4 +1,4 @@
-"""A narrow ViT in place of ViT-B/16, and tensors in timm's names that fit it."""
+"""A narrow ViT instead of ViT-B/16, and tensors in timm's names that fit it."""
 
 import numpy as np
 

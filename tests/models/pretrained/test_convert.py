@@ -164,7 +164,7 @@ def test_resized_positions_keep_token_constants_and_slopes():
     np.testing.assert_array_equal(new[0], [7, 8, 9])
     grid = new[1:].reshape(16, 12, 3)
     np.testing.assert_allclose(grid[..., 0], 1.0, atol=1e-6)
-    inside = grid[4:-4, 4:-4]  # away from the repeated border, a plane stays a plane: place (i + 0.5) / 2 - 0.5
+    inside = grid[4:-4, 4:-4]  # away from the repeated border, a plane stays a plane: position (i + 0.5) / 2 - 0.5
     down, right = (np.arange(4, 12)[:, None] - 0.5) / 2, (np.arange(4, 8)[None] - 0.5) / 2
     np.testing.assert_allclose(inside[..., 1], np.broadcast_to(down, (8, 4)), atol=0.05)
     np.testing.assert_allclose(inside[..., 2], np.broadcast_to(right, (8, 4)), atol=0.05)
@@ -185,7 +185,7 @@ def test_pixels_are_folded_exactly():
 
 
 def test_a_patch_bias_that_may_be_missing_is_made_of_the_pixels():
-    """What folding writes is not said to be lacking; without a kernel there is nothing to fold."""
+    """What folding writes is not reported as missing; without a kernel there is nothing to fold."""
     bias, kernel = (f"params/backbone/stem_rgb/{name}" for name in ("bias", "kernel"))
     leaves, lacks = converted(tensors(**{"patch_embed.proj.bias": None}), partial=frozenset({bias}), mean=(0.5,) * 3)
     assert bias in leaves

@@ -159,7 +159,7 @@ def test_a_relative_file_is_found_beside_the_package_from_any_folder(tmp_path, m
     assert weights.find(named).resolve() == tmp_path / named  # the working directory comes first
 
 
-def test_the_parts_that_start_as_they_were_are_said(tmp_path):
+def test_the_parts_that_start_as_they_were_are_reported(tmp_path):
     lines = []
     weights.load_into(initial(2), weights.save(tmp_path / "w.safetensors", initial(1), {}), lines.append)
     assert lines == [f"weights: {tmp_path / 'w.safetensors'}; not in it, so as initialised: aggregator"]

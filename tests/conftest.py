@@ -54,6 +54,15 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
 
 
 @pytest.fixture
+def stems_alone(monkeypatch):
+    """Runs have an encoder of stems alone, which compiles in seconds."""
+    from hitpro_jax import run
+    from tests.runs import tiny_encoder
+
+    monkeypatch.setattr(run, "make_encoder", tiny_encoder)
+
+
+@pytest.fixture
 def command_line(monkeypatch):
     """Parses a command line as `main` does, gives the config, and forgets it."""
 

@@ -15,6 +15,9 @@ from configs import synthetic
 from hitpro_jax import train
 from hitpro_jax.commands import evaluate as evaluate_command
 from hitpro_jax.data import opening, sampling
+from hitpro_jax.models import resnet
+from hitpro_jax.models.encoder import Encoder
+from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.run import open_run, read_options
 from hitpro_jax.workdir import Workdir
 
@@ -74,6 +77,11 @@ def dataset_of(config):
     """The data set of a config."""
     options = read_options(config)
     return opening.load(options.data, options.more.get(f"data.{options.data.name}"))[0]
+
+
+def tiny_encoder(*_, **__) -> Encoder:
+    """Stems alone: quick to compile."""
+    return Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), 8, 3, False), MeanPool())
 
 
 class Run:

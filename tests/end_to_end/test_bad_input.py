@@ -210,6 +210,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_path, command):
     table(data, [(name, "rgb", 1) for name in "abcdefgh"])
     before = outside(tmp_path)

@@ -15,9 +15,6 @@ from hitpro_jax.commands import check
 from hitpro_jax.data import opening
 from hitpro_jax.data.records import anonymise
 from hitpro_jax.methods import registry
-from hitpro_jax.models import resnet
-from hitpro_jax.models.encoder import Encoder
-from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.scoring.result import HEADLINE
 from tests.end_to_end.test_train import renumbered
 from tests.runs import EPOCHS, STEPS, checksums, evaluated, lines, opened, run, tiny_config
@@ -49,14 +46,7 @@ SMALL = {
 }
 
 
-def tiny_encoder(*_, **__) -> Encoder:
-    """Stems alone: quick to compile."""
-    return Encoder(resnet.ResNet(resnet.BasicBlock, (), (), (), 8, 3, False), MeanPool())
-
-
-@pytest.fixture(autouse=True)
-def stems_alone(monkeypatch):
-    monkeypatch.setattr(runs, "make_encoder", tiny_encoder)
+pytestmark = pytest.mark.usefixtures("stems_alone")
 
 
 def config_of(world, name: str, **overrides):
@@ -216,8 +206,9 @@ from pathlib import Path
 import jax, pytest
 from hitpro_jax import run
 from tests.end_to_end import test_baselines_run as this
+from tests.runs import tiny_encoder
 assert jax.device_count() == 2
-run.make_encoder = this.tiny_encoder
+run.make_encoder = tiny_encoder
 this.run(this.config_of(sys.argv[1], "pgm"), Path(sys.argv[2]))
 """
 

@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 
 from configs import buptcampus as config_file
 from hitpro_jax import diagnostics, main
+from hitpro_jax import run as runs
 from hitpro_jax.data import opening
 from hitpro_jax.data.records import Tracklet, anonymise
 from hitpro_jax.data.sets import buptcampus
@@ -23,7 +24,7 @@ from hitpro_jax.run import training_set
 from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
-from tests.runs import opened, run
+from tests.runs import opened, run, tiny_encoder
 
 REPO = Path(__file__).parents[2]
 STEPS = 2
@@ -59,6 +60,7 @@ def command(word: str, root, workdir: Path, *arguments: str) -> str:
     fields = [f"--config.{name}={str(value).strip('()')}" for name, value in {**TINY, "data.root": root}.items()]
     argv = ["main", f"--config={REPO / 'configs' / 'buptcampus.py'}{word}", f"--workdir={workdir}", *fields, *arguments]
     with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.setattr(runs, "make_encoder", tiny_encoder)
         patch.setattr(sys, "argv", argv)  # where ml_collections looks for fields
         flags.FLAGS(argv)
         main.main(argv[:1])
@@ -184,6 +186,7 @@ def opaque(root: Path, copy: Path) -> str:
     return str(copy)
 
 
+@pytest.mark.usefixtures("stems_alone")
 def test_neither_ids_nor_paths_change_a_trained_number(finished, twins, tmp_path, monkeypatch):
     """Opaque file names and an id of its own for every tracklet: each array of the last checkpoint stays the same."""
     load = opening.load
@@ -214,6 +217,7 @@ def test_the_config_keeps_twins_out_of_the_positives_of_a_run(finished):
         assert m["align/cross/twin_share"] == 0
 
 
+@pytest.mark.usefixtures("stems_alone")
 @pytest.mark.parametrize("ban", [True, False])
 def test_ban_same_camera_bars_the_own_camera(ban, tmp_path):
     """People in three cameras, whose two tracklets in a camera have the same feature up to a little noise."""

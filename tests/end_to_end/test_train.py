@@ -88,6 +88,7 @@ def test_unreadable_frames_of_query_and_gallery_stand_in_the_setting(finished, w
     assert "NOT" not in finished[1]["setting"]
 
 
+@pytest.mark.usefixtures("stems_alone")
 def test_missing_and_unreadable_frames_are_reported_in_a_run(world, tmp_path):
     root = torn(world, tmp_path / "world", {"gallery": {1: 1}})
     dataset = dataset_of(tiny_config(root))
@@ -167,11 +168,13 @@ def test_a_zero_that_makes_no_sense_is_refused(world, tmp_path, field):
         run(tiny_config(world, **{field: 0}), tmp_path)
 
 
+@pytest.mark.usefixtures("stems_alone")
 def test_a_loss_that_is_not_finite_stops_the_run(world, tmp_path):
     with pytest.raises(FloatingPointError, match="step [2-4] "):
         run(tiny_config(world, **{"optim.learning_rate": 1e30, "optim.name": "sgd"}), tmp_path)
 
 
+@pytest.mark.usefixtures("stems_alone")
 def test_own_video_trains_on_one_view(tmp_path, capsys):
     config = own_video.get_config()
     config.update_from_flattened_dict(

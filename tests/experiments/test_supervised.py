@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import supervised
 from hitpro_jax.data.pipeline import FrameReader
@@ -15,6 +16,7 @@ def test_partners_are_other_tracklets_of_the_same_person():
     assert table.tolist() == [[2, 3], [-1, -1], [0, 3], [0, 2]]
 
 
+@pytest.mark.slow
 def test_a_short_training_moves_the_encoder_and_recolours_on_the_device(world):
     size = 64, 32
     encoder = make_encoder(EncoderOptions(backbone="resnet_small", aggregator="mean", as_product=True))

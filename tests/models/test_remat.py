@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hitpro_jax.models import resnet, vit
 from hitpro_jax.models.encoder import Encoder, init_variables
@@ -34,6 +35,7 @@ def test_remat_gives_the_same_gradients_and_parameters():
     assert ["cond[" in program for program in programs] == [False, True]
 
 
+@pytest.mark.slow
 def test_remat_saves_memory_that_grows_with_depth():
     """Of the compiled program: nn.remat alone saves nothing on CPUs."""
 

@@ -193,6 +193,7 @@ def test_an_unknown_relation_is_refused():
         ivf.nearest(w.prototypes, w.info, relation="near", count=1, index=IvfIndex(VIEWS))
 
 
+@pytest.mark.slow
 def test_positives_of_both_stages_with_every_cell_read_are_the_exact_ones():
     w = drawn(6, size=120)
     bars, rules = stages.Bars(0.7, -0.5), {"reciprocity": 6, "neighbours": 9}

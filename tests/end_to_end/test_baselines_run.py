@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from hitpro_jax import distributed, evaluate, train
+from hitpro_jax import distributed, train
 from hitpro_jax import run as runs
 from hitpro_jax.commands import check
 from hitpro_jax.data import opening
@@ -23,6 +23,7 @@ from hitpro_jax.models import resnet
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.run import read_options
+from hitpro_jax.scoring.result import HEADLINE
 from tests.end_to_end.test_train import evaluated, opened, renumbered, run, tiny_config
 from tests.runs import EPOCHS, STEPS, checksums, lines
 
@@ -86,7 +87,7 @@ def test_a_baseline_trains_and_is_scored(finished, name):
     workdir, result = finished(name)
     metrics = lines(workdir)
     assert result["step"] == STEPS * EPOCHS
-    assert set(result["i2v"]) == set(evaluate.HEADLINE)
+    assert set(result["i2v"]) == set(HEADLINE)
     steps = [m for m in metrics if "train/loss" in m]
     assert {key.removeprefix("train/") for key in steps[0]} == TERMS[name] | {"step", "loss", "grad_norm"}
     losses = [m["train/loss"] for m in steps]
@@ -109,8 +110,8 @@ def test_frozen_is_the_encoder_before_training(finished):
     assert result["step"] == 0
     assert not any("train/loss" in m for m in lines(workdir))
     for direction in ("i2v", "v2i"):
-        assert {name: result[direction][name] for name in evaluate.HEADLINE} == {
-            name: other[f"eval/{direction}/{name}"] for name in evaluate.HEADLINE
+        assert {name: result[direction][name] for name in HEADLINE} == {
+            name: other[f"eval/{direction}/{name}"] for name in HEADLINE
         }
 
 

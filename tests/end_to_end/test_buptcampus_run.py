@@ -13,13 +13,14 @@ from absl import flags
 from absl.testing import flagsaver
 
 from configs import buptcampus as config_file
-from hitpro_jax import diagnostics, evaluate, main
+from hitpro_jax import diagnostics, main
 from hitpro_jax.data import opening
 from hitpro_jax.data.records import Tracklet, anonymise
 from hitpro_jax.data.sets import buptcampus
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.registry import make_method
 from hitpro_jax.run import training_set
+from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
 from tests.end_to_end.test_train import opened, run
@@ -83,7 +84,7 @@ def test_the_command_trains_and_scores_every_pairing(finished):
     assert (result["protocol"], result["step"]) == ("full_no_camera", 2 * STEPS)
     assert result["setting"] == "2 frames of 64x32, no camera rule"
     assert [key for key, value in result.items() if isinstance(value, dict)] == PAIRINGS
-    assert all(set(result[key]) == set(evaluate.HEADLINE) and 0 < result[key]["mAP"] <= 100 for key in PAIRINGS)
+    assert all(set(result[key]) == set(HEADLINE) and 0 < result[key]["mAP"] <= 100 for key in PAIRINGS)
     assert "protocol full_no_camera has 10 frames of 256x128, this run scores 2 frames of 64x32" in printed
     told = [line for line in printed.splitlines() if "rank-1" in line]
     assert len(told) == 2

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from configs import own_video, synthetic
-from hitpro_jax import evaluate, train
+from hitpro_jax import train
 from hitpro_jax.commands import evaluate as evaluate_command
 from hitpro_jax.data import opening
 from hitpro_jax.methods import registry
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.run import open_run, read_options
+from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.types import TrackletInfo
 from hitpro_jax.workdir import Workdir
 from tests.runs import EPOCHS, OVERRIDES, REPO, STEPS, Run, checksums, finish, lines, logged, torn
@@ -72,7 +73,7 @@ def test_run_leaves_metrics_and_result(finished):
     assert "eval/v2i/rank1" in metrics[0]
     assert result["protocol"] == "synthetic"
     assert result["step"] == STEPS * EPOCHS
-    assert set(result["i2v"]) == set(result["v2i"]) == set(evaluate.HEADLINE)
+    assert set(result["i2v"]) == set(result["v2i"]) == set(HEADLINE)
     assert [m["step"] for m in metrics if "train/loss" in m] == list(range(1, STEPS * EPOCHS + 1))
     refreshes = [m for m in metrics if "align/within/precision" in m]
     assert [m["step"] for m in refreshes] == [0, STEPS]

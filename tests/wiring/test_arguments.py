@@ -324,6 +324,8 @@ def test_the_fingerprint_knows_frames_order_modality_and_camera():
 def test_info_of_the_bank_is_that_of_the_tracklets(opened):
     with opened(seed=2) as run:
         data = run.training.data
+        order = np.random.default_rng(2).permutation(tiny.TRACKLETS)
+        assert [tracklet.frames for tracklet in data.tracklets] == [run.dataset.train[i].frames for i in order]
         for column, of_bank in zip(data.info, data.bank_info, strict=True):
             assert np.asarray(of_bank)[: tiny.TRACKLETS].tolist() == column.tolist()
         assert data.info.modality.tolist() == [tracklet.modality for tracklet in data.tracklets]

@@ -427,7 +427,7 @@ WALK: dict[str, list[Change]] = {
     "optim.warmup_steps": [Change(3, optimiser)],
     "optim.clip_norm": [Change(1.0, optimiser)],
     "train.epochs": [Change(4, step), Change(4, optimiser), Change(4, loop.events)],
-    "train.steps_per_epoch": [Change(3, step), Change(3, plan), Change(3, loop.events)],
+    "train.steps_per_epoch": [Change(3, step), Change(3, optimiser), Change(3, plan), Change(3, loop.events)],
     "train.eval_every": [Change(2, loop.events)],
     "eval.frames": [Change(3, scored), Change(3, protocol)],
     "eval.batch_size": [Change(3, scored)],

@@ -1,11 +1,13 @@
 """--mode=check: what it logs, and that it leaves no trace of a training."""
 
 import jax
+import pytest
 
 from hitpro_jax.commands import check
 from tests.runs import opened, tiny_config
 
 
+@pytest.mark.slow
 def test_check_logs_costs_and_saves_nothing(world, tmp_path, capsys, monkeypatch):
     with opened(tiny_config(world), tmp_path) as run:
         figures = check.check(run)

@@ -117,13 +117,13 @@ def test_every_table_of_positives_makes_a_difference_to_the_plan(opened):
         for other in (
             partners._replace(within_index=None),
             partners._replace(within_weight=None),
-            partners._replace(cross_index=None),
-            partners._replace(cross_weight=None),
-            partners._replace(cross_index=partners.within_index),
-            partners._replace(cross_weight=partners.within_weight),
-            partners._replace(within_weight=partners.cross_weight),
+            partners._replace(across_index=None),
+            partners._replace(across_weight=None),
+            partners._replace(across_index=partners.within_index),
+            partners._replace(across_weight=partners.within_weight),
+            partners._replace(within_weight=partners.across_weight),
             partners._replace(within_weight=partners.within_weight[:, ::-1]),
-            partners._replace(cross_weight=partners.cross_weight[:, ::-1]),
+            partners._replace(across_weight=partners.across_weight[:, ::-1]),
         ):
             assert (planned(run, 1, other) != plan).any()
 

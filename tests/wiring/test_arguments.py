@@ -25,7 +25,7 @@ from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.options import FREE_FIELDS, AlignmentOptions, Options
 from hitpro_jax.run import fingerprint
 from hitpro_jax.sharding import make_mesh, parameter_sharding, to_global
-from hitpro_jax.types import INTERLEAVED, IR, RGB, Clips
+from hitpro_jax.types import INTERLEAVED, IR, IR_ONLY, RGB, RGB_ONLY, Clips
 from tests.wiring import tiny
 
 # other values than the defaults, none twice where two could be taken for each other
@@ -400,3 +400,17 @@ def test_shapes_of_devices_that_are_not_here_are_those_of_a_run(opened, monkeypa
 def test_one_mesh_of_all_devices(opened):
     with opened() as run:
         assert run.mesh == make_mesh()
+
+
+@pytest.mark.parametrize("layout", [RGB_ONLY, IR_ONLY])
+def test_embedding_is_the_encoder_in_evaluation(opened, layout):
+    """With running statistics, which a batch's own are not, and frames that do not count."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 3, *tiny.SIZE, 3), np.uint8)
+    mask = np.array([[True, True, True], [True, False, True], [False, True, False], [True, True, False]])
+    with opened() as run:
+        state = run.training.state
+        statistics = jax.tree.map(lambda leaf: rng.uniform(0.5, 2.0, leaf.shape).astype(np.float32), state.batch_stats)
+        variables = {"params": state.params, "batch_stats": statistics}
+        expected = run.encoder.apply(variables, frames, mask, layout, False).tracklet
+        np.testing.assert_allclose(run.embed(variables, frames, mask, layout), expected, atol=1e-5)

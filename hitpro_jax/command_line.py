@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 from hitpro_jax.commands import COMMANDS
@@ -42,7 +42,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """Absl's parsing, and the right `--mode` for a flag of another command."""
+    """Absl's parsing; a faulty flag ends in one sentence, with the right `--mode` for a flag of another command."""
     try:
         return flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:
@@ -50,9 +50,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
             importlib.import_module(module)
             if error.flagname in flags.FLAGS:
                 sys.exit(f"error: --{error.flagname} belongs to --mode={mode}: give that with it, or leave it out")
-    except flags.Error:
-        flags.FLAGS.unparse_flags()
-    return app.parse_flags_with_usage(list(argv))  # which prints the usage and ends
+        sys.exit(f"error: {error}: --help lists the flags")
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
 
 
 def config_flag() -> Any:

@@ -110,6 +110,13 @@ def check(
                 f"no tracklet is left in the {split} set of {dataset.root}: check its files, "
                 "data.min_frames and data.allow_missing"
             )
+    for split in records.SPLITS:
+        for record in getattr(dataset, split):
+            if not record.frames:
+                raise ValueError(
+                    f"a {split} tracklet of person {record.pid} in camera {record.camid} of {dataset.root} has no "
+                    "frame: restore its files, or remove it from its list"
+                )
     if sets.find(data.name).drops_unmatched:
         protocol = _without_unmatched(protocol, dataset, log)
     for key, direction in protocol.directions.items():

@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hitpro_jax.data import opening, packed
-from hitpro_jax.data.records import FrameError
+from hitpro_jax.data import opening, packed, records
+from hitpro_jax.data.protocols import Protocol
+from hitpro_jax.data.records import Dataset, FrameError, Record
 from hitpro_jax.data.sets.folder import FolderOptions
 from hitpro_jax.data.sets.hitsz_vcm import HitszVcmOptions
 from hitpro_jax.options import DataOptions
+from hitpro_jax.types import RGB
 from tests.data.trees import write
 
 SIZE = (64, 32)
@@ -143,3 +145,12 @@ def test_the_reader_reads_files_or_the_packed_cache(world_data, tmp_path):
     np.testing.assert_array_equal(plain(frame), by_cache(frame))
     with pytest.raises(ValueError, match="data.packed_quality is set but data.packed is not"):
         found._replace(data=dataclasses.replace(world_data, packed_quality=90)).reader()
+
+
+def test_a_tracklet_without_a_frame_is_refused(tmp_path, monkeypatch):
+    empty = Record((), RGB, 3, 7)
+    dataset = Dataset("made", str(tmp_path), (empty,), (), (), {})
+    monkeypatch.setattr(records, "verify_files", lambda dataset, **_: dataset)
+    protocol = Protocol("none", "none", {})
+    with pytest.raises(ValueError, match="a train tracklet of person 7 in camera 3 of .* has no frame: restore"):
+        opening.check(dataset, protocol, DataOptions(name="mot"), eval_frames=2, log=print)

@@ -394,7 +394,7 @@ def _fault(hint: Any, value: Any) -> str | None:
     if origin is Annotated:
         base, allowed = get_args(hint)
         wrong = _fault(base, value)
-        return f"give {_KINDS[base]} {allowed}" if wrong or value not in allowed else None
+        return f"give {_meant(hint)}" if wrong or value not in allowed else None
     if origin is Literal:
         return None if value in get_args(hint) else f"choose one of {', '.join(get_args(hint))}"
     if origin is tuple:

@@ -136,6 +136,8 @@ class BatchOptions:
     clip_length: Count = 6
     # part of the batch drawn as mined partners of the rest
     partner_share: Annotated[float, Range(0, 1, open_high=True)] = 0.5
+    # a view is visited in proportion to its tracklets to this power: 0 all views alike, 1 all tracklets alike
+    view_power: Share = 0.0
 
     @property
     def clips(self) -> int:

@@ -1,11 +1,10 @@
 """Which frames make a clip, which tracklets make a batch: pure functions of sizes, positives and seeds."""
 
-import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from hitpro_jax.data.rotation import Draws, rotation
 from hitpro_jax.options import BatchOptions
 from hitpro_jax.types import IR, RGB
 
@@ -119,21 +118,23 @@ def plan_epoch(
 ) -> np.ndarray:
     """Returns the tracklet of every clip of an epoch: modalities and views balanced, partly mined partners.
 
-    Each batch takes, per modality, its anchors from a rotation that visits the views in turn and each view's tracklets
-    without repeats until they are exhausted. The other slots go to partners: positives of this batch's anchors, drawn
-    with probability proportional to their weight and at most once per batch. A partner takes a slot of its own
-    modality, whichever modality its anchor has. Slots for which no positive is left go back to the rotation, so that
-    counts always hold; a batch repeats a tracklet only when its modality has fewer than asked for.
+    Each batch takes, per modality, its anchors from a rotation that visits the views by turns and each view's
+    tracklets without repeats until they are exhausted. It goes on from epoch to epoch: step s of the run, counted over
+    all epochs, has the draws s A .. (s + 1) A - 1 of A anchors. The other slots go to partners: positives of this
+    batch's anchors, drawn with probability proportional to their weight and at most once per batch. A partner takes a
+    slot of its own modality, whichever modality its anchor has. Slots for which no positive is left are filled from a
+    second rotation of the same kind, so that counts always hold; a batch repeats a tracklet only when its modality has
+    fewer than asked for.
 
     Args:
       seed: non-negative.
       epoch: non-negative.
       views: int [N], dense id of (modality, camera).
       modality: int [N].
-      steps: batches in the epoch.
+      steps: batches in the epoch, the same in every epoch of a run.
       batch: P = tracklets_per_modality; where all tracklets are of one modality, it fills all 2 P slots.
         C = clips_per_tracklet. partner_share of the P slots, rounded, may go to partners; one slot at least is left to
-        the rotation.
+        the rotation. view_power: see `rotation.view_shares`.
       partners: what partners are drawn from.
       eligible: bool [N], the tracklets that the rotation visits, such as those of a cluster; None: all. A modality
         without any keeps all of its own.
@@ -145,7 +146,8 @@ def plan_epoch(
     Raises:
       ValueError: there is no tracklet, or partner_share lies outside [0, 1).
 
-    Source: the rotation is CAP's.
+    Choice: two rotations, because the anchors' one must not depend on how many partners were found.
+    Source: the rotation is CAP's; that it goes on over epochs is ours.
     """
     views, modality = np.asarray(views), np.asarray(modality)
     if not len(views):
@@ -157,18 +159,21 @@ def plan_epoch(
     # tracklets of a single modality fill the slots of both
     slots = batch.tracklets_per_modality * 2 // len(present)
     anchors = max(1, slots - round(batch.partner_share * slots))
-    pools = [_pool(modality == m, eligible) for m in present]
-    rotations = [_rotation(rng, views, pool) for pool in pools]
-    sizes = [len(pool) for pool in pools]
+
+    def draws(which: int, per_step: int) -> list[Draws]:
+        first = epoch * steps * per_step
+        return [_draws((seed, which), views, modality == m, eligible, batch.view_power, first) for m in present]
+
+    rotations, fills = draws(0, anchors), draws(1, slots - anchors)
     index, weight = _join(partners, len(views))
 
     def one_batch() -> list[list[int]]:
-        chosen = [_draw(rotation, anchors, [], n) for rotation, n in zip(rotations, sizes)]
+        chosen = [each.fill([], anchors) for each in rotations]
         if anchors < slots:
             ranked = _ranked_partners(rng, np.concatenate(chosen), index, weight)
             for m, row in zip(present, chosen):
                 row += [t for t in ranked if modality[t] == m and t not in row][: slots - anchors]
-        return [_draw(rotation, slots, row, n) for rotation, row, n in zip(rotations, chosen, sizes)]
+        return [each.fill(row, slots) for each, row in zip(fills, chosen)]
 
     table = np.array([one_batch() for _ in range(steps)], np.int32).reshape(steps, len(present), slots)
     # [steps, slots, clips, modalities]: so the modalities alternate, and clips of a tracklet are neighbours
@@ -176,31 +181,13 @@ def plan_epoch(
     return np.repeat(table, batch.clips_per_tracklet, axis=2).reshape(steps, -1)
 
 
-def _pool(own: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
-    """Returns the eligible ones of a modality's tracklets [N] bool, or all of them where none is."""
-    chosen = own if eligible is None else own & eligible
-    return np.flatnonzero(chosen if chosen.any() else own)
-
-
-def _rotation(rng: np.random.Generator, views: np.ndarray, members: np.ndarray) -> Iterator[int]:
-    """Yields members without end: views in turn, each view's members in a fresh random order every round."""
-    own = {v: _shuffled_endlessly(rng, members[views[members] == v]) for v in np.unique(views[members])}
-    for view in _shuffled_endlessly(rng, np.array(list(own))):
-        yield next(own[view])
-
-
-def _shuffled_endlessly(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
-    return itertools.chain.from_iterable(rng.permutation(items).tolist() for _ in itertools.count())
-
-
-def _draw(rotation: Iterator[int], count: int, chosen: list[int], size: int) -> list[int]:
-    """Returns `chosen` filled up to `count` from the rotation; repeats only once all `size` are in."""
-    chosen = list(chosen)
-    while len(chosen) < count:
-        tracklet = next(rotation)
-        if tracklet not in chosen or len(chosen) >= size:
-            chosen.append(tracklet)
-    return chosen
+def _draws(
+    key: tuple[int, int], views: np.ndarray, own: np.ndarray, eligible: np.ndarray | None, power: float, first: int
+) -> Draws:
+    """The rotation of a modality's tracklets [N] bool from draw `first` on: the eligible ones, or all where none is."""
+    pool = own if eligible is None or not (own & eligible).any() else own & eligible
+    tracklets = rotation(key, views, np.flatnonzero(own), pool, power, first)
+    return Draws(tracklets, frozenset(np.flatnonzero(pool).tolist()))
 
 
 def _join(partners: Partners, num_tracklets: int) -> tuple[np.ndarray, np.ndarray]:

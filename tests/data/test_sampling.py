@@ -92,8 +92,10 @@ def world(rgb_views, ir_views, seed=0):
     return views[order], modality[order]
 
 
-def plan(views, modality, *, seed=0, epoch=0, steps=30, p=8, c=2, partner_share=0.0, eligible=None, **positives):
-    batch = BatchOptions(tracklets_per_modality=p, clips_per_tracklet=c, partner_share=partner_share)
+def plan(
+    views, modality, *, seed=0, epoch=0, steps=30, p=8, c=2, partner_share=0.0, power=0.0, eligible=None, **positives
+):
+    batch = BatchOptions(tracklets_per_modality=p, clips_per_tracklet=c, partner_share=partner_share, view_power=power)
     partners = sampling.Partners(**positives)
     return sampling.plan_epoch(
         seed, epoch, views, modality, steps=steps, batch=batch, partners=partners, eligible=eligible
@@ -193,10 +195,12 @@ def test_places_without_a_partner_go_back_to_the_rotation():
     for step in table.reshape(30, 8, 2):
         assert len(np.unique(step)) == 16
     nothing = np.full_like(within, -1)
-    np.testing.assert_array_equal(
-        np.sort(plan(views, modality, steps=3, p=20, c=1, partner_share=0.5, within_index=nothing)[:, 0::2].ravel()),
-        np.sort(np.flatnonzero(modality == RGB)),  # 3 x 20 places: each of the 60 once, so none was lost
-    )
+    table = plan(views, modality, steps=6, p=20, c=1, partner_share=0.5, within_index=nothing).reshape(6, 20, 2)
+    for places in (table[:, :10], table[:, 10:]):  # the anchors' rotation and that of the rest
+        for m in (RGB, IR):
+            # 6 x 10 places: each of the 60 once, but for those that a batch had from the other rotation
+            assert np.bincount(places[..., m].ravel(), minlength=120)[modality == m].max() <= 2
+    assert np.sort(table[:, :10, RGB].ravel()).tolist() == np.flatnonzero(modality == RGB).tolist()
 
 
 def test_heavy_positives_are_drawn_more_often_and_weight_zero_never():
@@ -224,6 +228,73 @@ def test_the_rotation_visits_the_eligible_alone():
     few = np.arange(len(views)) < 1  # fewer than asked for: repeated, as in a small modality
     assert set(plan(views, modality, p=4, eligible=few)[:, ::2].ravel()) <= {0} | set(np.flatnonzero(modality == IR))
     np.testing.assert_array_equal(plan(views, modality, eligible=np.ones(len(views), bool)), plan(views, modality))
+
+
+VCM = (  # tracklets of the twelve views of each modality: as many as HITSZ-VCM has, 47 to 1,444 a view
+    [47, 80, 120, 180, 250, 330, 420, 520, 560, 650, 860, 1444],
+    [47, 70, 100, 150, 200, 260, 330, 420, 480, 560, 700, 974],
+)
+
+
+def anchor_visits(views, modality, epochs, eligible=lambda epoch: None, **given) -> np.ndarray:
+    """How often each tracklet is an anchor in epochs of `configs/vcm.py`, with mined partners."""
+    within, across = np.random.default_rng(0).integers(-1, len(views), (2, len(views), 3))
+    tables = {"partner_share": 0.5, "within_index": within, "across_index": across}
+    counts = np.zeros(len(views), int)
+    for epoch in range(epochs):
+        table = plan(
+            views, modality, epoch=epoch, steps=300, p=16, c=2, eligible=eligible(epoch), **tables, **given
+        ).reshape(300, 16, 2, 2)
+        counts += np.bincount(table[:, :8, 0].ravel(), minlength=len(views))
+        assert (np.diff(np.sort(table[:, :, 0].transpose(0, 2, 1)), axis=-1) > 0).all()  # no batch repeats a tracklet
+    return counts
+
+
+def test_equal_tracklet_weights_visit_all_tracklets_alike():
+    views, modality = world(*VCM)
+    counts = anchor_visits(views, modality, 50, power=1.0)
+    for m, size in ((RGB, 5461), (IR, 4291)):
+        visits = counts[modality == m]
+        assert visits.sum() == 50 * 300 * 8
+        assert visits.max() - visits.min() <= 1  # 21 to 22 and 27 to 28
+        assert len(visits) == size
+
+
+def test_equal_view_weights_visit_the_tracklets_of_a_view_alike():
+    views, modality = world(*VCM)
+    counts = anchor_visits(views, modality, 50, power=0.0)
+    by_view = [counts[views == view] for view in range(24)]
+    assert max(visits.max() - visits.min() for visits in by_view) <= 1
+    assert {visits.sum() for visits in by_view} == {10_000}
+    assert (by_view[0].max(), by_view[11].min()) == (213, 6)
+
+
+def test_the_eligible_are_visited_alike():
+    views, modality = world(*VCM)
+    clustered = np.random.default_rng(0).random(len(views)) < 0.6
+    counts = anchor_visits(views, modality, 30, lambda epoch: clustered, power=1.0)
+    assert not counts[~clustered].any()
+    for m in (RGB, IR):
+        visits = counts[clustered & (modality == m)]
+        assert visits.max() <= 1.7 * visits.min()
+
+
+def test_the_rotation_goes_on_from_epoch_to_epoch():
+    """An epoch begins where the last one ended, so that two short epochs have the anchors of a long one."""
+    views, modality = world([30, 50], [40, 9])
+    long = plan(views, modality, steps=20, p=6)
+    np.testing.assert_array_equal(plan(views, modality, epoch=1, steps=10, p=6), long[10:])
+    np.testing.assert_array_equal(plan(views, modality, epoch=0, steps=10, p=6), long[:10])
+
+
+def test_partners_do_not_move_the_anchors():
+    views, modality = world([30, 50], [40, 9])
+    within, cross = random_positives(views, modality, count=2, empty=0.5)
+    table, alone = (
+        plan(views, modality, epoch=3, p=8, partner_share=0.5, **given).reshape(30, 8, 4)[:, :4]
+        for given in ({"within_index": within, "across_index": cross}, {})
+    )
+    np.testing.assert_array_equal(table, alone)
 
 
 def test_a_plan_is_a_function_of_seed_epoch_and_positives():

@@ -360,6 +360,8 @@ WALK: dict[str, list[Change]] = {
     "batch.clips_per_tracklet": [Change(3, plan)],
     "batch.clip_length": [Change(3, pixels)],
     "batch.partner_share": [Change(0.0, plan)],
+    # every view of the made-up tracklets has as many as the others
+    "batch.view_power": [Change(1.0, plan, {"data.folder.csv": "fewer.csv"})],
     "augment.flip": [Change(1.0, pixels)],
     "augment.pad": [Change(0.2, pixels)],
     "augment.erase": [Change(1.0, pixels)],

@@ -52,7 +52,8 @@ class Encoder(nn.Module):
         # a clip's frames share its modality: fold time behind the clip so that layout can split pairs of clips
         frame = self.backbone(pixels.reshape(batch * length, *frames.shape[2:]), layout, length, train)
         frame = frame.reshape(batch, length, -1)
-        tracklet = self.aggregator(frame, mask)
+        # a clip without a valid frame takes part in no term, but in the neck's statistics: there a zero would count
+        tracklet = self.aggregator(frame, mask | ~mask.any(1, keepdims=True))
         grouped = train and not self.is_initializing()
         groups = groups_of(batch, self.norm_group, layout == INTERLEAVED) if grouped else 1
         neck = BatchNorm(momentum=0.9, epsilon=1e-5, use_bias=False, groups=groups, name="neck")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hitpro_jax.data import pipeline, sampling
+from hitpro_jax.data import pipeline, sampling, transforms
 from hitpro_jax.data.pipeline import ClipReading
 from hitpro_jax.data.records import FrameError, Tracklet
 from hitpro_jax.options import AugmentOptions
@@ -114,19 +114,19 @@ def test_a_bad_frame_stops_the_batches_with_its_name(network, tmp_path):
         list(pipeline.test_clips(pipeline.FrameReader(root, SIZE), tracklets, clip_length=6, batch_size=4))
 
 
-def test_allowed_bad_frames_are_masked_zero_and_counted(network, tmp_path):
+def test_allowed_bad_frames_are_masked_replaced_and_counted(network, tmp_path):
     root, tracklets = network
     (tmp_path / "4_3.png").write_bytes(b"torn")
     (tmp_path / "4_0.png").unlink()
     reader = pipeline.FrameReader(root, SIZE, allow_missing=True)
     (batch,) = pipeline.test_clips(reader, [tracklets[4]], clip_length=6, batch_size=1)
     assert batch.mask.tolist() == [[False, True, True, False, True, True]]
-    assert batch.frames[0, :, 0, 0, 0].tolist() == [0, 81, 82, 0, 84, 85]
+    assert batch.frames[0, :, 0, 0, 0].tolist() == [81, 81, 82, 82, 84, 85]  # the nearest, the earlier of two
     assert reader.unreadable == {"4_0.png", "4_3.png"}
     assert batch.unreadable.tolist() == [2]
     plan = np.zeros((3, 2), np.int32)
     for batch in pipeline.train_batches(reader, [tracklets[4]], plan, clip_length=6, seed=0, epoch=0):
-        assert (batch.frames[:, [0, 3]] == 0).all()
+        np.testing.assert_array_equal(batch.frames[:, [0, 3]], batch.frames[:, [1, 2]])  # augmented alike
         assert not batch.mask[:, [0, 3]].any()
         assert batch.mask[:, [1, 2, 4, 5]].all()
         assert batch.tracklet.tolist() == [0, 0]
@@ -149,12 +149,82 @@ def test_a_clip_without_a_readable_frame_belongs_to_no_tracklet(network, tmp_pat
     assert batch.part.tolist() == [0, 0]
     assert batch.unreadable.tolist() == [0, 1]  # three times the same frame
     assert batch.mask.tolist() == [[True] * 3, [False] * 3]
-    assert not batch.frames[1].any()
+    assert (batch.frames[1] == transforms.MEAN_COLOUR).all()  # there is no other infrared tracklet in this step
     (batch,) = pipeline.test_clips(reader, tracklets[3:6:2], clip_length=3, batch_size=4, reading=reading)
     assert batch.tracklet.tolist() == [0, -1, -1, -1]
     assert batch.part.tolist() == [0, 0, -1, -1]
     assert batch.unreadable.tolist() == [0, 1, 0, 0]
     assert batch.modality.tolist() == [IR] * 4
+
+
+def test_a_tracklet_without_a_readable_frame_shows_the_next_one_of_its_modality(network, tmp_path):
+    root, tracklets = network
+    (tmp_path / "5_0.png").write_bytes(b"torn")
+    reader = pipeline.FrameReader(root, SIZE, allow_missing=True)
+    plan = np.array([[4, 5, 6, 5, 1, 0, 2, 3]], np.int32)
+    given = {"clip_length": 3, "seed": 0, "epoch": 0, "augmentation": STILL}
+    (batch,) = pipeline.train_batches(reader, tracklets, plan, **given)
+    assert batch.tracklet.tolist() == [4, -1, 6, -1, 1, 0, 2, 3]
+    for row in (1, 3):
+        assert not batch.mask[row].any()
+        assert set(batch.frames[row].ravel()) <= {value(0, frame) for frame in range(5)}
+    halves = [
+        next(pipeline.train_batches(reader, tracklets, plan, **given, reading=ClipReading(i, 2))) for i in range(2)
+    ]
+    assert_same([Clips(*map(np.concatenate, zip(*halves, strict=True)))], [batch])
+
+
+def test_other_frames_of_the_tracklet_stand_in_for_a_clip_without_any(network, tmp_path):
+    """Tracklet 3 has twelve frames: the six that a test takes are torn, and so is one of the rest."""
+    root, tracklets = network
+    for frame in (0, 1, 2, 4, 6, 8, 10):
+        (tmp_path / f"3_{frame}.png").write_bytes(b"torn")
+    reader = pipeline.FrameReader(root, SIZE, allow_missing=True)
+    (batch,) = pipeline.test_clips(reader, tracklets[3:4], clip_length=6, batch_size=1)
+    left = [value(3, frame) for frame in (3, 5, 7, 9, 11)]
+    assert batch.frames[0, :, 0, 0, 0].tolist() == [left[0], *left]
+    assert batch.mask.all()
+    assert (batch.tracklet, batch.unreadable) == (0, 6)
+    # sub-tracklets do not borrow from each other
+    (parts,) = pipeline.part_clips(reader, tracklets[3:4], parts=4, clip_length=3, batch_size=4)
+    assert parts.tracklet.tolist() == [-1, 0, 0, 0]
+
+    plan = np.zeros((400, 2), np.int32)
+    drawn = list(pipeline.train_batches(reader, tracklets[3:4], plan, clip_length=2, seed=0, epoch=0))
+    assert all((batch.tracklet == 0).all() and batch.mask.any(1).all() for batch in drawn)
+    replaced = [batch.mask.all() and batch.unreadable.max() == 2 for batch in drawn]
+    assert sum(replaced) > 20
+    again = pipeline.train_batches(
+        reader, tracklets[3:4], plan, clip_length=2, seed=0, epoch=0, reading=ClipReading(num_threads=0)
+    )
+    assert_same(list(again), drawn)
+
+
+def test_a_torn_frame_gives_the_pixels_of_a_copy_of_its_neighbour(textured, tmp_path):
+    """So that BatchNorm sees no more than the repeated frame; and all other clips keep every pixel."""
+    root, _, _ = textured
+    for number in range(4):
+        (tmp_path / str(number) / "3.png").write_bytes((tmp_path / str(number) / "2.png").read_bytes())
+    copied = training(textured, clip_length=9)
+    for number in range(4):
+        (tmp_path / str(number) / "3.png").write_bytes(b"torn")
+    torn = training(textured, clip_length=9, reader=pipeline.FrameReader(root, SIZE, allow_missing=True))
+    for batch, expected in zip(torn, copied, strict=True):
+        np.testing.assert_array_equal(batch.frames, expected.frames)
+        assert batch.mask.tolist() == [[True] * 3 + [False] + [True] * 5] * 4
+        np.testing.assert_array_equal(batch.tracklet, expected.tracklet)
+
+
+def test_readable_frames_are_read_and_augmented_by_the_drawn_numbers(textured):
+    root, tracklets, plan = textured
+    reader = pipeline.FrameReader(root, SIZE)
+    for step, batch in enumerate(training(textured)):
+        for row, number in enumerate(plan[step]):
+            rng = np.random.default_rng([1, 2, 2, step, row])
+            chosen = sampling.clip_frames(9, 4, rng)
+            clip = np.stack([reader(tracklets[number].frames[i]) for i in chosen])
+            expected = transforms.augment(clip, tracklets[number].modality, rng)
+            np.testing.assert_array_equal(batch.frames[row], expected)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

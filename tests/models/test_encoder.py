@@ -127,6 +127,33 @@ def test_the_neck_counts_tracklets_alone_in_training():
     np.testing.assert_allclose(encoded.tracklet, normed / np.linalg.norm(normed, axis=1, keepdims=True), atol=1e-3)
 
 
+def statistics_of(variables, frames, mask) -> dict:
+    """BatchNorm's running statistics after a training step, and the features."""
+    encoded, updates = jax.jit(
+        lambda frames, mask: TINY.apply(variables, frames, mask, "interleaved", True, mutable=["batch_stats"])
+    )(frames, mask)
+    return updates["batch_stats"], encoded.tracklet
+
+
+def test_what_is_masked_counts_for_batch_norm_as_the_picture_that_stands_there(variables):
+    """Whether a frame counts for its clip is no matter to the backbone's statistics."""
+    frames, mask = batch()
+    found, _ = statistics_of(variables, frames, mask)
+    expected, _ = statistics_of(variables, frames, np.ones_like(mask))
+    jax.tree.map(np.testing.assert_array_equal, found["backbone"], expected["backbone"])
+
+
+def test_a_clip_without_valid_frames_enters_the_neck_as_its_pictures(variables):
+    """Not as a zero, which would move the statistics and so the features of all other clips."""
+    frames, mask = batch()
+    mask[2] = False
+    whole = mask.copy()
+    whole[2] = True
+    (found, features), (expected, others) = (statistics_of(variables, frames, each) for each in (mask, whole))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    np.testing.assert_array_equal(features, others)
+
+
 def test_initial_variables_are_a_function_of_the_seed():
     first, again, other = (encoders.init_variables(TINY, SIZE, seed) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)

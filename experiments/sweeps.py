@@ -150,10 +150,13 @@ def schedule() -> Variants:
 
 
 def encoder() -> Variants:
-    """How frames make a tracklet."""
+    """How frames make a tracklet, and whether their order counts; a gait shows in clips of six, not of two."""
     yield "HiTPro", {}
     for aggregator in ("mean", "gem"):
         yield aggregator, {"encoder.aggregator": aggregator}
+    for order in ("relative", "motion"):
+        yield f"order {order}", {"encoder.order": order}
+    yield "mean, order motion", {"encoder.aggregator": "mean", "encoder.order": "motion"}
 
 
 def baselines() -> Variants:

@@ -105,12 +105,20 @@ class EncoderOptions:
 
     backbone: str = "resnet50"  # one of models.backbones.BACKBONES
     aggregator: Literal["attention", "mean", "gem"] = "attention"
+    # how the order of frames counts: not at all, by distances in attention, or by each frame's neighbours
+    order: Literal["none", "relative", "motion"] = "none"
     # of the backbone's products. Their sums, the norms and a ViT's residual stream stay float32; what passes from layer
     # to layer of a ResNet, its residual stream too, is rounded to bfloat16
     dtype: Literal["float32", "bfloat16"] = "float32"
     as_product: bool = False  # convolutions as matrix products: faster on CPUs
     remat: bool = False  # recompute activations in the backward pass: a quarter of the memory, a third more time
     norm_group: CountOrZero = 0  # clips over which BatchNorm takes its statistics; 0: the batch of all devices
+
+    def faults(self) -> list[str]:
+        """Faults between fields, each to stand behind the section's name."""
+        if self.order != "relative" or self.aggregator == "attention":
+            return []
+        return [f"order is relative but aggregator is {self.aggregator}: give aggregator attention, or order motion"]
 
 
 @dataclass(frozen=True)

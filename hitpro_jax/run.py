@@ -35,6 +35,7 @@ from hitpro_jax.types import Mined, TrackletInfo, TrainState
 from hitpro_jax.workdir import Workdir
 
 BANK_MULTIPLE = 256  # rows: device counts that divide it share checkpoints
+MEAN_OF_FRAMES = {"aggregator": "mean", "order": "none"}  # fields of the encoder under image methods
 
 
 class TrainingSet(NamedTuple):
@@ -258,19 +259,24 @@ def open_run(config: ConfigDict, workdir: Workdir, devices: Sequence[jax.Device]
     options, record = read_options(config), json.loads(config.to_json_best_effort())
     if note := adaptation(options):
         workdir.log(note)
-        options = dataclasses.replace(options, encoder=dataclasses.replace(options.encoder, aggregator="mean"))
-        record["encoder"]["aggregator"] = "mean"
+        options = dataclasses.replace(options, encoder=dataclasses.replace(options.encoder, **MEAN_OF_FRAMES))
+        record["encoder"] |= MEAN_OF_FRAMES
     return Run(options, record, workdir, devices)
 
 
 def adaptation(options: Options) -> str | None:
     """What to log where an image method gets the mean of frame features as its tracklet feature; None: it has it."""
-    name, aggregator = options.method.name, options.encoder.aggregator
-    if not METHODS[name].image_method or aggregator == "mean":
+    name = options.method.name
+    given = {field: getattr(options.encoder, field) for field in MEAN_OF_FRAMES}
+    changed = [
+        f"encoder.{field} is {mean}, not {given[field]}"
+        for field, mean in MEAN_OF_FRAMES.items()
+        if given[field] != mean
+    ]
+    if not METHODS[name].image_method or not changed:
         return None
     return (
-        f"note: {name} is an image method, whose tracklet feature is the mean of frame features: "
-        f"encoder.aggregator is mean, not {aggregator}"
+        f"note: {name} is an image method, whose tracklet feature is the mean of frame features: {', '.join(changed)}"
     )
 
 

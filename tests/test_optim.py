@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from hitpro_jax import optim
-from hitpro_jax.options import OptimOptions
+from hitpro_jax.models.encoder import make_encoder, shapes_of
+from hitpro_jax.options import EncoderOptions, OptimOptions
 
 PARAMS = {
     "backbone": {"stem_rgb": {"kernel": np.array([1.0, -2.0, 3.0], np.float32)}},
@@ -133,6 +135,18 @@ def test_the_backbone_gets_its_share_of_the_rate():
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     frozen = trained(optim.make_optimiser(options(learning_rate=0.01, backbone_rate=0.0), 5))
     np.testing.assert_array_equal(frozen["backbone"]["stem_rgb"]["kernel"], PARAMS["backbone"]["stem_rgb"]["kernel"])
+
+
+@pytest.mark.parametrize(("order", "own"), [("relative", "distance/bias"), ("motion", "kernel")])
+def test_what_sees_the_order_of_frames_gets_the_full_rate(order, own):
+    encoder = make_encoder(EncoderOptions("resnet_small", order=order))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes_of(encoder, (64, 32))["params"])
+    optimiser = optim.make_optimiser(options("sgd", learning_rate=0.1, backbone_rate=0.5), 10)
+    ones = jax.tree.map(np.ones_like, params)
+    updates = flatten_dict(optimiser.update(ones, optimiser.init(params), params)[0], sep="/")
+    np.testing.assert_allclose(updates[f"aggregator/{own}"], -0.1, rtol=1e-6)
+    for name, update in updates.items():
+        np.testing.assert_allclose(update, -0.05 if name.startswith("backbone/") else -0.1, rtol=1e-6, err_msg=name)
 
 
 def test_frozen_parameters_have_no_state_and_do_not_count_in_the_clipped_norm():

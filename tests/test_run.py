@@ -94,6 +94,12 @@ def test_image_methods_get_the_mean_of_frame_features_and_say_so(tmp_path):
     assert config.encoder.aggregator == "attention"  # the caller's config stays as it is
     config.encoder.aggregator = "mean"
     assert runs.adaptation(read_options(config)) is None
+    config.encoder.order = "motion"
+    assert runs.adaptation(read_options(config)).endswith("features: encoder.order is none, not motion")
+    with opened(config, tmp_path) as run:
+        assert run.options.encoder.order == run.encoder_record["order"] == "none"
+    config.method.name = "supervised"
+    assert runs.adaptation(read_options(config)) is None
 
 
 def test_a_part_that_is_not_asked_for_is_not_made(tmp_path):

@@ -14,7 +14,7 @@ from flax import linen as nn
 from hitpro_jax.models.backbones import make_backbone
 from hitpro_jax.models.layers import Backbone
 from hitpro_jax.models.norms import BatchNorm, groups_of
-from hitpro_jax.models.temporal import AGGREGATORS
+from hitpro_jax.models.temporal import make_aggregator
 from hitpro_jax.options import EncoderOptions
 from hitpro_jax.types import INTERLEAVED, Encoded, Layout
 
@@ -71,11 +71,9 @@ def make_encoder(options: EncoderOptions) -> Encoder:
     """Makes the encoder that a config asks for.
 
     Raises:
-      ValueError: the backbone or the aggregator is unknown.
+      ValueError: the backbone or the aggregator is unknown, or the latter does not fit `order`.
     """
-    if options.aggregator not in AGGREGATORS:
-        raise ValueError(f"encoder.aggregator is {options.aggregator!r}: choose one of {', '.join(AGGREGATORS)}")
-    return Encoder(make_backbone(options), AGGREGATORS[options.aggregator](), options.norm_group)
+    return Encoder(make_backbone(options), make_aggregator(options.aggregator, options.order), options.norm_group)
 
 
 def shapes_of(encoder: Encoder, image_size: tuple[int, int]) -> dict:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from hitpro_jax.models import encoder as encoders
 from hitpro_jax.models import resnet
-from hitpro_jax.models.temporal import AttentionPool, GeMPool, MeanPool
+from hitpro_jax.models.temporal import AttentionPool, GeMPool, MeanPool, make_aggregator
 from hitpro_jax.options import EncoderOptions
 
 SIZE = (8, 6)
@@ -182,6 +182,25 @@ def test_initial_variables_have_flax_shapes_and_useful_values():
             assert abs(leaf.mean()) < 0.2 * spread, name
     stems = [flat[f"params/backbone/stem_{kind}/conv1/kernel"] for kind in ("rgb", "ir")]
     assert (stems[0] != stems[1]).all()
+
+
+@pytest.mark.parametrize("order", ["relative", "motion"])
+def test_the_order_of_frames_starts_as_none_and_comes_with_parameters_of_its_own(order):
+    frames, mask = batch()
+    modules = [
+        encoders.Encoder(TINY.backbone, make_aggregator(name, which))
+        for name, which in (("mean", "none"), ("attention", order))
+    ]
+    starts = [encoders.init_variables(module, SIZE, 0) for module in modules]
+    starts[1]["params"]["backbone"] = starts[0]["params"]["backbone"]  # drawn behind the aggregator's parameters
+    plain, ordered = (
+        module.apply(start, frames, mask, "rgb", False) for module, start in zip(modules, starts, strict=True)
+    )
+    np.testing.assert_allclose(ordered.tracklet, plain.tracklet, atol=1e-5)
+    np.testing.assert_allclose(ordered.frame, plain.frame, atol=1e-6)
+    names = flatten_dict(starts[1]["params"]["aggregator"], sep="/")
+    own = {"relative": {"distance/bias"}, "motion": {"kernel", "down/kernel", "out/kernel"}}[order]
+    assert own <= names.keys()
 
 
 def test_gem_starts_at_three():

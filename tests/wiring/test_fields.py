@@ -343,6 +343,7 @@ WALK: dict[str, list[Change]] = {
     # encoder
     "encoder.backbone": [Change("block", variables), Change("block", step)],
     "encoder.aggregator": [Change("gem", step)],
+    "encoder.order": [Change("motion", step), Change("relative", step, {"encoder.aggregator": "attention"})],
     "encoder.dtype": [Change("bfloat16", step)],
     "encoder.as_product": [Change(True, step)],
     "encoder.remat": [Change(True, step, {"encoder.backbone": "block"})],

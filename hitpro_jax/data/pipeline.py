@@ -5,9 +5,7 @@ Training batches alternate RGB and IR clips as their plan does; those of the ord
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import cv2
 import grain
@@ -246,14 +244,12 @@ class _TrainClip:
         rng = np.random.default_rng([self.seed, 2, self.epoch, step, row])
         number = int(self.plan[step, row])
         tracklet = self.tracklets[number]
-        frames, mask, unreadable = _read(self.reader, tracklet, self._choose(len(tracklet.frames), rng))
+        chosen = sampling.clip_frames(len(tracklet.frames), self.clip_length, rng)
+        frames, mask, unreadable = _read(self.reader, tracklet, chosen)
         if not mask.any():
             frames, mask = self._in_place_of(step, row, rng)
         frames = transforms.augment(frames, tracklet.modality, rng, self.augmentation)
         return _clip(frames, mask, number, tracklet.modality, part=0, unreadable=unreadable)
-
-    def _choose(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-        return sampling.clip_frames(num_frames, self.clip_length, rng)
 
     def _in_place_of(self, step: int, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Frames and mask where no chosen frame can be read: others of the tracklet, or pictures that do not count.
@@ -262,12 +258,18 @@ class _TrainClip:
         in the plan, which every process has, not in the rows of this process. Without any it is the mean colour.
         """
         own, *others = [self.tracklets[number] for number in dict.fromkeys(np.roll(self.plan[step], -row).tolist())]
-        choose = partial(self._choose, rng=rng)
-        if (frames := _read_others(self.reader, own, choose)) is not None:
+        if (frames := self._readable(own, rng)) is not None:
             return frames, np.ones(len(frames), bool)
-        alike = (_read_others(self.reader, each, choose) for each in others if each.modality == own.modality)
+        alike = (self._readable(each, rng) for each in others if each.modality == own.modality)
         nothing = np.full((self.clip_length, *self.reader.image_size, 3), transforms.MEAN_COLOUR)
         return next((frames for frames in alike if frames is not None), nothing), np.zeros(self.clip_length, bool)
+
+    def _readable(self, tracklet: Tracklet, rng: np.random.Generator) -> np.ndarray | None:
+        """A clip of those frames of a tracklet that can be read; None where none can."""
+        paths = [path for path in tracklet.frames if self.reader.clip([path])[1].all()]
+        if not paths:
+            return None
+        return self.reader.clip([paths[i] for i in sampling.clip_frames(len(paths), self.clip_length, rng)])[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +279,6 @@ class _OrderedClip:
     reader: FrameReader
     tracklets: Sequence[Tracklet]
     clips: Sequence[tuple[int, int, int, np.ndarray]]
-    alone: frozenset[int]  # tracklets of one clip, whose other frames may take the place of those chosen
 
     def __call__(self, index: int) -> Clips:
         modality, number, part, chosen = self.clips[index]
@@ -285,10 +286,6 @@ class _OrderedClip:
             frames = np.zeros((len(chosen), *self.reader.image_size, 3), np.uint8)
             return _clip(frames, np.zeros(len(chosen), bool), number, modality, part=part, unreadable=0)
         frames, mask, unreadable = _read(self.reader, self.tracklets[number], chosen)
-        if not mask.any() and number in self.alone:
-            choose = partial(sampling.uniform_frames, length=len(chosen))
-            others = _read_others(self.reader, self.tracklets[number], choose)
-            frames, mask = (frames, mask) if others is None else (others, np.ones(len(chosen), bool))
         return _clip(frames, mask, number, modality, part=part, unreadable=unreadable)
 
 
@@ -297,12 +294,6 @@ def _read(reader: FrameReader, tracklet: Tracklet, chosen: np.ndarray) -> tuple[
     paths = [tracklet.frames[i] for i in chosen]
     frames, mask = reader.clip(paths)
     return frames, mask, len({path for path, seen in zip(paths, mask, strict=True) if not seen})
-
-
-def _read_others(reader: FrameReader, tracklet: Tracklet, choose: Callable[[int], np.ndarray]) -> np.ndarray | None:
-    """Frames chosen among those of the tracklet that can be read; None where none can."""
-    readable = [path for path in tracklet.frames if reader.clip([path])[1].all()]
-    return reader.clip([readable[i] for i in choose(len(readable))])[0] if readable else None
 
 
 def _clip(frames: np.ndarray, mask: np.ndarray, tracklet: int, modality: int, *, part: int, unreadable: int) -> Clips:
@@ -348,8 +339,7 @@ def _ordered_batches(
         filler = (modality, -1, -1, np.zeros(clip_length, int))
         own = by_process[reading.process_index]
         mine += own + [filler] * (length - len(own))
-    alone = frozenset(number for number, clips in Counter(number for _, number, _, _ in mine).items() if clips == 1)
-    return _batches(np.arange(len(mine)).reshape(-1, local), _OrderedClip(reader, tracklets, mine, alone), reading)
+    return _batches(np.arange(len(mine)).reshape(-1, local), _OrderedClip(reader, tracklets, mine), reading)
 
 
 def share_of(rows: int, process_count: int) -> int:

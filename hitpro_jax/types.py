@@ -30,11 +30,9 @@ class TrackletInfo(NamedTuple):
 class Clips(NamedTuple):
     """A batch of clips as the input pipeline gives it."""
 
-    frames: Array  # [B, T, H, W, 3] uint8, RGB order; a stand-in where mask is False, and zero in filling rows
+    frames: Array  # [B, T, H, W, 3] uint8, RGB order; a stand-in where mask is False, zero in filling rows
     mask: Array  # [B, T] bool, False for a frame that could not be read and in rows that only fill the batch
-    tracklet: (
-        Array  # [B] int32, row of the tracklet; -1 for a clip without a frame that could be read and in filling rows
-    )
+    tracklet: Array  # [B] int32, row of the tracklet; -1 where no frame of it could be read and in filling rows
     modality: Array  # [B] int32
     part: Array  # [B] int32, sub-tracklet of the clip; 0 in training, -1 in filling rows
     unreadable: Array  # [B] int32, distinct frames of the clip that could not be read

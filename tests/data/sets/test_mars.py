@@ -5,6 +5,7 @@ import pytest
 from scipy import io  # comes with JAX; writes MATLAB files as others do
 
 from hitpro_jax.data.sets import mars
+from hitpro_jax.data.sets.mars import MarsOptions
 from hitpro_jax.types import RGB
 from tests.data.trees import opened, write
 
@@ -46,9 +47,29 @@ def test_mars_keeps_queries_and_distractors_in_the_gallery_and_leaves_junk_out(m
     ]
     assert [(r.pid, r.camid) for r in dataset.query] == [(2, 1)]
     assert [(r.pid, r.camid) for r in dataset.gallery] == [(2, 1), (2, 3), (0, 2)]
+    assert protocol.remarks == (
+        "gallery with queries",
+        "junk left out: 1 gallery rows, 0 queries, 0 training rows",
+        "1 distractors in the gallery",
+        "0 of 1 queries not counted: no true match in another camera",
+    )
+    assert protocol.remarks == dataset.counts["notes"]
     assert dataset.counts["gallery"] == {"rows": 4, "ids": 2, "tracklets": 3, "rgb": 3, "ir": 0, "frames": 9}
     assert protocol.camera_rule == "same_person"
     assert set(protocol.directions) == {"all"}
+
+
+def test_the_gallery_without_the_queries_may_leave_some_without_a_match(mars_root):
+    """Both tracklets of person 2 are queries: without them nobody has a match."""
+    root = mars_root(query=((1, 2),))
+    _, whole = opened("mars", root)
+    assert whole.remarks[-1] == "0 of 2 queries not counted: no true match in another camera"
+    dataset, protocol = opened("mars", root, MarsOptions("without_queries"))
+    assert [(r.pid, r.camid) for r in dataset.query] == [(2, 1), (2, 3)]
+    assert [(r.pid, r.camid) for r in dataset.gallery] == [(0, 2)]
+    assert protocol.remarks[0] == "gallery without queries"
+    assert protocol.remarks[-1] == "2 of 2 queries not counted: no true match in another camera"
+    assert protocol.setting.endswith(", ".join(protocol.remarks))
 
 
 @pytest.mark.parametrize(

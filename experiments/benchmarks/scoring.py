@@ -31,9 +31,10 @@ def main() -> None:
         before = time.monotonic(), time.process_time()
         found = score(*features, *pids, *camids)
         wall, processor = time.monotonic() - before[0], time.process_time() - before[1]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        name = "again" if number else "first"
         print(
-            f"{'first' if number == 0 else 'again'}: {wall:.2f} s, processor {processor:.2f} s, "
-            f"mAP {found['mAP']:.6f}, peak of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB",
+            f"{name}: {wall:.2f} s, processor {processor:.2f} s, mAP {found['mAP']:.6f}, peak {peak:.2f} GiB",
             flush=True,
         )
 

@@ -1,5 +1,7 @@
 """MARS on a made-up tree: who lands in which split, and bad index files."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import io  # comes with JAX; writes MATLAB files as others do
@@ -13,30 +15,33 @@ TRAIN = [f"0001C{c}T0001F{f:03}.jpg" for c in (1, 2) for f in range(1, 5)]
 TEST = [f"{p}C{c}T0001F{f:03}.jpg" for p, c in (("0002", 1), ("0002", 3), ("0000", 2), ("00-1", 4)) for f in (1, 2, 3)]
 
 
+def write_mars(
+    root,
+    train=((1, 4, 1, 1), (5, 8, 1, 2)),
+    test=((1, 3, 2, 1), (4, 6, 2, 3), (7, 9, 0, 2), (10, 12, -1, 4)),
+    query=((1,),),
+    **names,
+):
+    """Index files in MARS's layout, and images of their names; returns the root."""
+    files = {
+        f"bbox_{half}/{name[:4]}/{name}": "image"
+        for half, half_names in (("train", TRAIN), ("test", TEST))
+        for name in half_names
+    }
+    files |= {
+        f"info/{half}_name.txt": "\r\n".join(names.get(half + "_name", given)) + "\r\n"
+        for half, given in (("train", TRAIN), ("test", TEST))
+    }
+    write(root, files)
+    io.savemat(f"{root}/info/tracks_train_info.mat", {"track_train_info": np.array(train)})
+    io.savemat(f"{root}/info/tracks_test_info.mat", {"track_test_info": np.array(test)}, do_compression=True)
+    io.savemat(f"{root}/info/query_IDX.mat", {"query_IDX": np.array(query, np.uint16)})
+    return str(root)
+
+
 @pytest.fixture
 def mars_root(tmp_path):
-    def make(
-        train=((1, 4, 1, 1), (5, 8, 1, 2)),
-        test=((1, 3, 2, 1), (4, 6, 2, 3), (7, 9, 0, 2), (10, 12, -1, 4)),
-        query=((1,),),
-        **names,
-    ):
-        files = {
-            f"bbox_{half}/{name[:4]}/{name}": "image"
-            for half, half_names in (("train", TRAIN), ("test", TEST))
-            for name in half_names
-        }
-        files |= {
-            f"info/{half}_name.txt": "\r\n".join(names.get(half + "_name", given)) + "\r\n"
-            for half, given in (("train", TRAIN), ("test", TEST))
-        }
-        root = write(tmp_path, files)
-        io.savemat(f"{root}/info/tracks_train_info.mat", {"track_train_info": np.array(train)})
-        io.savemat(f"{root}/info/tracks_test_info.mat", {"track_test_info": np.array(test)}, do_compression=True)
-        io.savemat(f"{root}/info/query_IDX.mat", {"query_IDX": np.array(query, np.uint16)})
-        return root
-
-    return make
+    return partial(write_mars, tmp_path)
 
 
 def test_mars_keeps_queries_and_distractors_in_the_gallery_and_leaves_junk_out(mars_root):

@@ -1,5 +1,6 @@
 """Evaluation from frames to the result, with an encoder of one number a frame."""
 
+import contextlib
 import io
 import json
 from dataclasses import replace
@@ -174,6 +175,22 @@ def test_a_workdir_gets_the_figures_and_a_line(dataset, tmp_path):
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 5, **result.metrics()}
     assert screen.file.getvalue().startswith(f"step 5, both ({BOTH.setting}): i2v rank-1 ")
+
+
+def test_a_long_scoring_says_how_far_it_is_from_ten_seconds_on(dataset, tmp_path, monkeypatch):
+    waits = {}
+
+    @contextlib.contextmanager
+    def waiting(workdir, what, after=3.0):
+        waits[what] = wait, _ = Wait(), after
+        yield wait
+
+    monkeypatch.setattr(Workdir, "waiting", waiting)
+    with Workdir(tmp_path) as workdir:
+        result = evaluate.evaluate(embedder(), {}, dataset, BOTH, step=0, workdir=workdir)
+    wait, after = waits["scoring"]
+    done = sum(scores["valid"].sum() for scores in result.scores.values())
+    assert (wait.count, after) == (f", scored {done} of 35 queries", 10.0)
 
 
 def test_score_is_importable_from_here():

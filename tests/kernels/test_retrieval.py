@@ -112,9 +112,9 @@ def test_zeros_of_either_sign_tie():
 
 
 def test_similarities_of_a_block_have_no_negative_zero_and_no_row_that_leaves():
-    query, gallery = jnp.array([[1.0, 0.0], [0.0, -1.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.5, 0.5]])
-    found = np.asarray(retrieval.similarities(query, gallery, jnp.array([7, -1]), jnp.array([7, 0, 1, -1])))
-    np.testing.assert_array_equal(found, [[-np.inf, 0.0, -1.0, -np.inf], [0.0, -1.0, 0.0, -np.inf]])
+    query, gallery = jnp.array([[1.0], [-1.0]]), jnp.array([[1.0], [-0.0], [0.0], [-2.0], [3.0]])
+    found = np.asarray(retrieval.similarities(query, gallery, jnp.array([7, -1]), jnp.array([7, 0, 1, 1, -1])))
+    np.testing.assert_array_equal(found, [[-np.inf, 0.0, 0.0, -2.0, -np.inf], [-1.0, 0.0, 0.0, 2.0, -np.inf]])
     assert not np.signbit(found[found == 0]).any()
 
 

@@ -32,3 +32,16 @@ def use_small_encoder(config: ConfigDict) -> None:
     config.encoder.backbone = "resnet_small"
     config.encoder.as_product = True
     config.init.weights = "hitpro_jax/models/weights/resnet_small.safetensors"
+
+
+def use_single_pictures(config: ConfigDict) -> None:
+    """Lengths for sets of single pictures, of which each is encoded once."""
+    config.data.min_frames = 1
+    config.encoder.dtype = "bfloat16"
+    config.encoder.aggregator = "mean"  # of one frame: the frame itself
+    config.prototypes.parts = config.prototypes.clip_length = 1
+    config.batch.clip_length = config.eval.frames = 1
+    # a second clip of a picture would show nothing new; 128 pictures are fewer than the 384 frames of configs/vcm.py
+    config.batch.tracklets_per_modality, config.batch.clips_per_tracklet = 64, 1
+    config.prototypes.batch_size = config.eval.batch_size = 128
+    config.loss.same_view = 40  # a person has 10 to 30 pictures in a camera

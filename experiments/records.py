@@ -29,7 +29,7 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((workdir / "result.json").read_text())
     environment = json.loads((workdir / "env.json").read_text())
-    directions = [key for key, value in result.items() if isinstance(value, dict)]
+    directions = directions_of(result)
     refreshes = [m for m in metrics if "align/within/precision" in m] or [{}]  # frozen: no refresh
     last = {
         name: round(value, 3)
@@ -74,9 +74,14 @@ def folder_of(variant: str) -> str:
     return variant.replace(" ", "_")
 
 
+def directions_of(result: dict) -> list[str]:
+    """Keys of a result's directions; what else it may hold are deviations over trials, and the trials."""
+    return [key for key, value in result.items() if isinstance(value, dict) and "mAP" in value]
+
+
 def scores(row: dict) -> tuple[float, ...]:
     """mAP of every direction of a row of `record`."""
-    return tuple(value["mAP"] for value in row["result"].values() if isinstance(value, dict))
+    return tuple(row["result"][key]["mAP"] for key in directions_of(row["result"]))
 
 
 def markdown(rows: list[dict], variants: list[str]) -> list[str]:

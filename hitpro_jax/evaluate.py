@@ -4,13 +4,15 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hitpro_jax.data.protocols import Protocol
+import numpy as np
+
+from hitpro_jax.data.protocols import Direction, Directions, Protocol
 from hitpro_jax.data.records import Dataset
 from hitpro_jax.features import Embedded, Embedder, embed_split
 from hitpro_jax.scoring.ranks import Retrieved, retrieve
-from hitpro_jax.scoring.result import Result
-from hitpro_jax.scoring.scores import score, scores_of
-from hitpro_jax.workdir import Workdir
+from hitpro_jax.scoring.result import Result, Scores
+from hitpro_jax.scoring.scores import score
+from hitpro_jax.workdir import Wait, Workdir
 
 __all__ = ["evaluate", "log", "retrieve_direction", "score", "score_splits"]
 
@@ -42,7 +44,8 @@ def evaluate(
             embedder = embedder.counted(wait, len(dataset.query) + len(dataset.gallery))
         for split in ("query", "gallery") if protocol.directions else ():
             splits[split] = embed_split(embedder, variables, getattr(dataset, split), protocol.choose_frames)
-        return score_splits(splits, dataset, protocol, step=step, titles=titles)
+    with workdir.waiting("scoring", after=10.0) if workdir else contextlib.nullcontext() as wait:
+        return score_splits(splits, dataset, protocol, step=step, titles=titles, wait=wait)
 
 
 def score_splits(
@@ -52,15 +55,35 @@ def score_splits(
     *,
     step: int,
     titles: Mapping[str, str] | None = None,
+    wait: Wait | None = None,
 ) -> Result:
-    """As `evaluate`, of splits that are embedded already: "query" and "gallery"."""
-    scores = {key: scores_of(retrieve_direction(splits, dataset, protocol, key)) for key in protocol.directions}
+    """As `evaluate`, of splits that are embedded already: "query" and "gallery".
+
+    Args:
+      splits: they.
+      dataset: whose splits they are.
+      protocol: in force.
+      step: optimiser steps of the encoder.
+      titles: of directions, for people; None: their keys.
+      wait: gets how many queries are scored.
+    """
+    every = [*protocol.trials.values()] or [protocol.directions]
+    total = sum(len(protocol.rows(dataset, query)) for directions in every for query, _ in directions.values())
+    progress = wait.scoring(total) if wait else (lambda queries: None)
+
+    def score_directions(directions: Directions) -> Scores:
+        given = {key: _given(splits, dataset, protocol, direction) for key, direction in directions.items()}
+        rule = protocol.camera_rule
+        return {key: score(*arrays, camera_rule=rule, progress=progress) for key, arrays in given.items()}
+
+    trials = {number: score_directions(directions) for number, directions in protocol.trials.items()}
+    scores = next(iter(trials.values())) if trials else score_directions(protocol.directions)
     unreadable = sum(split.unreadable for split in splits.values())
     changes = [protocol.rows_changed] * bool(protocol.rows_changed)
     changes += [f"{unreadable} frames unreadable"] * bool(unreadable)
-    protocol = replace(protocol, rows_changed=", ".join(changes))
-    setting = protocol.setting if scores else ""
-    return Result(protocol.name, setting, protocol.rows_changed, step, scores, titles or {})
+    changed = ", ".join(changes)
+    setting = replace(protocol, rows_changed=changed).setting if scores else ""
+    return Result(protocol.name, setting, changed, step, scores, titles or {}, trials)
 
 
 def retrieve_direction(
@@ -76,9 +99,16 @@ def retrieve_direction(
       top: rows wanted of each ranking; rows of the `Retrieved` count in the direction's gallery, which is
         `protocol.rows` of its split.
     """
-    query, gallery = (splits[side.split].take(protocol.rows(dataset, side)) for side in protocol.directions[key])
-    ids = query.pids, gallery.pids, query.camids, gallery.camids
-    return retrieve(query.features, gallery.features, *ids, camera_rule=protocol.camera_rule, top=top)
+    given = _given(splits, dataset, protocol, protocol.directions[key])
+    return retrieve(*given, camera_rule=protocol.camera_rule, top=top)
+
+
+def _given(
+    splits: Mapping[str, Embedded], dataset: Dataset, protocol: Protocol, direction: Direction
+) -> tuple[np.ndarray, ...]:
+    """Features, person ids and camera ids of a direction, each of its queries and of its gallery."""
+    query, gallery = (splits[side.split].take(protocol.rows(dataset, side)) for side in direction)
+    return query.features, gallery.features, query.pids, gallery.pids, query.camids, gallery.camids
 
 
 def log(result: Result, workdir: Workdir) -> None:

@@ -91,13 +91,23 @@ class Run:
     @cached_property
     def opened(self) -> opening.Opened:
         """The data set, its files looked for, and its protocol; reports what was found."""
-        options = self.options
-        own = options.more.get(f"data.{options.data.name}")
+        options, own = self.options, self.data_options
         with first_process_first():  # what it draws or crops is there for the others
             dataset, protocol = opening.load(options.data, own)
         return opening.check(
             dataset, protocol, options.data, own, eval_frames=options.eval.frames, log=self.workdir.log
         )
+
+    @property
+    def data_options(self) -> Any:
+        """Options of the data set's own section; None: it has none."""
+        return self.options.more.get(f"data.{self.options.data.name}")
+
+    @property
+    def training_trial(self) -> int | None:
+        """Number of the trial whose training set is used (see `DatasetSpec.training_trial`); None: there is but one."""
+        field = sets.find(self.options.data.name).training_trial
+        return getattr(self.data_options, field) if field else None
 
     @property
     def dataset(self) -> Dataset:
@@ -146,7 +156,16 @@ class Run:
 
     @cached_property
     def training(self) -> Training:
-        """The training set, the method and its compiled steps, and the state at step 0."""
+        """The training set, the method and its compiled steps, and the state at step 0.
+
+        Raises:
+          ValueError: the method trains, but the data set's options choose no training set.
+        """
+        if self.method.trains and self.training_trial == 0:
+            raise ValueError(
+                f"data.{self.options.data.name}.trial is 0, the test sets of all trials, which have training sets of "
+                "their own: choose one to train on, or --config.method.name=frozen"
+            )
         tracklets, pids = anonymise(self.dataset.train, self.options.seed)
         data = training_set(tracklets, self.mesh)
         identities = None
@@ -200,7 +219,7 @@ class Run:
             self.workdir.path / "checkpoints",
             # a reader compares the encoder alone, see `trained_variables`
             config=None if read_only else self.record,
-            ignore=FREE_FIELDS,
+            ignore=(*FREE_FIELDS, *(f"data.{name}" for name in sets.SPECS if name != self.options.data.name)),
             read_only=read_only,
             log=self.workdir.log,
         )

@@ -1,7 +1,9 @@
 """Evaluation from frames to the result, with an encoder of one number a frame."""
 
+import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hitpro_jax.features import Embedded, Embedder, embed_split
 from hitpro_jax.options import EvalOptions
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
-from hitpro_jax.workdir import Workdir
+from hitpro_jax.workdir import Wait, Workdir
 from tests.one_pixel import Numbers, embed, embedder, records
 from tests.reference.scoring import naive_scores
 
@@ -47,6 +49,40 @@ def test_each_split_is_embedded_once(dataset):
     clips = []
     evaluate.evaluate(embedder(function=lambda *args: clips.append(args[1]) or embed(*args)), {}, dataset, BOTH, step=0)
     assert len(clips) == -(-13 // 4) + -(-22 // 4)
+
+
+def of_trials(dataset, sizes):
+    """The protocol of trials of which number n searches the last sizes[n] gallery rows."""
+    searched = {
+        n: GALLERY._replace(first_frames=frozenset(r.frames[0] for r in dataset.gallery[-size:]))
+        for n, size in sizes.items()
+    }
+    trials = {n: {"i2v": (QUERY, side), "v2i": (side, QUERY)} for n, side in searched.items()}
+    return replace(BOTH, directions=next(iter(trials.values())), trials=trials)
+
+
+def test_every_trial_equals_naive_on_its_own_rows_and_each_split_is_embedded_once(dataset):
+    clips, sizes = [], {3: 12, 4: 15, 8: 22}
+    spy = embedder(function=lambda *args: clips.append(args[1]) or embed(*args))
+    result = evaluate.evaluate(spy, {}, dataset, of_trials(dataset, sizes), step=0)
+    assert len(clips) == -(-13 // 4) + -(-22 // 4)
+    query, gallery = (embed_split(embedder(), {}, getattr(dataset, name)) for name in ("query", "gallery"))
+    assert list(result.trials) == [3, 4, 8]
+    for number, size in sizes.items():
+        last = gallery.take(np.arange(22 - size, 22))
+        for key, (q, g) in {"i2v": (query, last), "v2i": (last, query)}.items():
+            expected = naive_scores(q.features, g.features, q.pids, g.pids, q.camids, g.camids)
+            assert result.trials[number][key]["mAP"] == pytest.approx(100 * expected["mAP"], abs=1e-4)
+    assert result.headline["i2v"]["mAP"] == pytest.approx(np.mean([t["i2v"]["mAP"] for t in result.trials.values()]))
+    assert result.setting.endswith("camera rule, mean and std over 3 trials")
+
+
+def test_how_many_queries_are_scored_is_counted_over_directions_and_trials(dataset):
+    splits = {name: embed_split(embedder(), {}, getattr(dataset, name)) for name in ("query", "gallery")}
+    wait = Wait()
+    result = evaluate.score_splits(splits, dataset, of_trials(dataset, {0: 20, 1: 20}), step=0, wait=wait)
+    done = sum(scores["valid"].sum() for trial in result.trials.values() for scores in trial.values())
+    assert wait.count == f", scored {done} of {2 * (13 + 20)} queries"
 
 
 def test_without_directions_nothing_is_embedded(dataset):
@@ -139,6 +175,22 @@ def test_a_workdir_gets_the_figures_and_a_line(dataset, tmp_path):
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 5, **result.metrics()}
     assert screen.file.getvalue().startswith(f"step 5, both ({BOTH.setting}): i2v rank-1 ")
+
+
+def test_a_long_scoring_says_how_far_it_is_from_ten_seconds_on(dataset, tmp_path, monkeypatch):
+    waits = {}
+
+    @contextlib.contextmanager
+    def waiting(workdir, what, after=3.0):
+        waits[what] = wait, _ = Wait(), after
+        yield wait
+
+    monkeypatch.setattr(Workdir, "waiting", waiting)
+    with Workdir(tmp_path) as workdir:
+        result = evaluate.evaluate(embedder(), {}, dataset, BOTH, step=0, workdir=workdir)
+    wait, after = waits["scoring"]
+    done = sum(scores["valid"].sum() for scores in result.scores.values())
+    assert (wait.count, after) == (f", scored {done} of 35 queries", 10.0)
 
 
 def test_score_is_importable_from_here():

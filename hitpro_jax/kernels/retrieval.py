@@ -14,6 +14,11 @@ from hitpro_jax.kernels.search.candidates import largest
 BLOCK = 256  # queries that are compared with the gallery at once
 
 
+# Matches of a query up to which its ranks are counted: one pass over the gallery a match, where a sort costs as much as
+# some dozens of them.
+COUNTED = 64
+
+
 class Ranking(NamedTuple):
     """What the gallery holds for each query."""
 
@@ -55,7 +60,8 @@ def rank_gallery(
     Raises:
       AssertionError: shapes do not fit.
 
-    Cost: memory O(block G + Q (top + M)), never Q G; cut by queries: no communication.
+    Cost: memory O(block G + Q (top + M)), never Q G; time in proportion to the most matches of each block, so for
+    queries of few matches; cut by queries: no communication.
 
     >>> x, none = jnp.eye(2), jnp.array([-1, -1])
     >>> rank_gallery(x, x, none, jnp.array([0, 1]), jnp.array([[1], [0]]), block=2).ranks.tolist()
@@ -72,12 +78,36 @@ def rank_gallery(
     return jax.tree.map(lambda table: table.reshape(num_queries, table.shape[2]), ranking)
 
 
-def _rank_block(query, query_junk, matches, gallery, gallery_junk, top: int) -> Ranking:
-    """The `Ranking` of one block from one product."""
+@jax.jit
+def similarities(query: jax.Array, gallery: jax.Array, query_junk: jax.Array, gallery_junk: jax.Array) -> jax.Array:
+    """Similarities of one block of queries with the gallery rows that each of them keeps, -inf elsewhere.
+
+        s_qg = <x_q, y_g> if v_g >= 0 and v_g != u_q, -inf otherwise
+
+    Args:
+      query: [B, D] unit rows x.
+      gallery: [G, D] unit rows y.
+      query_junk: [B] u, see `rank_gallery`.
+      gallery_junk: [G] v.
+
+    Returns:
+      float32 [B, G]; zeros are positive ones. Identical gallery rows tie exactly if G is a multiple of 128.
+
+    Cost: memory O(B G).
+
+    >>> similarities(jnp.eye(2), jnp.eye(2), jnp.array([-1, 1]), jnp.array([0, 1])).tolist()
+    [[1.0, 0.0], [0.0, -inf]]
+    """
     # in whole tiles of 128 the product treats all rows alike, so that identical ones get identical numbers
     similarity = jnp.dot(query, gallery.T, precision=jax.lax.Precision.HIGHEST)
     kept = (gallery_junk >= 0) & (gallery_junk != query_junk[:, None])
-    similarity = jnp.where(kept, similarity, -jnp.inf)
+    # -0.0 equals 0.0, but whatever sorts puts it behind
+    return jnp.where(kept, jnp.where(similarity == 0, 0.0, similarity), -jnp.inf)
+
+
+def _rank_block(query, query_junk, matches, gallery, gallery_junk, top: int) -> Ranking:
+    """The `Ranking` of one block from one product."""
+    similarity = similarities(query, gallery, query_junk, gallery_junk)
     return Ranking(_ranks(similarity, matches), *_first_rows(similarity, top))
 
 
@@ -85,7 +115,7 @@ def _ranks(similarity: jax.Array, matches: jax.Array) -> jax.Array:
     own = jnp.take_along_axis(similarity, jnp.maximum(matches, 0), axis=1)
     position = jnp.arange(similarity.shape[1])
 
-    # counted, not sorted: that is one pass a match, and a sort costs far more
+    # counted, not sorted: that is one pass a match; queries of many matches are sorted by `scoring.ranks`
     def rank_column(column, ranks):
         score, index = own[:, column, None], matches[:, column, None]
         ahead = (similarity > score) | ((similarity == score) & (position < index))
@@ -102,8 +132,7 @@ def _first_rows(similarity: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
     if not count:
         rows = similarity.shape[0], top
         return jnp.full(rows, -1, jnp.int32), jnp.full(rows, -jnp.inf, similarity.dtype)
-    # top_k puts 0.0 before -0.0, which are equal in the ranks
-    best, index = largest(jnp.where(similarity == 0, 0.0, similarity), count)
+    best, index = largest(similarity, count)
     behind = (0, 0), (0, top - count)
     index = jnp.pad(jnp.where(best > -jnp.inf, index, -1), behind, constant_values=-1)
     return index.astype(jnp.int32), jnp.pad(best, behind, constant_values=-jnp.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def score(
     *,
     camera_rule: bool | str = True,
     ranking: ArrayLike | None = None,
+    progress: Callable[[int], None] = lambda queries: None,
 ) -> dict[str, Any]:
     """Cosine retrieval scores by the protocol of HITSZ-VCM: CMC to rank 20, mAP and mINP.
 
@@ -43,6 +45,7 @@ def score(
       gallery_camids: [G] integers.
       camera_rule: "same_person", "same_camera" (SYSU-MM01) or "none"; True, "place" and False mean the same three.
       ranking: [Q, G] gallery rows, best first, to be scored instead of the order of the features.
+      progress: gets the number of queries that were ranked since it was last called; those without a match are not.
 
     Returns:
       The mapping of `scores_of`.
@@ -55,16 +58,15 @@ def score(
 
     Source: protocol as in MITML and M3-ReID, mINP as in AGW.
 
-    Cost: memory O(block G) on the device, never Q G.
+    Cost: see `ranks.ranked`; ranks are summed some queries at a time, so that memory is never Q G.
     """
     ids = (query_pids, gallery_pids, query_camids, gallery_camids)
-    if ranking is None:
-        return scores_of(
-            ranks.retrieve(query_features, gallery_features, *map(np.asarray, ids), camera_rule=camera_rule, top=0)
-        )
     query, gallery = ranks.unit_features(query_features, gallery_features)
     labels = ranks.make_labels(*map(np.asarray, ids), len(query), len(gallery), camera_rule=camera_rule)
-    return scores_of(ranks.retrieved_by(ranking, labels))
+    if ranking is not None:
+        return scores_of(ranks.retrieved_by(ranking, labels))
+    tables = ((found.queries, found.ranks) for found in ranks.ranked(query, gallery, labels, progress=progress))
+    return _scores(labels.num_matches, len(gallery), tables)
 
 
 def scores_of(retrieved: Retrieved) -> dict[str, Any]:
@@ -81,16 +83,25 @@ def scores_of(retrieved: Retrieved) -> dict[str, Any]:
     Raises:
       ValueError: no query has a match.
     """
-    valid = retrieved.num_matches > 0
+    return _scores(retrieved.num_matches, retrieved.num_gallery, _tables(retrieved))
+
+
+def _scores(
+    num_matches: np.ndarray, num_gallery: int, tables: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
+    """The mapping of `scores_of`, from queries [n] and their ranks [n, M], ascending, in turn."""
+    valid = num_matches > 0
     if not valid.any():
         raise ValueError(
-            f"No query of {len(valid)} has a match left in the gallery of {retrieved.num_gallery} rows: "
+            f"No query of {len(valid)} has a match left in the gallery of {num_gallery} rows: "
             "check the person ids, the camera ids and camera_rule."
         )
     ap, inp = np.full(len(valid), np.nan), np.full(len(valid), np.nan)
     first_hit = np.zeros(len(valid), np.int64)
-    for queries, table in _tables(retrieved):
-        ap[queries], inp[queries], first_hit[queries] = _query_scores(table, retrieved.num_matches[queries])
+    for queries, table in tables:
+        step = max(1, _TABLE_ENTRIES // table.shape[1])
+        for some, part in ((queries[i : i + step], table[i : i + step]) for i in range(0, len(queries), step)):
+            ap[some], inp[some], first_hit[some] = _query_scores(part, num_matches[some])
     cmc = (first_hit[valid, None] <= np.arange(1, CMC_RANKS + 1)).mean(axis=0)
     return {
         "cmc": cmc,
@@ -103,8 +114,8 @@ def scores_of(retrieved: Retrieved) -> dict[str, Any]:
     }
 
 
-def _tables(retrieved: Retrieved):
-    """Yields valid queries [n] and their ranks [n, M], ascending and filled up with 1; those of most matches first."""
+def _tables(retrieved: Retrieved) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields valid queries [n] and their ranks [n, M], ascending; those of most matches first."""
     count = retrieved.num_matches
     start = np.cumsum(count) - count
     order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
@@ -114,14 +125,15 @@ def _tables(retrieved: Retrieved):
         queries = order[first : first + max(1, _TABLE_ENTRIES // most)]
         column = np.arange(most)
         real = column < count[queries, None]
-        yield queries, np.where(real, retrieved.ranks[np.where(real, start[queries, None] + column, 0)], 1)
+        yield queries, retrieved.ranks[np.where(real, start[queries, None] + column, 0)]
         first += len(queries)
 
 
 def _query_scores(ranks: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """AP, INP and first rank of each row of ranks [n, M], of which the first `count` [n] are real."""
     nth = np.arange(1, ranks.shape[1] + 1)
-    precision = np.where(nth <= count[:, None], nth / ranks, 0.0)
+    real = nth <= count[:, None]
+    precision = np.where(real, nth / np.where(real, ranks, 1), 0.0)
     last = np.take_along_axis(ranks, count[:, None] - 1, axis=1)[:, 0]
     total = precision.cumsum(axis=1)[:, -1]  # in order, so that the width of the table changes no bit
     return total / count, count / last, ranks[:, 0]

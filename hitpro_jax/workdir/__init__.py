@@ -6,6 +6,7 @@ No module of this package imports JAX before a `Workdir` is opened, so that a ru
 import contextlib
 import functools
 import io
+import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hitpro_jax import legacy
 from hitpro_jax.data.records import FrameError
 from hitpro_jax.workdir import console as screens
 from hitpro_jax.workdir.console import Scored, Screen, Wait
@@ -90,6 +92,11 @@ class Workdir:
     def config(self, config: Mapping[str, Any]) -> None:
         """Writes the JSON-able config to config.json."""
         self._files.config(config)
+
+    def recorded_config(self) -> dict[str, Any] | None:
+        """The config that config.json holds, under today's names; None: nothing was trained here yet."""
+        path = self.path / "config.json"
+        return legacy.upgraded(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     @_on_first_process
     def environment(self, argv: Sequence[str]) -> None:

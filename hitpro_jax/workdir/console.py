@@ -36,8 +36,8 @@ class Scored(Protocol):
         """Optimiser steps done."""
         ...
 
-    def rows(self) -> Sequence[tuple[str, Mapping[str, float]]]:
-        """Title and figures in percent of each direction; empty if nothing was scored."""
+    def rows(self) -> Sequence[tuple[str, Mapping[str, float | tuple[float, float]]]]:
+        """Title and figures in percent of each direction, or their means and deviations; empty: nothing was scored."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +120,17 @@ class Wait:
 
         return counted
 
+    def scoring(self, total: int) -> Callable[[int], None]:
+        """Takes how many further queries of `total` are scored."""
+        done = 0
+
+        def scored(queries: int) -> None:
+            nonlocal done
+            done += queries
+            self.count = f", scored {done:,} of {total:,} queries"
+
+        return scored
+
 
 @contextlib.contextmanager
 def waiting(log: Callable[[str], None], what: str, after: float = 3.0) -> Generator[Wait, None, None]:
@@ -199,4 +210,6 @@ def _cells(result: Scored) -> list[list[str]]:
 
 
 def _cell(figure: Any) -> str:
+    if isinstance(figure, tuple):
+        return " ± ".join(map(_cell, figure))
     return "-" if (value := number(figure)) is None else f"{value:.2f}"

@@ -267,3 +267,12 @@ def test_an_unknown_protocol_is_refused(dataset, name, message):
         sets.find(dataset).choose_protocol(name)
     with pytest.raises(ValueError, match="unknown data.name 'market'"):
         sets.find("market")
+
+
+def test_a_selection_by_first_frames_outlives_rows_that_are_left_out():
+    records = tuple(Record((f"{n}.jpg", "x.jpg"), n % 2, 1, 0) for n in range(6))
+    chosen = protocols.Selection("gallery", None, frozenset({"1.jpg", "4.jpg", "5.jpg"}))
+    made = Protocol("made", "none", {"x": (protocols.QUERY, chosen)})
+    assert made.rows(Dataset("made", "", (), (), records, {}), chosen).tolist() == [1, 4, 5]
+    assert made.rows(Dataset("made", "", (), (), records[2:], {}), chosen).tolist() == [2, 3]
+    assert made.rows(Dataset("made", "", (), (), records, {}), chosen._replace(modality=1)).tolist() == [1, 5]

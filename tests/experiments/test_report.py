@@ -122,6 +122,13 @@ def test_rows_of_earlier_releases_are_read_by_the_names_of_today(tmp_path):
     assert records.load(tmp_path / "none.json") == []
 
 
+def test_directions_of_a_result_are_not_its_deviations_or_trials():
+    figures = {"mAP": 30.0}
+    result = {"step": 1, "i2v": figures, "v2i": {"mAP": 40.0}, "std": {"i2v": figures}, "trials": [{"i2v": figures}]}
+    assert records.directions_of(result) == ["i2v", "v2i"]
+    assert records.scores({"result": result}) == (30.0, 40.0)
+
+
 def test_harder_worlds_stand_side_by_side(rendered):
     rows = [
         row("HiTPro, cameras", 0, 40.0),

@@ -109,3 +109,18 @@ def test_zeros_of_either_sign_tie():
     found = retrieval.rank_gallery(jnp.array([[1.0]]), gallery, *junk, jnp.array([[0, 1, 2, 3]]), top=4, block=1)
     assert found.index.tolist() == [[0, 1, 2, 3]]
     assert found.ranks.tolist() == [[1, 2, 3, 4]]
+
+
+def test_similarities_of_a_block_have_no_negative_zero_and_no_row_that_leaves():
+    query, gallery = jnp.array([[1.0], [-1.0]]), jnp.array([[1.0], [-0.0], [0.0], [-2.0], [3.0]])
+    found = np.asarray(retrieval.similarities(query, gallery, jnp.array([7, -1]), jnp.array([7, 0, 1, 1, -1])))
+    np.testing.assert_array_equal(found, [[-np.inf, 0.0, 0.0, -2.0, -np.inf], [-1.0, 0.0, 0.0, 2.0, -np.inf]])
+    assert not np.signbit(found[found == 0]).any()
+
+
+def test_similarities_hold_one_block():
+    rows, matches = 50_048, 1
+    query, gallery, query_junk, gallery_junk, _ = arguments(retrieval.BLOCK, rows, matches)
+    memory = retrieval.similarities.lower(query, gallery, query_junk, gallery_junk).compile().memory_analysis()
+    assert memory.output_size_in_bytes == 4 * retrieval.BLOCK * rows
+    assert memory.temp_size_in_bytes < 4 * 4 * retrieval.BLOCK * rows

@@ -1,5 +1,7 @@
 """Ranked retrieval against sorted lists: rules, ties, rows that leave, short galleries, and no labels at all."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,6 +98,78 @@ def test_more_queries_than_a_block_and_small_tables_change_nothing(monkeypatch):
         np.testing.assert_array_equal(one, other)
     last = retrieve(*(column[-9:] if i % 2 == 0 else column for i, column in enumerate(arguments)), camera_rule=True)
     np.testing.assert_array_equal(last.index[:, :5], whole.index[-9:])
+
+
+@pytest.mark.parametrize("top", [0, 5, 120])
+@pytest.mark.parametrize("rule", RULES)
+def test_sorting_and_counting_give_the_same_bits(rule, top, monkeypatch):
+    """With many ties, zeros of both signs, and more queries than a block; some queries have few matches, some many."""
+    q_feat, g_feat, *ids = draw(10, queries=retrieval.BLOCK + 40, gallery=100, features=3, people=4, levels=1)
+    g_feat[::7] = 0.0
+    found = []
+    for counted in (0, 26, 100):
+        monkeypatch.setattr(retrieval, "COUNTED", counted)
+        found.append(retrieve(q_feat, g_feat, *ids, camera_rule=rule, top=top))
+    assert found[0].num_matches.max() > 26 > found[0].num_matches[found[0].num_matches > 0].min()
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_sorted_rankings_equal_naive(rule, monkeypatch):
+    monkeypatch.setattr(retrieval, "COUNTED", 0)
+    q_feat, g_feat, *ids = draw(11, gallery=150)
+    g_feat = g_feat[np.random.default_rng(0).integers(0, 40, 150)]
+    expected = naive_rankings(q_feat, g_feat, *ids, camera_rule=rule)
+    assert_equals_naive(retrieve(q_feat, g_feat, *ids, camera_rule=rule, top=12), expected, 12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=60))
+def test_positions_by_falling_value_are_those_of_a_stable_sort(values):
+    values = np.array(values, np.float32) + 0.0  # no -0.0
+    values[values == 0] = 0.0
+    expected = sorted(range(len(values)), key=lambda i: -values[i])
+    assert ranks._by_falling(values).tolist() == expected
+
+
+def test_the_tables_of_many_matches_are_of_one_block_at_a_time():
+    """70,000 matches a query: all ranks of these 600 queries would be 168 MB, and of 200,000 queries 56 GB."""
+    queries, gallery = 2 * retrieval.BLOCK + 88, 70_016
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(rows, 2)).astype(np.float32) for rows in (queries, gallery))
+    pids = np.zeros(queries, int), (np.arange(gallery) >= 70_000).astype(int)
+    labels = ranks.make_labels(*pids, None, None, queries, gallery, camera_rule="none")
+    done, counts = [], []
+    for found in ranks.ranked(*ranks.unit_features(*features), labels, progress=counts.append):
+        assert found.ranks.shape[1] == 70_000
+        assert found.ranks.size <= retrieval.BLOCK * 70_000
+        assert (np.diff(found.ranks, axis=1) > 0).all()
+        done += found.queries.tolist()
+    assert sorted(done) == list(range(queries))
+    assert counts == [retrieval.BLOCK, retrieval.BLOCK, 88]
+
+
+def test_scores_are_summed_while_ranks_are_found(monkeypatch):
+    """Of a query's many ranks only those of this chunk and the one before are kept."""
+    monkeypatch.setattr(retrieval, "BLOCK", 16)
+    arguments = draw(12, queries=64, gallery=200, people=2)
+    expected = scores.scores_of(retrieve(*arguments, camera_rule="none"))
+    tables, made = [], ranks._sorted_chunks
+
+    def watched(*given):
+        for found in made(*given):
+            assert sum(table() is not None for table in tables) <= 1
+            tables.append(weakref.ref(found.ranks))
+            yield found
+            del found
+
+    monkeypatch.setattr(ranks, "_sorted_chunks", watched)
+    found = scores.score(*arguments, camera_rule="none")
+    assert len(tables) == 4
+    assert found["mAP"] == expected["mAP"]
+    np.testing.assert_array_equal(found["ap"], expected["ap"])
 
 
 def test_queries_without_a_match_are_retrieved_too():

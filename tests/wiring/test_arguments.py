@@ -13,7 +13,7 @@ from hitpro_jax import run as runs
 from hitpro_jax.commands import compile_ahead
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.data.records import Tracklet
-from hitpro_jax.data.sets import DIRECTION_TITLES
+from hitpro_jax.data.sets import DIRECTION_TITLES, SPECS
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.search import exact, ivf
 from hitpro_jax.methods.base import Setting
@@ -375,7 +375,8 @@ def test_checkpoints_know_the_config_and_what_may_differ(opened, monkeypatch):
         path, given = run.checkpoints()
         assert path == run.workdir.path / "checkpoints"
         assert given["config"] == run.record
-        assert given["ignore"] == FREE_FIELDS
+        others = {f"data.{name}" for name in SPECS} - {f"data.{run.options.data.name}"}
+        assert set(given["ignore"]) == {*FREE_FIELDS, *others}
         assert not given["read_only"]
         _, given = run.checkpoints(read_only=True)
         assert given["config"] is None

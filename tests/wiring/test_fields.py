@@ -33,6 +33,7 @@ from hitpro_jax.types import INTERLEAVED, Encoded
 from tests.batches import clips_of
 from tests.data.sets.test_hitsz_vcm import FILES, OVER
 from tests.data.sets.test_llcm import LLCM
+from tests.data.sets.test_mars import write_mars
 from tests.data.sets.test_regdb import REGDB
 from tests.data.sets.test_sysu_mm01 import SYSU
 from tests.data.trees import write
@@ -336,10 +337,12 @@ WALK: dict[str, list[Change]] = {
     "data.synthetic.camera_seed": [Change(1, world, {"data.name": "synthetic"})],
     "data.folder.csv": [Change("fewer.csv", tracklets)],
     "data.regdb.trial": [Change(2, look, at("regdb", "regdb")) for look in (tracklets, protocol)],
-    "data.sysu_mm01.trial": [Change(2, look, at("sysu", "sysu_mm01")) for look in (tracklets, protocol)],
-    "data.sysu_mm01.gallery": [Change("indoor", look, at("sysu", "sysu_mm01")) for look in (tracklets, protocol)],
-    "data.llcm.trial": [Change(3, look, at("llcm", "llcm")) for look in (tracklets, protocol)],
-    "data.llcm.query": [Change("rgb", look, at("llcm", "llcm")) for look in (tracklets, protocol)],
+    "data.mars.gallery": [Change("without_queries", look, at("mars", "mars")) for look in (tracklets, protocol)],
+    "data.sysu_mm01.trial": [Change(2, protocol, at("sysu", "sysu_mm01"))],
+    "data.sysu_mm01.gallery": [Change("indoor", protocol, at("sysu", "sysu_mm01"))],
+    "data.sysu_mm01.shots": [Change("multi", protocol, at("sysu", "sysu_mm01"))],
+    "data.llcm.trial": [Change(3, protocol, at("llcm", "llcm"))],
+    "data.llcm.query": [Change("rgb", protocol, at("llcm", "llcm"))],
     # encoder
     "encoder.backbone": [Change("block", variables), Change("block", step)],
     "encoder.aggregator": [Change("gem", step)],
@@ -504,6 +507,7 @@ def roots(tmp_path_factory, twins) -> dict[str, str]:
         "regdb": write(made / "regdb", REGDB | {"idx/train_visible_2.txt": "Visible/1/train0.bmp 1\n"}),
         "sysu": write(made / "sysu", SYSU),
         "llcm": write(made / "llcm", LLCM),
+        "mars": write_mars(made / "mars"),
         "mot": write_video(made / "mot"),
     }
 

@@ -44,6 +44,19 @@ def test_waiting_shows_how_far_it_is(workdir, screen):
     assert re.match(r"embedding ... \d+ s so far, .* clips", screen.file.getvalue())
 
 
+def test_scored_queries_are_counted():
+    wait = console.Wait()
+    scored = wait.scoring(200_000)
+    scored(4_000)
+    scored(8_000)
+    assert wait.count == ", scored 12,000 of 200,000 queries"
+
+
+def test_a_figure_over_several_trials_has_its_deviation(result):
+    result.rows = lambda: [("infrared to visible", {"mAP": (45.125, 1.5), "mINP": (float("nan"), 2.0)})]
+    assert console.markdown(result).splitlines()[-1] == "| infrared to visible | 45.12 ± 1.50 | - ± 2.00 |"
+
+
 def test_progress_without_terminal_is_a_line_every_ten_seconds(workdir, screen, clock):
     for step in range(1, 31):
         clock[0] = float(step)

@@ -37,6 +37,9 @@ class DatasetSpec:
         number in its name. Default: as it is.
       rows_changed: (data, own) -> what makes the rows that are scored other than the published ones, a short text each.
         Missing frames are counted elsewhere. Default: nothing.
+      training_trial: name of the own option that is the number of the trial, where each trial has a training set of its
+        own and an encoder trained there has seen test people of the others. Its value 0 takes the test sets of all, and
+        then nothing may be trained. "": there is one training set.
       default_root: (data, own) -> the folder where `data.root` is ""; None: `data.root` must be set.
       drops_unmatched: a direction in which no query has a match is left out, with a note, instead of failing when it is
         scored. For lists that people make themselves, not for published ones.
@@ -50,6 +53,7 @@ class DatasetSpec:
     options: type | None = None
     protocol_of: Callable[[Protocol, Dataset, Any], Protocol] = _as_it_is
     rows_changed: Callable[[DataOptions, Any], tuple[str, ...]] = _nothing_changed
+    training_trial: str = ""
     default_root: Callable[[DataOptions, Any], str] | None = None
     drops_unmatched: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)

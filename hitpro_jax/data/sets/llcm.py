@@ -1,58 +1,58 @@
 """LLCM: single images of 1,064 people in nine cameras, each of which sees both modalities."""
 
 import os
-import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from hitpro_jax.data.protocols import GALLERY, QUERY, Protocol
+from hitpro_jax.data.protocols import BOTH_WAYS, Directions, Protocol
 from hitpro_jax.data.records import Dataset, Record
 from hitpro_jax.data.sets import pictures
 from hitpro_jax.data.sets.base import DatasetSpec
-from hitpro_jax.options import CountOrZero, DataOptions
+from hitpro_jax.options import DataOptions
 from hitpro_jax.types import IR, RGB
 
 CAMERAS = range(1, 10)
-_DIRECTION = {"ir": "i2v", "rgb": "v2i"}  # by the modality of the queries
+INFRARED = tuple(camera for camera in CAMERAS if camera != 3)  # whose infrared test images are scored
+_QUERIES = {"i2v": "ir", "v2i": "rgb"}  # modality of the queries of a direction
 
 
 @dataclass(frozen=True)
 class LlcmOptions:
-    """Which of the published query lists and galleries is scored."""
+    """Which of the published query lists and galleries are scored."""
 
-    trial: CountOrZero = 1  # seed of the drawn gallery; published tables average 0 to 9
-    query: Literal["ir", "rgb"] = "ir"  # modality of the queries; the gallery has the other one
+    trial: pictures.Trial = pictures.EVERY  # seed of one drawn gallery; -1: the mean over 0 to 9, as published tables
+    query: Literal["both", "ir", "rgb"] = "both"  # modality of the queries; their gallery has the other one
 
 
-def load(root: str, *, query: str = "ir", trial: int = 0) -> Dataset:
+def load(root: str) -> Dataset:
     """Reads idx/train_{vis,nir}.txt, rows `path label`, camera in the name (..._c05_...); people in idx/test_id.txt.
 
-    Query: all images of one modality in test_{vis,nir}/cam<c>/<person, 4 digits>/. Gallery: one image of the other
-    modality of each test person and camera, drawn like the public loaders do from random.Random(trial). To be scored
-    with the camera rule. Reproduced: rank-1, mAP and mINP of one trial and one direction; the published CMC counts
-    distinct people, so further ranks differ.
+    Query: all infrared images in test_nir/cam<c>/<person, 4 digits>/; gallery: all visible ones in test_vis. Each
+    direction asks with all images of one side, and each trial draws one image of each person and camera from the other.
+    To be scored with the camera rule. Reproduced: rank-1, mAP and mINP; the published CMC counts distinct people, so
+    further ranks differ.
 
     Args:
       root: folder that holds idx/.
-      query: "ir" or "rgb"; training is the same.
-      trial: seed of the drawn gallery.
 
     Raises:
       FileNotFoundError: a list is missing.
-      ValueError: another query, a malformed row, an unknown camera, a path that leaves the root, a split without an
-        image.
+      ValueError: a malformed row, an unknown camera, a path that leaves the root, a split without an image.
+
+    Source: cameras, draw and camera rule of `process_query_llcm`, `process_gallery_llcm` (DEEN/data_manager.py) and
+    `eval_llcm` (AGW/eval_metrics.py) in the set's own repository, github.com/ZYK100/LLCM: infrared test images are
+    those of cameras 1, 2 and 4 to 9. For visible queries the test.py there asks with the images that were drawn and
+    searches all others.
+    Choice: all images of a side ask, in both directions, as other public loaders have it.
     """
-    if query not in ("ir", "rgb"):
-        raise ValueError(f"data.llcm.query {query!r} is neither ir nor rgb")
     train = _train(root, "vis", RGB) + _train(root, "nir", IR)
-    # the other way round for visible queries
-    asked, other = (("test_nir", IR), ("test_vis", RGB))[:: 1 if query == "ir" else -1]
-    queries, drawn, rng = [], [], random.Random(trial)
-    for pid in pictures.id_list(os.path.join(root, "idx", "test_id.txt")):
-        queries += pictures.of_person(root, f"{asked[0]}/cam{{}}", pid, CAMERAS, asked[1])
-        drawn += pictures.one_a_camera(pictures.of_person(root, f"{other[0]}/cam{{}}", pid, CAMERAS, other[1]), rng)
-    return pictures.dataset("LLCM", root, train, queries, drawn, (pictures.RANKS_NOTE,))
+    people = pictures.id_list(os.path.join(root, "idx", "test_id.txt"))
+    query, gallery = (
+        [r for pid in people for r in pictures.of_person(root, f"test_{kind}/cam{{}}", pid, cameras, modality)]
+        for kind, cameras, modality in (("nir", INFRARED, IR), ("vis", CAMERAS, RGB))
+    )
+    return pictures.dataset("LLCM", root, train, query, gallery, (pictures.RANKS_NOTE,))
 
 
 def _train(root: str, kind: str, modality: int) -> list[Record]:
@@ -67,12 +67,20 @@ def _train(root: str, kind: str, modality: int) -> list[Record]:
 
 
 def _load(data: DataOptions, own: LlcmOptions) -> Dataset:
-    return load(data.root, query=own.query, trial=own.trial)
+    return load(data.root)
 
 
 def _protocol_of(protocol: Protocol, dataset: Dataset, own: LlcmOptions) -> Protocol:
-    directions = {_DIRECTION[own.query]: (QUERY, GALLERY)}
-    return replace(protocol, name=f"{protocol.name} trial {own.trial}", directions=directions)
+    wanted = {key: sides for key, sides in BOTH_WAYS.items() if own.query in ("both", _QUERIES[key])}
+
+    def directions_of(trial: int) -> Directions:
+        return {
+            key: (asking, searched._replace(first_frames=pictures.drawn(getattr(dataset, searched.split), trial)))
+            for key, (asking, searched) in wanted.items()
+        }
+
+    numbers = pictures.TEN if own.trial == pictures.EVERY else (own.trial,)
+    return pictures.with_trials(protocol, numbers, directions_of)
 
 
 SPEC = DatasetSpec(
@@ -80,6 +88,6 @@ SPEC = DatasetSpec(
     title="LLCM",
     options=LlcmOptions,
     load=_load,
-    protocols=(Protocol("llcm", "same_person", {"i2v": (QUERY, GALLERY)}),),
+    protocols=(Protocol("llcm", "same_person", BOTH_WAYS),),
     protocol_of=_protocol_of,
 )

@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from hitpro_jax.data import listing, matlab
 from hitpro_jax.data.protocols import WHOLE, Protocol
@@ -13,33 +14,69 @@ from hitpro_jax.types import RGB
 
 NAME = "MARS"
 JUNK = -1  # person number of junk detections, which are left out
+DISTRACTOR = 0  # person number of detections of nobody that is asked for, which stay in the gallery
 _FRAME_NAME = re.compile(r"([0-9]{4}|00-1)C[1-6]T[0-9]+F[0-9]+\.jpg")
 
 
-def load(root: str) -> Dataset:
+@dataclass(frozen=True)
+class MarsOptions:
+    """Which gallery is scored."""
+
+    # every test row, the queries too, as in the set's own code; or without them, as in most PyTorch loaders
+    gallery: Literal["with_queries", "without_queries"] = "with_queries"
+
+
+def load(root: str, *, gallery: str = "with_queries") -> Dataset:
     """Reads info/{train,test}_name.txt, tracks_{train,test}_info.mat and query_IDX.mat.
 
     A row of a track table is `start end pid camera`; start and end are rows of the name file from 1, end inclusive. A
     frame lies in bbox_{train,test}/<first four letters of its name>/. Query: the rows of query_IDX; gallery: every test
-    row, the queries too (by the camera rule no query meets itself); person 0 is a distractor, -1 is junk and left out.
-    No tracklet is too short. There is one modality: cross-modality levels of the loss have no terms.
+    row, the queries too (by the camera rule no query meets itself), or every other one; person 0 is a distractor, -1 is
+    junk and left out. No tracklet is too short. There is one modality: cross-modality levels of the loss have no terms.
 
     Args:
       root: folder that holds info/, bbox_train/ and bbox_test/.
+      gallery: "with_queries" or "without_queries".
 
     Raises:
       FileNotFoundError: an index file is missing.
       ValueError: a malformed name or row, or a range beyond the names; the message names file and line or row.
+
+    Source: test_mars.m and utils/evaluation_mars.m, github.com/liangzheng06/MARS-evaluation: the gallery is every test
+    row. Torchreid and the loaders made from it take the 1,980 queries out of it.
+    Choice: the queries stay, as in the set's own code. A query without a true match in another camera is not counted.
     """
     train, test = (_rows(root, half) for half in ("train", "test"))
     query = _query(root, len(test))
-    rows = {"train": train, "query": [test[i] for i in query], "gallery": test}
+    left = set() if gallery == "with_queries" else set(query)
+    rows = {
+        "train": train,
+        "query": [test[i] for i in query],
+        "gallery": [row for i, row in enumerate(test) if i not in left],
+    }
     records = {split: tuple(row for row in rows[split] if row.pid != JUNK) for split in SPLITS}
     counts = {
         split: {"rows": len(rows[split]), "ids": len({r.pid for r in records[split]}), **count(records[split])}
         for split in SPLITS
     }
-    return Dataset(NAME, root, **records, counts=counts)
+    dataset = Dataset(NAME, root, **records, counts=counts)
+    return replace(dataset, counts={**counts, "notes": _notes(dataset, gallery)})
+
+
+def _notes(dataset: Dataset, gallery: str) -> tuple[str, ...]:
+    """What a figure depends on besides the rows that are listed, a short text each."""
+    junk = {split: dataset.counts[split]["rows"] - len(getattr(dataset, split)) for split in SPLITS}
+    distractors = sum(record.pid == DISTRACTOR for record in dataset.gallery)
+    cameras: dict[int, set[int]] = {}
+    for record in dataset.gallery:
+        cameras.setdefault(record.pid, set()).add(record.camid)
+    skipped = sum(not cameras.get(record.pid, set()) - {record.camid} for record in dataset.query)
+    return (
+        f"gallery {gallery.replace('_', ' ')}",
+        f"junk left out: {junk['gallery']:,} gallery rows, {junk['query']:,} queries, {junk['train']:,} training rows",
+        f"{distractors:,} distractors in the gallery",
+        f"{skipped:,} of {len(dataset.query):,} queries not counted: no true match in another camera",
+    )
 
 
 def _rows(root: str, half: str) -> list[Record]:
@@ -83,8 +120,19 @@ def _query(root: str, num_rows: int) -> list[int]:
     return [row - 1 for row in rows]  # MATLAB counts from 1
 
 
-def _load(data: DataOptions, own: Any) -> Dataset:
-    return load(data.root)
+def _load(data: DataOptions, own: MarsOptions) -> Dataset:
+    return load(data.root, gallery=own.gallery)
 
 
-SPEC = DatasetSpec(name="mars", title=NAME, load=_load, protocols=(Protocol("mars", "same_person", WHOLE),))
+def _protocol_of(protocol: Protocol, dataset: Dataset, own: MarsOptions) -> Protocol:
+    return replace(protocol, remarks=dataset.counts["notes"])
+
+
+SPEC = DatasetSpec(
+    name="mars",
+    title=NAME,
+    options=MarsOptions,
+    load=_load,
+    protocols=(Protocol("mars", "same_person", WHOLE),),
+    protocol_of=_protocol_of,
+)

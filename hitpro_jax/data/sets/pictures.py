@@ -5,11 +5,18 @@ They show whether the method works at all where others report figures; they have
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated
 
 from hitpro_jax.data import listing
+from hitpro_jax.data.protocols import Directions, Protocol
 from hitpro_jax.data.records import Dataset, Record, count
+from hitpro_jax.options import Range
 
+TEN = tuple(range(10))  # seeds of the drawn galleries over which published tables average
+EVERY = -1  # value of a field `trial`: all of them
+Trial = Annotated[int, Range(EVERY, 2**31 - 1)]
 RANKS_NOTE = "rank-5, -10 and -20 count images, where published figures count people: compare rank-1, mAP and mINP"
 
 
@@ -57,12 +64,39 @@ def of_person(root: str, folder: str, pid: int, cameras: Sequence[int], modality
     return records
 
 
-def one_a_camera(records: Sequence[Record], rng: random.Random) -> list[Record]:
-    """One record of each camera, in the order in which the cameras come up: the draw of the public loaders."""
-    by_camera: dict[int, list[Record]] = {}
+def drawn(records: Iterable[Record], trial: int, shots: int = 1) -> frozenset[str]:
+    """First frames of the records that are drawn of each person and camera.
+
+    Args:
+      records: sorted by person, then by camera, then by name, as the public loaders go through them.
+      trial: seed of the draw.
+      shots: records of a person and camera; all, where there are fewer.
+
+    Source: for one shot the draw is that of the public loaders, `random.seed(trial)` and a `random.choice` for each
+    person and camera (AGW for SYSU-MM01, DEEN for LLCM).
+    """
+    rng = random.Random(trial)
+    frames: dict[tuple[int, int], list[str]] = {}
     for record in records:
-        by_camera.setdefault(record.camid, []).append(record)
-    return [rng.choice(members) for members in by_camera.values()]
+        frames.setdefault((record.pid, record.camid), []).append(record.frames[0])
+    if shots == 1:
+        return frozenset(rng.choice(members) for members in frames.values())
+    return frozenset(frame for members in frames.values() for frame in rng.sample(members, min(shots, len(members))))
+
+
+def with_trials(protocol: Protocol, numbers: Sequence[int], directions_of: Callable[[int], Directions]) -> Protocol:
+    """The protocol with the directions of one trial, or of several over which figures are averaged.
+
+    Args:
+      protocol: its name gets the numbers.
+      numbers: of the trials.
+      directions_of: (number) -> its directions.
+    """
+    trials = {number: directions_of(number) for number in numbers}
+    several = len(trials) > 1
+    title = f"trials {numbers[0]} to {numbers[-1]}" if several else f"trial {numbers[0]}"
+    first = trials[numbers[0]]
+    return replace(protocol, name=f"{protocol.name} {title}", directions=first, trials=trials if several else {})
 
 
 def id_list(path: str) -> list[int]:

@@ -37,9 +37,10 @@ def test_the_own_sections_and_their_defaults():
         "buptcampus": {"auxiliary": False},
         "synthetic": {"preset": "small", "camera_seed": 0},
         "folder": {"csv": "tracklets.csv"},
-        "sysu_mm01": {"trial": 1, "gallery": "all"},
+        "mars": {"gallery": "with_queries"},
+        "sysu_mm01": {"trial": -1, "gallery": "both", "shots": "single"},
         "regdb": {"trial": 1},
-        "llcm": {"trial": 1, "query": "ir"},
+        "llcm": {"trial": -1, "query": "both"},
     }
     assert not {field.name for field in dataclasses.fields(DataOptions)} & set(sets.SPECS)
 
@@ -58,11 +59,24 @@ def test_an_own_section_is_read_like_all_others(spec):
     assert all(fault.startswith(f"data.{spec.name}.") for fault in faults)
 
 
-@pytest.mark.parametrize(("value", "good"), [(0, False), (1, True), (10, True), (11, False)])
-def test_a_trial_of_regdb_is_one_of_ten(value, good):
+@pytest.mark.parametrize(("value", "good"), [(-1, False), (0, True), (10, True), (11, False)])
+def test_a_trial_of_regdb_is_one_of_ten_or_0_for_all(value, good):
     faults = []
     options.read(sets.find("regdb").options, {"trial": value}, "data.regdb", faults)
     assert (faults == []) == good
+
+
+@pytest.mark.parametrize("name", ["sysu_mm01", "llcm"])
+@pytest.mark.parametrize(("value", "good"), [(-2, False), (-1, True), (0, True), (9, True), (77, True)])
+def test_a_drawn_trial_is_a_seed_or_minus_1_for_all(name, value, good):
+    faults, options_of = [], sets.find(name).options
+    options.read(options_of, {**options.plain(options_of()), "trial": value}, f"data.{name}", faults)
+    assert (faults == []) == good
+
+
+@each
+def test_a_training_trial_is_an_own_option(spec):
+    assert not spec.training_trial or spec.training_trial in options.plain(spec.options())
 
 
 @each

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import os
 import subprocess
 import sys
 
@@ -154,7 +153,12 @@ def test_sweeps_name_fields_that_exist_and_change_them(base):
         for name, overrides in variants():
             config = base.get_config()
             before = config.to_json_best_effort()
-            config.update_from_flattened_dict(overrides)
+            config.update_from_flattened_dict(
+                {
+                    field: len(str(value)) / 100 if isinstance(value, sweeps.BarOf) else value
+                    for field, value in overrides.items()
+                }
+            )
             assert (config.to_json_best_effort() == before) == (not overrides), name
             seen.add(config.to_json_best_effort())
         assert len(seen) == len(list(variants()))
@@ -192,108 +196,6 @@ def test_rows_hold_the_config_that_is_not_the_usual_one():
     assert changed["cap.eps"] == 0.4
     assert changed["data.image_size"] == [64, 32]
     assert "batch.partner_share" not in changed
-
-
-def test_dry_run_prints_one_command_a_run():
-    done = sweep("--dry_run", "--seeds=3,4")
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * len(list(sweeps.components()))
-    assert all("-m hitpro_jax.main --config=configs/synthetic.py --workdir=" in line.replace("'", "") for line in lines)
-    assert sum("--config.data.seed=4" in line for line in lines) == len(lines) // 2
-
-
-def test_a_variant_that_is_not_there_is_refused():
-    done = sweep("--dry_run", "--only=level 7", check=False)
-    assert done.returncode
-    assert "sweep components has no variant level 7" in done.stdout + done.stderr
-
-
-def sweep(*arguments, check=True):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.sweep", *arguments],
-        check=check,
-        capture_output=True,
-        text=True,
-        cwd=report.README.parent,
-    )
-
-
-STUB = """
-import json, pathlib, sys
-folder, fate = pathlib.Path(sys.argv[1]), sys.argv[2]
-folder.joinpath("checkpoints").mkdir(parents=True, exist_ok=True)
-if fate == "waits":
-    print("waiting", flush=True)
-    import time
-    time.sleep(60)
-if fate == "ends":
-    metrics = [{"step": step, "eval/i2v/mAP": 20.0} for step in (0, 40)]
-    folder.joinpath("metrics.jsonl").write_text("".join(json.dumps(m) + "\\n" for m in metrics))
-    folder.joinpath("config.json").write_text('{"seed": 0, "data": {"seed": 3}}')
-    folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}, "cores": 2}')
-    folder.joinpath("result.json").write_text('{"step": 40, "i2v": {"mAP": 30.0}}')
-sys.exit(fate == "fails")
-"""
-SWEEP_STUB = """
-import sys
-from absl import app
-from experiments import sweep
-fates = dict(word.split("=") for word in sys.argv.pop(1).split(","))
-sweep.SWEEPS["frames"] = lambda: iter([(name, {}) for name in fates])
-sweep.command = lambda overrides, seed, workdir: [sys.executable, "-c", STUB, str(workdir), fates[workdir.parent.name]]
-app.run(sweep.main)
-"""
-
-
-@pytest.fixture
-def begun(tmp_path):
-    """Begins a sweep whose runs fail, leave (end without a result), end or wait, as `fates` says."""
-
-    def begin(fates: str):
-        code = f"STUB = {STUB!r}\n{SWEEP_STUB}"
-        return subprocess.Popen(
-            [sys.executable, "-c", code, fates, "--sweep=frames", "--seeds=0", "--jobs=1"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(report.README.parent)},
-        )
-
-    return begin
-
-
-def rows_of(folder):
-    path = folder / "experiments/results/synthetic/frames.json"
-    return {row["variant"]: row for row in json.loads(path.read_text())} if path.exists() else {}
-
-
-@pytest.mark.parametrize("fate", ["fails", "leaves"])
-def test_a_sweep_goes_on_where_a_run_ended_without_a_result(begun, tmp_path, fate):
-    process = begun(f"one=ends,two={fate},three=ends")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode
-    assert "two, seed 0, ended with code" in output
-    assert "no result" in output
-    assert set(rows_of(tmp_path)) == {"one"}  # three had not begun
-    minutes = rows_of(tmp_path)["one"]["minutes"]
-    process = begun("one=ends,two=ends,three=ends")
-    assert process.wait(timeout=60) == 0
-    rows = rows_of(tmp_path)
-    assert set(rows) == {"one", "two", "three"}
-    assert rows["one"]["minutes"] == minutes is not None
-    assert rows["two"]["minutes"] is None
-    assert rows["three"]["minutes"] is not None
-
-
-def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
-    process = begun("one=ends,two=waits,three=ends")
-    assert any("waiting" in line for line in process.stdout)
-    process.terminate()
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode
-    assert "asked to stop" in output
-    assert set(rows_of(tmp_path)) == {"one"}
 
 
 @pytest.fixture

@@ -30,6 +30,71 @@ def fields_of(words: list[str], monkeypatch) -> dict:
     return dict(records.fields(values.config.to_dict()))
 
 
+# Imports once what every command needs, then gives each a process of its own.
+FORKS = """
+import contextlib, importlib, io, json, os, runpy, sys
+import hitpro_jax.commands.train, experiments.fields
+parse_alone, *calls = json.loads(sys.argv[1])
+
+def run(module, words):
+    if not parse_alone:
+        sys.argv = [module, *words]
+        return runpy.run_module(module, run_name="__main__", alter_sys=True)
+    from absl import flags
+    found = importlib.import_module(module)
+    sys.argv = getattr(found, "with_config", list)([module, *words])
+    assert flags.FLAGS(sys.argv)[1:] == []
+
+for number, (module, *words) in enumerate(calls):
+    if os.fork():
+        code = os.waitstatus_to_exitcode(os.wait()[1])
+        print(json.dumps([code, *(open(f"{name}{number}").read() for name in ("out", "err"))]), flush=True)
+        continue
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{name}{number}", os.O_CREAT | os.O_WRONLY), stream)
+    try:
+        os.chdir(os.environ["PYTHONPATH"])
+        run(module, words)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        print("" if isinstance(error.code, int | None) else error.code, file=sys.stderr)
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)
+"""
+
+
+@pytest.fixture
+def called(tmp_path):
+    """Calls modules as `python -m` does; gives the exit code, standard output and standard error of each."""
+
+    def call(*calls: list[str], parse_alone: bool = False) -> list[tuple[int, str, str]]:
+        words = json.dumps([parse_alone, *calls])
+        done = subprocess.run(
+            [sys.executable, "-c", FORKS, words],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+    return call
+
+
+@pytest.fixture
+def dry(called):
+    """Standard output and standard error of dry runs of sweeps, as lines."""
+
+    def run(*calls: list[str], code: int = 0) -> list[list[str]]:
+        found = called(*[["experiments.sweep", "--dry_run", *words] for words in calls])
+        assert [each[0] for each in found] == [code] * len(calls), found
+        return [(out if code == 0 else err).strip().splitlines() for _, out, err in found]
+
+    return run
+
+
 def printed_runs(lines: list[str]) -> list[list[str]]:
     """The words of each printed run from the module on, as a shell splits them, without the bars to be read."""
     runs = [shlex.split(re.sub(r" \$\(.*\)$", "", line)) for line in lines]
@@ -38,12 +103,11 @@ def printed_runs(lines: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["components", "settings", "thresholds"])
-def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(name, monkeypatch):
+def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(name, dry, monkeypatch):
     """The values need quotes: `settings` has a pair, and the path a space."""
-    done = sweep(
-        f"--sweep={name}", "--dry_run", "--seeds=3,4", "--config.data.root=/my data", "--config.train.epochs=2"
-    )
-    runs = printed_runs(done.stdout.splitlines())
+    given = "--config.data.root=/my data", "--config.train.epochs=2"
+    (lines,) = dry([f"--sweep={name}", "--seeds=3,4", *given])
+    runs = printed_runs(lines)
     variants = dict(getattr(sweeps, name)())
     assert len(runs) == 2 * len(variants)
     monkeypatch.chdir(ROOT)
@@ -59,8 +123,8 @@ def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(name, mo
     assert len({tuple(words) for words in runs}) == len(runs)
 
 
-def test_bars_are_read_by_the_shell_and_after_the_runs_that_have_them():
-    lines = sweep("--sweep=thresholds", "--dry_run", "--seeds=3,4").stdout.splitlines()
+def test_bars_are_read_by_the_shell_and_after_the_runs_that_have_them(dry):
+    (lines,) = dry(["--sweep=thresholds", "--seeds=3,4"])
     sources = [re.search(r"\$\(\S+ -m experiments.thresholds --workdir=(\S+)\)$", line) for line in lines]
     assert sum(map(bool, sources)) == 8
     for number, source in enumerate(sources):
@@ -68,85 +132,56 @@ def test_bars_are_read_by_the_shell_and_after_the_runs_that_have_them():
         assert not source or len(above) == 1
 
 
-def test_the_seed_of_each_data_set_is_one_that_changes_something(monkeypatch):
-    def seeds_of(*arguments):
-        (words,) = printed_runs(
-            sweep("--sweep=frames", "--only=HiTPro", "--seeds=7", "--dry_run", *arguments).stdout.splitlines()
-        )
-        found = fields_of(words, monkeypatch)
-        return found["seed"], found["data.seed"]
-
+def test_the_seed_of_each_data_set_is_one_that_changes_something(dry, monkeypatch):
+    wanted = {
+        "--config=configs/synthetic.py": (0, 7),
+        "--config=configs/own_video.py": (7, 0),
+        "--config.data.name=mars": (7, 0),
+        "--seed_field=seed": (7, 0),
+    }
     monkeypatch.chdir(ROOT)
-    assert seeds_of() == (0, 7)
-    assert seeds_of("--config=configs/own_video.py") == (7, 0)
-    assert seeds_of("--config.data.name=mars") == (7, 0)
-    assert seeds_of("--seed_field=seed") == (7, 0)
+    printed = dry(*[["--sweep=frames", "--only=HiTPro", "--seeds=7", more] for more in wanted])
+    found = [fields_of(words, monkeypatch) for lines in printed for words in printed_runs(lines)]
+    assert [(each["seed"], each["data.seed"]) for each in found] == list(wanted.values())
 
 
-def test_what_cannot_be_swept_is_refused_in_one_sentence():
-    for sentence, *arguments in (
-        ("sweep components has no variant level 7", "--only=level 7"),
-        (
-            "data.seed draws the people of the synthetic world",
-            "--config=configs/own_video.py",
-            "--seed_field=data.seed",
-        ),
-        ("the config has no such field ('foo')", "--config.foo=3"),
-    ):
-        done = sweep("--dry_run", *arguments, check=False)
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: ")
-        assert sentence in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+def test_what_cannot_be_swept_is_refused_in_one_sentence(dry):
+    wanted = {
+        "sweep components has no variant level 7": ["--only=level 7"],
+        "data.seed draws the people of the synthetic world": ["--config=configs/vcm.py", "--seed_field=data.seed"],
+        "the config has no such field ('foo')": ["--config.foo=3"],
+    }
+    for sentence, lines in zip(wanted, dry(*wanted.values(), code=1), strict=True):
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        assert sentence in lines[0]
 
 
-def test_a_config_that_is_asked_for_something_has_a_folder_of_its_own():
-    done = sweep("--dry_run", "--config=configs/buptcampus.py:full", "--config.data.root=/data", "--only=level 1")
-    assert "--workdir=runs/sweeps/buptcampus_full/components/level_1/seed0" in done.stdout
-    done = sweep("--dry_run", "--name=longer", "--only=level 1")
-    assert "--workdir=runs/sweeps/longer/components/level_1/seed0" in done.stdout
+def test_a_config_that_is_asked_for_something_has_a_folder_of_its_own(dry):
+    asked = "--config=configs/buptcampus.py:full", "--config.data.root=/data"
+    bupt, longer = dry([*asked, "--only=level 1"], ["--name=longer", "--only=level 1"])
+    assert "--workdir=runs/sweeps/buptcampus_full/components/level_1/seed0" in bupt[0]
+    assert "--workdir=runs/sweeps/longer/components/level_1/seed0" in longer[0]
 
 
 COMMAND = re.compile(r"""python -m (experiments[\w.]+)((?: --\w(?:"[^"]*"|[^\s`#)"])*)*)""")
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 MODULES = [*(ROOT / "configs").glob("*.py"), *(ROOT / "experiments").glob("*.py")]
-PARSED = """
-import importlib, sys
-from absl import flags
-module = importlib.import_module(sys.argv[1])
-words = [sys.argv[1], *sys.argv[2:]]
-sys.argv = getattr(module, "with_config", lambda words: words)(words)
-left = flags.FLAGS(sys.argv)
-assert left[1:] == [], left
-if sys.argv[0].endswith(".sweep"):
-    flags.FLAGS.dry_run = True
-    module.main(None)
-"""
 
 
-def test_the_commands_of_the_documents_are_taken():
-    """Each is parsed by its own module; a sweep also prints its runs."""
+def test_the_commands_of_the_documents_are_taken(called):
+    """Each is parsed by its own module, and each sweep that a page names prints its runs."""
     texts = [page.read_text() for page in PAGES]
     texts += [ast.get_docstring(ast.parse(module.read_text())) or "" for module in MODULES]
-    commands = {(module, *shlex.split(words)) for text in texts for module, words in COMMAND.findall(text)}
+    commands = sorted({(module, *shlex.split(words)) for text in texts for module, words in COMMAND.findall(text)})
     assert ("experiments.sweep", "--config=configs/evidence.py", "--sweep=tuned") in commands
-    for module, *words in sorted(commands):
-        if "absl" in Path(ROOT, *module.split(".")).with_suffix(".py").read_text():  # others have no such flags
-            done = subprocess.run(
-                [sys.executable, "-c", PARSED, module, *words], cwd=ROOT, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, (module, words, done.stderr[-500:])
-
-
-def sweep(*arguments, check=True):
-    """A finished `python -m experiments.sweep`."""
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.sweep", *arguments],
-        check=check,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    # other modules have no flags of absl
+    flagged = [c for c in commands if "absl" in Path(ROOT, *c[0].split(".")).with_suffix(".py").read_text()]
+    sweeps_alone = [(*c, "--dry_run") for c in commands if c[0] == "experiments.sweep"]
+    for calls, alone in ((flagged, True), (sweeps_alone, False)):
+        for words, (code, out, err) in zip(calls, called(*calls, parse_alone=alone), strict=True):
+            assert code == 0, (words, err)
+            assert alone or "hitpro_jax.main" in out
 
 
 STUB = """

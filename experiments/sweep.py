@@ -145,20 +145,12 @@ def run(variant: str, overrides: dict, seed: str, running: set[subprocess.Popen]
 
 
 def other_rows(out: Path) -> list[str]:
-    """Variants in the file of results whose runs had other fields given, or seeds of another field.
-
-    Rows of earlier releases do not say: nothing could be given then.
-    """
+    """Variants in the file of results whose runs had other fields given, or seeds of another field."""
     rows = json.loads(out.read_text()) if out.exists() else []
     mine = seed_field(), _counted(given())
-    return [
-        row["variant"]
-        for row in rows
-        if "seed field" in row
-        and (row["seed field"], _counted(row["given"])) != mine
-        or "seed field" not in row
-        and mine[1]
-    ]
+    # rows of earlier releases do not say: nothing could be given then
+    had = [(row.get("seed field", "data.seed"), _counted(row.get("given", {}))) for row in rows]
+    return [row["variant"] for row, its in zip(rows, had, strict=True) if its != mine]
 
 
 def _counted(fields: dict) -> dict:

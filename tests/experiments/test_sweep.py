@@ -32,7 +32,7 @@ def fields_of(words: list[str], monkeypatch) -> dict:
 
 # Imports once what every command needs, then gives each a process of its own.
 FORKS = """
-import contextlib, importlib, io, json, os, runpy, sys
+import importlib, json, os, runpy, sys
 import hitpro_jax.commands.train, experiments.fields
 parse_alone, *calls = json.loads(sys.argv[1])
 
@@ -102,25 +102,24 @@ def printed_runs(lines: list[str]) -> list[list[str]]:
     return [words[2:] for words in runs]
 
 
-@pytest.mark.parametrize("name", ["components", "settings", "thresholds"])
-def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(name, dry, monkeypatch):
+def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, monkeypatch):
     """The values need quotes: `settings` has a pair, and the path a space."""
-    given = "--config.data.root=/my data", "--config.train.epochs=2"
-    (lines,) = dry([f"--sweep={name}", "--seeds=3,4", *given])
-    runs = printed_runs(lines)
-    variants = dict(getattr(sweeps, name)())
-    assert len(runs) == 2 * len(variants)
+    names = ["components", "settings", "thresholds"]
+    given = ["--seeds=3,4", "--config.data.root=/my data", "--config.train.epochs=2"]
     monkeypatch.chdir(ROOT)
-    for words in runs:
-        found = fields_of(words, monkeypatch)
-        _, _, _, sweep_name, folder, seed = next(w for w in words if w.startswith("--workdir=")).split("/")
-        assert sweep_name == name
-        overrides = next(fields for variant, fields in variants.items() if records.folder_of(variant) == folder)
-        wanted = {"data.seed": int(seed.removeprefix("seed")), "data.root": "/my data", "train.epochs": 2} | {
-            field: value for field, value in overrides.items() if not isinstance(value, sweeps.BarOf)
-        }
-        assert {field: found[field] for field in wanted} == wanted
-    assert len({tuple(words) for words in runs}) == len(runs)
+    for name, lines in zip(names, dry(*[[f"--sweep={name}", *given] for name in names]), strict=True):
+        runs, variants = printed_runs(lines), dict(getattr(sweeps, name)())
+        assert len(runs) == 2 * len(variants)
+        for words in runs:
+            found = fields_of(words, monkeypatch)
+            *_, sweep_name, folder, seed = next(w for w in words if w.startswith("--workdir=")).split("/")
+            assert sweep_name == name
+            overrides = next(fields for variant, fields in variants.items() if records.folder_of(variant) == folder)
+            wanted = {"data.seed": int(seed.removeprefix("seed")), "data.root": "/my data", "train.epochs": 2} | {
+                field: value for field, value in overrides.items() if not isinstance(value, sweeps.BarOf)
+            }
+            assert {field: found[field] for field in wanted} == wanted
+        assert len({tuple(words) for words in runs}) == len(runs)
 
 
 def test_bars_are_read_by_the_shell_and_after_the_runs_that_have_them(dry):
@@ -196,7 +195,9 @@ if fate == "waits":
 if fate == "ends":
     metrics = [{"step": step, "eval/i2v/mAP": 20.0} for step in (0, 40)]
     folder.joinpath("metrics.jsonl").write_text("".join(json.dumps(m) + "\\n" for m in metrics))
-    folder.joinpath("config.json").write_text('{"seed": 0, "data": {"seed": 3}}')
+    folder.joinpath("config.json").write_text(
+        '{"seed": 0, "data": {"seed": 3}, "within": {"fixed": 0.125}, "across": {"fixed": 0.75}}'
+    )
     folder.joinpath("env.json").write_text('{"git": "abc", "devices": {"cpu": 1}, "cores": 2}')
     folder.joinpath("result.json").write_text('{"step": 40, "i2v": {"mAP": 30.0}}')
 sys.exit(fate == "fails")
@@ -249,14 +250,14 @@ def rows_of(folder):
 @pytest.mark.parametrize("fate", ["fails", "leaves"])
 def test_a_sweep_goes_on_where_a_run_ended_without_a_result(begun, tmp_path, fate):
     process = begun(f"one=ends,two={fate},three=ends")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode
     assert "two, seed 0, ended with code" in output
     assert "no result" in output
     assert set(rows_of(tmp_path)) == {"one"}  # three had not begun
     minutes = rows_of(tmp_path)["one"]["minutes"]
     process = begun("one=ends,two=ends,three=ends")
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     rows = rows_of(tmp_path)
     assert set(rows) == {"one", "two", "three"}
     assert rows["one"]["minutes"] == minutes is not None
@@ -268,7 +269,7 @@ def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
     process = begun("one=ends,two=waits,three=ends")
     assert any("waiting" in line for line in process.stdout)
     process.terminate()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode
     assert "asked to stop" in output
     assert set(rows_of(tmp_path)) == {"one"}
@@ -276,19 +277,19 @@ def test_a_sweep_that_is_asked_to_stop_stops_its_runs(begun, tmp_path):
 
 def test_rows_say_what_was_given_and_other_rows_are_not_replaced(begun, tmp_path):
     process = begun("one=ends", "--config.train.epochs=2", "--config.data.cache=False")
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     row = rows_of(tmp_path)["one"]
     assert row["seed field"] == "data.seed"
     assert row["given"] == {"train.epochs": 2, "data.cache": False}
     for more in ((), ("--config.train.epochs=2", "--seed_field=seed")):
         process = begun("one=ends", *more)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
         assert process.returncode
         assert "has rows with other fields (one): give another --name" in output
     process = begun("one=ends", "--config.train.epochs=2")  # data.cache changes no figure
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     process = begun("one=ends", "--name=plain")
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     rows = json.loads((tmp_path / "experiments/results/plain/frames.json").read_text())
     assert rows[0]["given"] == {}
 
@@ -306,15 +307,18 @@ sweep.reader = lambda overrides, seed: words(seed) if overrides else []
 
 def test_bars_are_read_from_the_finished_run_and_kept_by_the_run_that_has_them(begun, tmp_path):
     process = begun("reads=ends,one=ends", stub=BARS_STUB)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     assert "'--config.within.fixed=0.25', '--config.across.fixed=0.5'" in output  # what the stub was started with
     assert set(rows_of(tmp_path)) == {"reads", "one"}
+    process = begun("reads=ends,one=ends", stub=BARS_STUB)  # the stub's config.json has others
+    output, _ = process.communicate(timeout=180)
+    assert "'--config.within.fixed=0.125', '--config.across.fixed=0.75'" in output
 
 
 def test_bars_of_a_run_that_is_not_finished_are_refused(begun, tmp_path):
     process = begun("reads=ends,one=ends", "--only=reads", stub=BARS_STUB)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode
     assert "no bars for runs/sweeps/synthetic/frames/reads/seed0" in output
     assert rows_of(tmp_path) == {}

@@ -18,6 +18,7 @@ from absl import app, flags
 
 from configs import synthetic
 from experiments import supervised
+from experiments.records import averaged
 from hitpro_jax import evaluate, train
 from hitpro_jax.encode import Embed
 from hitpro_jax.models.encoder import init_variables
@@ -26,6 +27,7 @@ from hitpro_jax.options import BatchOptions
 from hitpro_jax.run import Run, open_run
 from hitpro_jax.sharding import fetch
 from hitpro_jax.workdir import Workdir
+from hitpro_jax.workdir.environment import git_commit
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the people")
 OUT = flags.DEFINE_string("out", "experiments/results/synthetic/calibration.json", "where the figures go")
@@ -73,10 +75,10 @@ def calibrate(run: Run) -> dict[str, float]:
 
 
 def mean_map(run: Run, embed: Embed, variables: dict) -> float:
-    """Mean mAP of both directions, in percent."""
+    """Mean mAP of the directions between the modalities, in percent."""
     embedder = replace(run.embedder, embed=embed)
-    result = evaluate.evaluate(embedder, variables, run.dataset, run.protocol, step=0)
-    return round(float(np.mean([scores["mAP"] for scores in result.scores.values()])), 2)
+    scores = evaluate.evaluate(embedder, variables, run.dataset, run.protocol, step=0).scores
+    return round(float(np.mean([scores[key]["mAP"] for key in averaged(scores)])), 2)
 
 
 def first_refresh(run: Run) -> dict[str, float]:
@@ -101,7 +103,7 @@ def _histogram(_, frames, mask, layout) -> np.ndarray:
 
 
 def main(_) -> None:
-    table = {}
+    table = {"commit": git_commit()}
     with Workdir(WORKDIR.value) as workdir:
         for seed in SEEDS.value:
             table[f"seed {seed}"] = calibrate(open_world(int(seed), workdir))

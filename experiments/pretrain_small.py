@@ -7,7 +7,6 @@ tests on, and there is no infrared picture among them. Colour is destroyed on pu
 turn the contrast around, grey, gamma), so that the features rest on shape and pattern.
 """
 
-import subprocess
 import time
 
 import jax
@@ -24,6 +23,7 @@ from hitpro_jax.models.encoder import init_variables, make_encoder
 from hitpro_jax.models.pretrained import weights
 from hitpro_jax.options import BatchOptions, EncoderOptions, EvalOptions
 from hitpro_jax.sharding import make_mesh
+from hitpro_jax.workdir.environment import git_commit
 
 OUT = flags.DEFINE_string("out", "hitpro_jax/models/weights/resnet_small.safetensors", "where the weights go")
 ROOT = flags.DEFINE_string("root", "data/pretraining", "where the pretraining set is drawn")
@@ -90,9 +90,12 @@ def main(_) -> None:
     embedder = Embedder(make_embed(encoder, mesh), mesh, reader, EvalOptions(), ClipReading())
     scores = supervised.visible_scores(embedder, variables, (*dataset.query, *dataset.gallery))
     print(f"visible light, unseen people: mAP {scores['mAP']:.1f}, rank-1 {scores['rank1']:.1f}; {minutes:.1f} min")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True).stdout.strip()
     command = f"python -m experiments.pretrain_small --epochs={EPOCHS.value} --seed={SEED.value}"
-    print(weights.save(OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": commit}))
+    print(
+        weights.save(
+            OUT.value, variables, {"command": command, "seed": str(SEED.value), "commit": git_commit() or "unknown"}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,17 @@ The first variant of a sweep is the config as it is, with three exceptions: `com
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 Variants = Iterator[tuple[str, dict]]
+
+
+class BarOf(NamedTuple):
+    """In the place of a fixed bar: that of equal recall, read from the finished run of a variant on the same seed."""
+
+    variant: str
+
+
 METHODS = ("frozen", "cluster_contrast", "adca", "pgm", "cap", "sdcl", "supervised")
 SETTINGS = ("cameras", "contaminated", "unbalanced", "open_set")
 STRICTER = "HiTPro stricter, open_set"
@@ -80,6 +89,21 @@ def dts() -> Variants:
         yield f"rule {rule}", _both(rule=rule)
     for schedule in ("cosine", "constant", "reverse"):
         yield f"schedule {schedule}", _both(schedule=schedule)
+
+
+def thresholds() -> Variants:
+    """Dynamic thresholds, and fixed bars of equal recall: of the own world, and carried over from another.
+
+    A bar of the own world is tuned on it, with its person ids; a dynamic threshold claims to need no tuning a data set.
+    `cameras` has other cameras, twice as many. `experiments/thresholds.py` reads the bars, `sweep.py` when.
+    """
+    worlds = {"": {}, ", cameras": {"data.synthetic.preset": "cameras"}}
+    for world, fields in worlds.items():
+        yield f"HiTPro{world}", dict(fields)
+    for world, fields in worlds.items():
+        for other in worlds:
+            bars = "of equal recall" if other == world else "of the other world"
+            yield f"bars {bars}{world}", {**fields, **_both(rule="fixed", fixed=BarOf(f"HiTPro{other}"))}
 
 
 def swa() -> Variants:
@@ -218,6 +242,7 @@ SWEEPS = {
         levels,
         additions,
         dts,
+        thresholds,
         swa,
         parts,
         frames,

@@ -8,27 +8,29 @@ and quality of the mined positives over epochs) into --out. Curves need matplotl
 
 import csv
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
-from experiments.records import flat, folder_of, markdown, record
+from experiments.records import averaged, directions_of, flat, folder_of, markdown, record
 from experiments.sweeps import SWEEPS
 
 WORKDIRS = flags.DEFINE_string("workdirs", None, "folder of a sweep: <variant>/seed<number>/")
 OUT = flags.DEFINE_string("out", None, "folder to write into; default: --workdirs itself")
 CURVES = {
-    "mAP in %": lambda line: _mean(line, "eval/", "/mAP"),
+    "mAP in %": lambda line: mean_map(line),
     "precision of cross-modality positives": lambda line: line.get("align/cross/precision"),
     "tracklets with a true cross-modality positive": lambda line: line.get("align/cross/recall_any"),
 }
 
 
-def _mean(line: dict, begin: str, end: str) -> float | None:
-    values = [value for name, value in line.items() if name.startswith(begin) and name.endswith(end)]
-    return float(np.mean(values)) if values else None
+def mean_map(line: dict) -> float | None:
+    """Mean mAP of an evaluation's averaged directions; None where a line of the metrics has no evaluation."""
+    found = {name.split("/")[1]: value for name, value in line.items() if re.fullmatch("eval/[^/]+/mAP", name)}
+    return float(np.mean([found[key] for key in averaged(found)])) if found else None
 
 
 def curve(workdirs: list[Path], value: Callable[[dict], float | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +43,14 @@ def curve(workdirs: list[Path], value: Callable[[dict], float | None]) -> tuple[
     return np.array(steps), np.array([[run[step] for step in steps] for run in series])
 
 
-def draw(runs: dict[str, list[Path]], path: Path) -> None:
-    """One panel a figure, one line a variant: the mean over seeds in a band of one standard deviation."""
+def draw(runs: dict[str, list[Path]], path: Path, directions: Sequence[str]) -> None:
+    """One panel a figure, one line a variant: the mean over seeds in a band of one standard deviation.
+
+    Args:
+      runs: workdirs of each variant.
+      path: of the picture.
+      directions: that the mAP is a mean of.
+    """
     import matplotlib  # here, because tables are made without it
 
     matplotlib.use("Agg")
@@ -58,7 +66,8 @@ def draw(runs: dict[str, list[Path]], path: Path) -> None:
             colour = f"C{number}"
             panel.plot(steps, mean, marker="o", markersize=3, color=colour, label=f"{variant} ({len(values)})")
             panel.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-        panel.set(title=title, xlabel="optimiser step")
+        of = f", mean of {' and '.join(directions)}" if title.startswith("mAP") and directions else ""
+        panel.set(title=title + of, xlabel="optimiser step")
         panel.set_ylim(bottom=0.0)
         panel.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -100,7 +109,7 @@ def main(_) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for line in lines for name in line)))
         writer.writeheader()
         writer.writerows(lines)
-    draw(runs, out / "curves.png")
+    draw(runs, out / "curves.png", directions_of(rows))
     print(f"wrote table.md, table.csv and curves.png of {len(rows)} runs into {out}")
 
 

@@ -33,8 +33,9 @@ def parsed(monkeypatch):
 @pytest.mark.parametrize("config", ["synthetic", "evidence", "vcm"])
 def test_every_variant_is_a_config_that_a_run_accepts(parsed, config, sweep):
     for _, overrides in sweeps.SWEEPS[sweep]():
-        options = read_options(parsed(config, overrides))
-        for name, value in overrides.items():
+        plain = {name: 0.5 if isinstance(value, sweeps.BarOf) else value for name, value in overrides.items()}
+        options = read_options(parsed(config, plain))
+        for name, value in plain.items():
             assert option(options, name) == value, name
 
 
@@ -49,3 +50,19 @@ def option(options, name: str):
 def test_a_field_that_is_not_there_is_found(parsed):
     with pytest.raises((AttributeError, KeyError)):
         parsed("synthetic", {"within.no_such_field": 1})
+
+
+def test_bars_come_from_runs_of_the_same_sweep_with_dynamic_thresholds():
+    variants = dict(sweeps.thresholds())
+    sources = {}
+    for name, overrides in variants.items():
+        for value in overrides.values():
+            if isinstance(value, sweeps.BarOf):
+                sources.setdefault(name, set()).add(value.variant)
+        assert (overrides.get("within.rule") == overrides.get("across.rule") == "fixed") == (name in sources)
+    preset = {name: fields.get("data.synthetic.preset") for name, fields in variants.items()}
+    assert len(sources) == 4
+    for name, of in sources.items():
+        (source,) = of
+        assert source not in sources
+        assert (preset[source] == preset[name]) == ("equal recall" in name)

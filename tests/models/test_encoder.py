@@ -78,7 +78,7 @@ def test_features_have_unit_length(variables, layout):
 def test_masked_frames_change_nothing(variables):
     frames, mask = batch()
     tracklet, frame = encode(variables, frames, mask, "interleaved")
-    # New arrays: JAX may still be reading the first one (on a CPU it shares NumPy's memory and runs in the background).
+    # New arrays: JAX may still be reading the first one (on a CPU it shares NumPy's memory and runs on its own).
     hidden = np.where(mask[..., None, None, None], frames, 255 - frames)
     again, again_frame = encode(variables, hidden, mask, "interleaved")
     np.testing.assert_allclose(tracklet, again, atol=1e-6)

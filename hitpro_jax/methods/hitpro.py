@@ -56,6 +56,7 @@ class Context(NamedTuple):
     mask: jax.Array  # [B, T]
     target: jax.Array  # [B] row of each clip's tracklet, -1 for none
     modality: jax.Array  # [B]
+    camera: jax.Array  # [B]
     same_view: jax.Array  # [B, A]
     within: Positives  # [B, K]
     across: Positives  # [B, K]
@@ -253,6 +254,7 @@ class HiTPro(Method):
             target=target,
             same_view=take(memory.same_view),
             modality=take(info.modality),
+            camera=take(info.camera),
             within=of_clips(memory.within),
             across=of_clips(memory.across),
             bank=memory.prototypes,
@@ -275,8 +277,10 @@ class HiTPro(Method):
 
     def _across(self, context: Context) -> jax.Array:
         """Level 3: positives of the other modality, without the own prototype."""
-        other_modality = context.info.valid & (context.info.modality != context.modality[:, None])
-        return self._soft_target(context, context.across, other_modality, context.across.ignore, alpha=0.0)
+        candidate = context.info.valid & (context.info.modality != context.modality[:, None])
+        if self.across.ban_same_camera:  # a twin is no positive, and a clip must not be pushed from it either
+            candidate &= context.info.camera != context.camera[:, None]
+        return self._soft_target(context, context.across, candidate, context.across.ignore, alpha=0.0)
 
     def _frame(self, context: Context) -> jax.Array:
         """Level 1 of every frame against its own tracklet (paper: discriminative frame features)."""

@@ -12,8 +12,8 @@ from hitpro_jax.kernels.mining import thresholds
 from hitpro_jax.kernels.search import centring
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
-from hitpro_jax.options import Options
-from hitpro_jax.types import Clips, Encoded
+from hitpro_jax.options import AcrossOptions, Options
+from hitpro_jax.types import Clips, Encoded, TrackletInfo
 from tests.reference import losses as naive_losses
 from tests.reference import mining as naive
 from tests.reference.worlds import world
@@ -76,6 +76,7 @@ VARIANTS = {
         "within": {"balance": 3, "camera_bias": "none"},
         "loss": {"same_view_rule": "parts"},
     },
+    "ban": {"across": {"ban_same_camera": True}},
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
 }
@@ -236,6 +237,8 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     }
     similarity = problem.features.astype(np.float64) @ bank.T
     other = w.modality[target][:, None] != w.modality
+    ban = options_of(variant).across.ban_same_camera
+    opposite = np.array([[naive.related(w, y, j, "other_modality", ban) for j in range(SIZE)] for y in target])
 
     def intra(similarity, target, twins, keep):
         found, has = naive_losses.intra_camera(similarity, target, w.view, w.valid, twins, o.temperature, o.ambiguity)
@@ -259,7 +262,7 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     terms = {
         "intra": intra(similarity, target, table["twins"], True),
         "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o.alpha),
-        "across": soft("across", other, table["across_ignore"], 0.0),
+        "across": soft("across", opposite, table["across_ignore"], 0.0),
     }
     weights = {"intra": o.intra * (1.0 + (o.intra_end - 1.0) * progress), "frame": o.frame}
     for name, weight, begin in (("within", o.within, o.within_begin), ("across", o.across, o.across_begin)):
@@ -303,6 +306,42 @@ def test_update_equals_naive(variant):
     np.testing.assert_allclose(updated.prototypes, expected, atol=1e-5)
     assert np.abs(updated.prototypes - memory.prototypes).max() > 0.1
     assert updated._replace(prototypes=None) == memory._replace(prototypes=None)  # the very same arrays
+
+
+@pytest.mark.parametrize("ban", [True, False])
+def test_level_3_leaves_twins_alone_under_the_ban(ban):
+    """Everybody's tracklet of the other modality in the own camera is the most similar one of that modality."""
+    rng, people, cameras = np.random.default_rng(0), 7, 4
+    modality, camera, person = (x.reshape(-1) for x in np.indices((2, cameras, people)))
+    columns = modality, camera, modality * cameras + camera, np.ones(modality.size, bool)
+    info = TrackletInfo(*map(jnp.asarray, columns))
+    moments = unit(rng.normal(size=(cameras, people, 32)) + rng.normal(size=(people, 32)))
+    bank = unit(moments[camera, person] + 0.01 * rng.normal(size=(modality.size, 32))).astype(np.float32)
+    options = replace(options_of("default"), across=replace(AcrossOptions(), ban_same_camera=ban))
+    options = replace(options, loss=replace(options.loss, intra=0.0, within=0.0, hard_negatives=50))
+    made = HiTPro.create(options, Setting(2 * cameras, None, None))
+    memory = jax.jit(made.refresh)(made.init(*bank.shape), bank[:, None], columns[3][:, None], info, 1.0)
+    tracklet = np.arange(modality.size, dtype=np.int32)
+    clips = Clips(None, columns[3][:, None], tracklet, None, None, None)
+
+    def level_3(offset):
+        """Of clips whose similarity to each prototype is moved by an offset [B, P]."""
+        features = jnp.concatenate([bank, offset], axis=1)
+        wide = jnp.concatenate([bank, jnp.eye(modality.size)], axis=1)
+        return made.loss(memory._replace(prototypes=wide), {}, Encoded(features, None), clips, info, 1.0)[0]
+
+    slope = jax.grad(level_3)(jnp.zeros((modality.size,) * 2))
+    banned = (modality[:, None] != modality) & (camera[:, None] == camera)
+    twin = banned & (person[:, None] == person)
+    closest = np.where(modality[:, None] != modality, bank @ bank.T, -2.0).argmax(1)
+    assert twin[tracklet, closest].all()
+    learns = (memory.across.index >= 0).any(1)
+    assert learns.sum() > modality.size / 2
+    assert np.abs(slope).max(axis=1)[learns].min() > 1e-4
+    if ban:
+        assert not slope[banned].any()
+    else:
+        assert (np.abs(slope[twin])[learns] > 1e-4).all()
 
 
 def test_no_gradient_reaches_prototypes():

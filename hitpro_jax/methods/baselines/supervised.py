@@ -17,7 +17,7 @@ import numpy as np
 from hitpro_jax.kernels.losses import mean_over
 from hitpro_jax.kernels.pseudo_labels import batch_hard_triplet, identity_entropy
 from hitpro_jax.methods.base import Setting
-from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips, tables
+from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips
 from hitpro_jax.methods.baselines.options import SupervisedOptions
 from hitpro_jax.options import Options
 from hitpro_jax.types import Clips, Encoded, TrackletInfo
@@ -49,7 +49,7 @@ class Supervised(ClusterContrast):
         bank, reliability = aggregate(parts, part_mask)
         info, host = jax.tree.map(np.asarray, (info, bank))
         everyone = np.arange(len(host))  # each person is matched with itself in the other modality
-        within, same_view, across = tables(host, self.identities, info, everyone, self.clusters.positives)
+        within, same_view, across = self.tables(host, self.identities, info, everyone)
         return memory._replace(
             prototypes=bank,
             reliability=reliability,

@@ -6,7 +6,7 @@ import pytest
 
 from hitpro_jax.types import Encoded
 from tests.batches import clips_of
-from tests.methods.baselines.problems import CLIPS, DIM, SIZE, Problem, method
+from tests.methods.baselines.problems import CLIPS, DIM, SIZE, Problem, method, pairs_across
 from tests.reference import baselines as naive
 from tests.reference.losses import gradient
 
@@ -43,6 +43,16 @@ def test_supervised_equals_naive():
         rows, _ = np.nonzero(np.asarray(index) >= 0)
         assert (identities[rows] == identities[index[index >= 0]]).all()
         assert (np.asarray(weight).sum(1) > 0).any()
+
+
+@pytest.mark.parametrize("ban", [False, True])
+def test_partners_are_of_another_camera_under_the_ban(ban):
+    problem, people = Problem(1), np.arange(SIZE, dtype=np.int32) % 6
+    made = method("supervised", np.where(problem.w.valid, people, -1), **{"across.ban_same_camera": ban})
+    memory = made.refresh(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.0)
+    other, own = pairs_across(problem, memory)
+    assert other > 0
+    assert (own == 0) == ban
 
 
 def test_it_has_no_centres_to_move():

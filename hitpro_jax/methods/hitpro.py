@@ -20,7 +20,7 @@ from hitpro_jax.kernels.collectives import position_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.mining.positives import no_positives
-from hitpro_jax.kernels.mining.thresholds import part_threshold
+from hitpro_jax.kernels.mining.thresholds import part_threshold, stranger_threshold
 from hitpro_jax.kernels.prototypes import aggregate_parts, direction_from, halves_similarity
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.search import exact, ivf
@@ -146,7 +146,7 @@ class HiTPro(Method):
             compared = direction_from(bank, centre)
         halves = None
         if self.contrast.same_view_rule == "parts":
-            halves = self._halves_threshold(parts, part_mask, centre, info)
+            halves = self._halves_threshold(parts, part_mask, centre, compared, info)
         empty = self.init(*bank.shape)
         bars = _bars(self.within, progress, memory.within.threshold)
         within = self._mine_within(compared, info, bars, reliability) if self.within.enabled else empty.within
@@ -157,10 +157,19 @@ class HiTPro(Method):
             across = self._mine_across(compared, within, info, bars, reliability)
         return Memory(bank, reliability, within, across, same_view)
 
-    def _halves_threshold(self, parts, part_mask, centre, info: TrackletInfo) -> jax.Array:
-        """How similar [2] two tracklets of one view must be to be one person's, by the halves of single ones."""
+    def _halves_threshold(self, parts, part_mask, centre, compared, info: TrackletInfo) -> jax.Array:
+        """How similar [2] two tracklets of one view must be to be one person's.
+
+        As halves of single tracklets are; in a modality without halves, as strangers are not.
+        """
+        modality = jnp.where(info.valid, info.modality, -1)
         halves = Tiling(mesh=self.mesh).each_part(jax.vmap(halves_similarity), (parts, part_mask, centre))
-        return part_threshold(halves, jnp.where(info.valid, info.modality, -1), num_groups=MODALITIES)
+        theta = part_threshold(halves, modality, num_groups=MODALITIES)
+        lacking = jnp.isinf(theta) & jnp.any(modality == jnp.arange(MODALITIES)[:, None], axis=1)
+        # a branch, as sets with halves need not pay for it
+        strangers = partial(stranger_threshold, tiling=self._tiling(self.within))
+        fallback = jax.lax.cond(jnp.any(lacking), strangers, lambda *_: theta, compared, info)
+        return jnp.where(lacking, fallback, theta)
 
     def _mine_within(self, bank, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
         return stages.within_modality(
@@ -188,7 +197,7 @@ class HiTPro(Method):
         )
 
     def _mine_same_view(self, bank, info: TrackletInfo, rho, halves, theta) -> jax.Array:
-        """By the threshold of halves; where there is none, by stage 1's rule and its threshold theta."""
+        """By the threshold of `_halves_threshold`; where that is None, by stage 1's rule and its threshold theta."""
         return stages.same_view_ambiguity(
             bank,
             info,

@@ -131,7 +131,6 @@ def other_camera_cosine(
     >>> other_camera_cosine(bank, label, np.array([1, 2, 1]), np.array([0]), np.array([1])).round(2).tolist()
     [[0.67]]
     """
-
     size = int(label.max(initial=-1)) + 1
 
     def pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

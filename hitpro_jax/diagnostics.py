@@ -53,7 +53,7 @@ def describe(
         found = quality("same_view", np.asarray(mined.same_view)[:size], info, pids)
         figures |= {f"align/same_view/{name}": value for name, value in found.items()}
     if mined.label is not None:
-        found = cluster_figures(np.asarray(mined.label)[:size], pids)
+        found = cluster_figures(np.asarray(mined.label)[:size], info.modality, pids)
         figures |= {f"clusters/{name}": value for name, value in found.items()}
     return figures
 
@@ -70,8 +70,17 @@ def summary(figures: dict[str, float]) -> str:
             text += f", twins {figures[f'{prefix}/twin_share']:.2f}"
         return text
 
+    def clusters(name: str) -> str:
+        number, *sizes, outliers = (
+            f"{figures[f'clusters/{name}/{value}']:g}"
+            for value in ("number", "smallest", "median", "largest", "outliers")
+        )
+        return f"; {name.upper()} clusters: {number}, smallest/median/largest {'/'.join(sizes)}, outliers {outliers}"
+
+    of_clusters = "".join(clusters(name) for name in ("rgb", "ir") if f"clusters/{name}/number" in figures)
     return (
-        f"positives within: {stage('within')}; across: {stage('across')}; reliability {figures['bank/reliability']:.2f}"
+        f"positives within: {stage('within')}; across: {stage('across')}; "
+        f"reliability {figures['bank/reliability']:.2f}{of_clusters}"
     )
 
 
@@ -213,14 +222,26 @@ def twin_share(index: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> float
     return _ratio(twin.sum(), there.sum())
 
 
-def cluster_figures(label: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
+def cluster_figures(label: np.ndarray, modality: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
     """Number of clusters, share of tracklets in none, and purity: how many are of their cluster's commonest person.
 
-    >>> cluster_figures(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 8, 8, 8]))
+    Of each modality besides: number and sizes of its clusters, and number of tracklets in none.
+
+    >>> figures = cluster_figures(np.array([0, 0, 0, 1, -1]), np.zeros(5, int), np.array([7, 7, 8, 8, 8]))
+    >>> {name: value for name, value in figures.items() if "/" not in name}
     {'number': 2.0, 'outliers': 0.2, 'purity': 0.75}
+    >>> {name: value for name, value in figures.items() if "rgb/" in name}
+    {'rgb/number': 2.0, 'rgb/smallest': 1.0, 'rgb/median': 2.0, 'rgb/largest': 3.0, 'rgb/outliers': 1.0}
     """
     there = label >= 0
     figures = {"number": float(len(np.unique(label[there]))), "outliers": float((~there).mean())}
+    for one in np.unique(modality):
+        own = label[modality == one]
+        sizes = np.unique(own[own >= 0], return_counts=True)[1]
+        smallest, median, largest = np.quantile(sizes, (0, 0.5, 1)) if len(sizes) else (0, 0, 0)
+        found = {"number": len(sizes), "smallest": smallest, "median": median, "largest": largest}
+        found["outliers"] = (own < 0).sum()
+        figures |= {f"{('rgb', 'ir')[one]}/{name}": float(value) for name, value in found.items()}
     if pids is not None:
         pairs, counts = np.unique(np.stack([label, pids], 1)[there], axis=0, return_counts=True)
         commonest = np.zeros(label.max(initial=-1) + 1, np.int64)

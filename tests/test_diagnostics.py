@@ -221,6 +221,25 @@ def test_clusters_are_described_where_there_are_some(known):
     commonest = sum(np.bincount(people).max() for people in members if len(people))
     assert figures["clusters/purity"] == pytest.approx(commonest / (label >= 0).sum())
     assert "clusters/purity" not in diagnostics.describe(now, None, info, None)
+    line = diagnostics.summary(figures)
+    for one, name in enumerate(("rgb", "ir")):
+        own = label[columns[0] == one]
+        sizes = sorted(np.bincount(own[own >= 0])[np.unique(own[own >= 0])])
+        wanted = [len(sizes), sizes[0], np.median(sizes), sizes[-1], (own < 0).sum()]
+        words = ("number", "smallest", "median", "largest", "outliers")
+        assert [figures[f"clusters/{name}/{word}"] for word in words] == wanted
+        number, least, middle, most, outliers = (f"{value:g}" for value in wanted)
+        text = (
+            f"{name.upper()} clusters: {number}, smallest/median/largest {least}/{middle}/{most}, outliers {outliers}"
+        )
+        assert text in line
+
+
+def test_a_modality_without_clusters_is_described(known):
+    now = mined(1, label=True)
+    figures = diagnostics.describe(now._replace(label=np.full_like(now.label, -1)), None, tracklets(*known[:3]), None)
+    total = np.bincount(known[0])
+    assert f"RGB clusters: 0, smallest/median/largest 0/0/0, outliers {total[0]}" in diagnostics.summary(figures)
 
 
 @pytest.mark.parametrize("ban", [False, True])

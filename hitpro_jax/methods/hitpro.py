@@ -35,7 +35,7 @@ from hitpro_jax.options import (
     StageOptions,
     WithinOptions,
 )
-from hitpro_jax.types import MODALITIES, RGB, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import KINDS, MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
 
 
 class Memory(NamedTuple):
@@ -99,20 +99,63 @@ class HiTPro(Method):
             mesh=setting.mesh,
         )
 
-    def notes(self, info: TrackletInfo) -> list[str]:
-        """Which levels of the loss can have no terms on these tracklets."""
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """Which levels of the loss can have no terms on these tracklets, and how look-alikes of a view are found."""
         modality, camera = np.asarray(info.modality), np.asarray(info.camera)
         lines = []
         if len(set(modality)) == 1:
-            kind = "visible" if modality[0] == RGB else "infrared"
             lines.append(
-                f"note: all tracklets are {kind}, so level 3 (cross-modality) has no terms; going on without it"
+                f"note: all tracklets are {KINDS[modality[0]]}, so level 3 (cross-modality) has no terms; going on "
+                "without it"
             )
         if all(len(set(camera[modality == one])) == 1 for one in set(modality)):
             lines.append(
                 "note: no modality has two cameras, so level 2 (cross-camera) has no terms; going on without it"
             )
-        return lines
+        if len(set(info.view)) == len(modality):
+            lines.append("note: no view has two tracklets, so level 1 (in a camera) has no terms; going on without it")
+        return lines + self._look_alike_notes(modality, frames)
+
+    def _look_alike_notes(self, modality: np.ndarray, frames: np.ndarray | None) -> list[str]:
+        """The rule in force for look-alikes, of each modality if they differ."""
+        o, parts = self.contrast, self.prototypes.parts
+        if o.ambiguity == "none":
+            return ["look-alikes of a view: none is looked for, as loss.ambiguity is none"]
+        if o.same_view_rule == "stage1":
+            return [f"look-alikes of a view: by the rule of stage 1, at most {o.same_view} a tracklet"]
+        if frames is None:
+            return []
+        # the first half of the parts has a frame; the second half always has one
+        halves = (parts // 2) * frames // parts > 0
+        rules: dict[str, list[str]] = {}
+        for one in sorted(set(modality)):
+            rule = "as alike as halves of one tracklet"
+            if not halves[modality == one].any():
+                rule = "more alike than strangers, as no tracklet has halves (of one frame, or of one part)"
+            rules.setdefault(rule, []).append(KINDS[one])
+        return [
+            f"look-alikes of a view ({', '.join(kinds)}): {rule}, at most loss.same_view={o.same_view} a tracklet"
+            for rule, kinds in rules.items()
+        ]
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Where no level of the loss that has a weight has a term."""
+        o, size = self.contrast, len(info.view)
+        rivals = np.bincount(info.view)[info.view] - 1
+        if o.ambiguity == "mask":  # look-alikes leave the sum
+            rivals = rivals - (np.asarray(mined.same_view)[:size] >= 0).sum(1)
+        terms = {
+            "view with two tracklets": max(o.intra, o.frame) > 0 and (rivals > 0).any(),
+            "positive in another camera": o.within > 0 and (np.asarray(mined.within.index) >= 0).any(),
+            "positive in the other modality": o.across > 0 and (np.asarray(mined.across.index) >= 0).any(),
+        }
+        if any(terms.values()):
+            return []
+        return [
+            "warning: nothing is learned, as no level of the loss has a term: there is no "
+            f"{', no '.join(terms)} (or its weight is 0). Give more tracklets, or lower within.kappa and across.kappa "
+            "and the rho beside them"
+        ]
 
     def init(self, size: int, dim: int) -> Memory:
         """Zero prototypes and no positives."""

@@ -1,22 +1,24 @@
 """Refresh, loss and update of HiTPro against the naive method, composed by hand; its switches, ramps and gradients."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hitpro_jax.kernels import losses
 from hitpro_jax.kernels.mining import thresholds
 from hitpro_jax.kernels.search import centring
+from hitpro_jax.methods import hitpro
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.options import AcrossOptions, Options
 from hitpro_jax.types import Clips, Encoded, TrackletInfo
 from tests.reference import losses as naive_losses
 from tests.reference import mining as naive
-from tests.reference.worlds import world
+from tests.reference.worlds import PICTURES, pictures, world
 
 SIZE, PARTS, DIM, CLIPS, FRAMES, VIEWS = 23, 3, 7, 6, 2, 6
 SMALL = {
@@ -474,3 +476,125 @@ def test_shardings_fit_the_memory():
     of_memory, memory = method("default").shardings(), method("default").init(SIZE, DIM)
     assert jax.tree.structure(of_memory) == jax.tree.structure(memory)
     assert method("default").own_parameters(DIM, 0) == {}
+
+
+# ------------------------------------------------------------------------------- sets of single pictures, and of little
+
+
+@cache
+def of_pictures(alike: int) -> HiTPro:
+    options = Options()
+    loss = replace(options.loss, same_view=alike)
+    # neither stage: what is left of a refresh is the look-alikes
+    stages = {name: replace(getattr(options, name), enabled=False) for name in ("within", "across")}
+    return HiTPro.create(replace(options, loss=loss, **stages), Setting(4, None, None))
+
+
+@partial(jax.jit, static_argnames="mode")
+def slope_of_level_1(similarity, info, same_view, mode):
+    rows = jnp.arange(len(similarity))
+
+    def level_1(similarity):
+        given = similarity, rows, info.view, info.valid, same_view
+        return losses.mean_over(*losses.intra_camera(*given, temperature=0.05, mode=mode))
+
+    return jax.grad(level_1)(similarity)
+
+
+def pushed_share(w, person, clips, same_view, mode: str) -> float:
+    """How much of level 1's push from the negatives falls on those of the clip's person."""
+    slope, rows = np.array(slope_of_level_1(clips @ w.prototypes.T, w.info, same_view, mode)), np.arange(len(person))
+    # targets, and what is left out, are no negatives
+    np.put_along_axis(slope, np.where(same_view >= 0, same_view, rows[:, None]), 0.0, axis=1)
+    np.fill_diagonal(slope, 0.0)
+    assert slope.min() >= 0
+    return slope[person[:, None] == person].sum() / slope.sum()
+
+
+@pytest.mark.parametrize("level", PICTURES)
+def test_level_1_hardly_pushes_single_pictures_from_their_own_person(level):
+    """Also where persons' pictures overlap with those of strangers; without look-alikes much of the push is wrong."""
+    w, person, clips = pictures(0, **PICTURES[level])
+    made, mask = of_pictures(50), np.ones((len(person), 1), bool)
+    memory = jax.jit(made.refresh)(made.init(*w.prototypes.shape), w.prototypes[:, None], mask, w.info, 0.5)
+    same_view = np.asarray(memory.same_view)
+    for mode in ("positive", "mask"):
+        before = pushed_share(w, person, clips, np.full_like(same_view, -1), mode)
+        after = pushed_share(w, person, clips, same_view, mode)
+        print(f"{level}, {mode}: {before:.3f} to {after:.3f}")
+        assert after < 0.2 < 0.4 < before
+    right = person[same_view] == person[:, None]
+    assert right[same_view >= 0].mean() > 0.9
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_modality_without_halves_falls_back_and_the_other_does_not(first):
+    """Four parts, of which infrared pictures fill but the last: their threshold is that of the strangers."""
+    w, person, _ = pictures(0, noise=0.5, people=10)
+    made = of_pictures(50)
+    parts = np.repeat(w.prototypes[:, None], 4, 1)
+    halved = np.where(w.modality == 0, first, not first)
+    mask = halved[:, None] | (np.arange(4) == 3)
+    arguments = made.init(*w.prototypes.shape), parts, mask, w.info, 0.5
+    memory = jax.jit(made.refresh)(*arguments)
+    number = (np.asarray(memory.same_view) >= 0).sum(1)
+    assert (number[~halved] > 5).mean() > 0.9
+    assert not number[halved].any()  # its halves are alike to the last digit, and two pictures never are
+
+
+def test_look_alikes_of_tracklets_do_not_read_the_strangers(monkeypatch):
+    """Where every modality has halves the other rule is a branch that is not taken."""
+    problem, wanted = Problem(1), Problem(1).mined("default", 0.3).same_view
+    nothing = lambda *_, **__: jnp.full(2, -1.0)  # noqa: E731
+    monkeypatch.setattr(hitpro, "stranger_threshold", nothing)
+    made = method("default")
+    memory = jax.jit(made.refresh)(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.3)
+    np.testing.assert_array_equal(memory.same_view, wanted)
+
+
+def columns(modality, camera) -> TrackletInfo:
+    modality, camera = np.array(modality), np.array(camera)
+    view = np.unique(modality * 100 + camera, return_inverse=True)[1]
+    return TrackletInfo(modality, camera, view, np.ones(len(view), bool))
+
+
+def test_notes_say_which_rule_finds_look_alikes():
+    info, made = columns([0, 0, 1, 1], [0, 1, 0, 1]), method("default")
+    both = "look-alikes of a view (visible, infrared)"
+    assert made.notes(info, np.array([24, 2, 24, 2]))[1:] == [
+        f"{both}: as alike as halves of one tracklet, at most loss.same_view=2 a tracklet"
+    ]
+    strangers = "more alike than strangers, as no tracklet has halves (of one frame, or of one part)"
+    visible, infrared = made.notes(info, np.array([24, 2, 1, 1]))[1:]
+    assert visible.startswith("look-alikes of a view (visible): as alike as halves of one tracklet")
+    assert infrared.startswith(f"look-alikes of a view (infrared): {strangers}")
+    one_part = replace(made, prototypes=replace(made.prototypes, parts=1))
+    assert one_part.notes(info, np.array([24, 2, 24, 2]))[1].startswith(f"{both}: {strangers}")
+    assert "by the rule of stage 1" in method("default", same_view_rule="stage1").notes(info)[-1]
+    assert "none is looked for" in method("default", ambiguity="none").notes(info)[-1]
+
+
+def test_notes_say_which_levels_have_no_terms():
+    assert "level 1" in method("default").notes(columns([0, 0, 1, 1], [0, 1, 0, 1]))[0]
+    assert method("default").notes(columns([0, 0, 0, 1, 1], [0, 0, 1, 0, 1])) == []
+    notes = method("default").notes(columns([1, 1], [0, 0]))
+    assert [f"level {n}" in note for n, note in zip((3, 2), notes, strict=True)] == [True, True]
+    assert "infrared" in notes[0]
+
+
+def test_a_warning_where_no_level_has_a_term():
+    """A single tracklet in each view and no positives; any term, or none that weighs something, is told apart."""
+    alone, pair = columns([0, 1], [0, 0]), columns([0, 0, 1], [0, 0, 1])
+    made = method("default")
+    empty = made.mined(made.init(32, DIM))
+    (line,) = made.warnings(empty, alone)
+    assert line.startswith("warning: nothing is learned, as no level of the loss has a term")
+    assert "give more tracklets" in line.lower()
+    assert made.warnings(empty, pair) == []
+    assert len(method("default", intra=0.0).warnings(empty, pair)) == 1
+    some = empty.across._replace(index=empty.across.index.at[0, 0].set(1))
+    assert made.warnings(empty._replace(across=some), alone) == []
+    assert len(method("default", across=0.0).warnings(empty._replace(across=some), alone)) == 1
+    alike = empty._replace(same_view=empty.same_view.at[:2, 0].set(jnp.array([1, 0])))
+    assert len(method("default", ambiguity="mask").warnings(alike, pair)) == 1
+    assert method("default", ambiguity="positive").warnings(alike, pair) == []

@@ -37,7 +37,7 @@ from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.methods.base import Method, Setting
 from hitpro_jax.methods.baselines.options import ClusterOptions
 from hitpro_jax.options import Options
-from hitpro_jax.types import MODALITIES, Array, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import KINDS, MODALITIES, Array, Clips, Encoded, Mined, Positives, TrackletInfo
 
 BLOCK = 512  # rows of distances held at once
 
@@ -109,6 +109,35 @@ class ClusterContrast(Method):
         own = options.more.get(cls.section)
         clusters = with_own_values(options.more["clusters"], own)
         return cls(clusters, own, setting.num_views, options.across.ban_same_camera)
+
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """Modalities with so few tracklets that all of them are each other's k1 nearest."""
+        numbers = np.bincount(np.asarray(info.modality), minlength=MODALITIES)
+        return [
+            f"note: {number} {KINDS[one]} tracklets can hardly form two clusters, as all are among each other's "
+            f"{self._k1}={self.clusters.k1} nearest: lower {self._k1}, or give more tracklets"
+            for one, number in enumerate(numbers)
+            if 0 < number <= self.clusters.k1
+        ]
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Modalities with fewer than two clusters: what is contrasted with nothing learns nothing."""
+        label, lines = np.asarray(mined.label)[: len(info.modality)], []
+        for one in np.unique(info.modality):
+            own = label[np.asarray(info.modality) == one]
+            number = len(np.unique(own[own >= 0]))
+            if number < 2:
+                lines.append(
+                    f"warning: the {len(own)} {KINDS[one]} tracklets form {('no', 'one')[number]} cluster, so that the "
+                    f"loss of clusters learns nothing from them: lower {self._k1} ({self.clusters.k1}) or "
+                    f"clusters.min_samples ({self.clusters.min_samples}), or give more tracklets"
+                )
+        return lines
+
+    @property
+    def _k1(self) -> str:
+        """The field that k1 comes from."""
+        return f"{self.section}.k1" if hasattr(self.own, "k1") else "clusters.k1"
 
     @property
     def classes_per_person(self) -> int:

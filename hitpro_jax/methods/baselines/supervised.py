@@ -20,7 +20,7 @@ from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips
 from hitpro_jax.methods.baselines.options import SupervisedOptions
 from hitpro_jax.options import Options
-from hitpro_jax.types import Clips, Encoded, TrackletInfo
+from hitpro_jax.types import Clips, Encoded, Mined, TrackletInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,16 @@ class Supervised(ClusterContrast):
     def create(cls, options: Options, setting: Setting) -> Self:
         """The method with the identities of the training set."""
         return dataclasses.replace(super().create(options, setting), identities=setting.identities)
+
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """None: nothing is clustered."""
+        return []
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Where all tracklets are of one person."""
+        if self.identities.max() > 0:
+            return []
+        return ["warning: nothing is learned, as all tracklets are of one person: give tracklets of more persons"]
 
     def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
         """A proxy a person [C, D]."""

@@ -1,5 +1,7 @@
 """PGM: clusters of both modalities matched progressively, and clips contrasted with the matched cluster too."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -39,12 +41,12 @@ def test_pairs_that_cannot_be_matched_are_left_out(share):
         modality = rng.permutation([0] * 4 + [1] * 3 + [-1])
         table = np.where(rng.random((8, 8)) < share, -np.inf, rng.normal(size=(8, 8)))
         table = np.minimum(table, table.T)
-        expected = naive.progressive(
-            {c: None for c in np.flatnonzero(modality >= 0)},
-            modality,
-            lambda a, b: table[a, b] if np.isfinite(table[a, b]) else None,
+        possible = {pair: value for pair, value in np.ndenumerate(table) if np.isfinite(value)}
+        clusters = dict.fromkeys(np.flatnonzero(modality >= 0))
+        expected = naive.progressive(clusters, modality, partial(lambda known, *pair: known.get(pair), possible))
+        found = progressive_matching(
+            np.zeros((8, 2)), modality, likeness=partial(lambda table, a, b: table[np.ix_(a, b)], table)
         )
-        found = progressive_matching(np.zeros((8, 2)), modality, likeness=lambda a, b: table[np.ix_(a, b)])
         assert {c: m for c, m in enumerate(found) if m >= 0} == expected
         alone += len(expected) < 7
     assert alone

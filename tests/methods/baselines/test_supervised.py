@@ -59,3 +59,11 @@ def test_it_has_no_centres_to_move():
     made = method("supervised", np.zeros(SIZE, np.int32))
     memory = made.init(SIZE, DIM)
     assert made.update(memory, None, None) is memory
+
+
+def test_one_person_gives_a_warning_and_few_tracklets_no_note():
+    info = Problem(1).info
+    for people, lines in ((1, 1), (2, 0)):
+        made = method("supervised", np.arange(SIZE, dtype=np.int32) % people)
+        assert len(made.warnings(made.mined(made.init(SIZE, DIM)), info)) == lines
+        assert made.notes(info) == []

@@ -30,11 +30,11 @@ def describe(
       ban_same_camera: whether stage 2 leaves out candidates of the own camera.
     """
     size = np.count_nonzero(np.asarray(info.valid))
-    modality, camera, view = (np.asarray(column)[:size] for column in (info.modality, info.camera, info.view))
+    info = TrackletInfo(*(np.asarray(column)[:size] for column in info))
     bank = np.asarray(mined.prototypes)[:size]
     figures = {
         "bank/reliability": float(mined.reliability[:size].mean()),
-        **view_similarities(bank, modality, camera, view),
+        **view_similarities(bank, info.modality, info.camera, info.view),
     }
     if before is not None:
         figures["bank/drift"] = float(1.0 - (bank * before.prototypes[:size]).sum(1).mean())
@@ -46,15 +46,14 @@ def describe(
         if before is not None:
             found["stability"] = overlap(index, np.asarray(getattr(before, stage).index)[:size])
         if pids is not None:
-            found |= quality(index, pids, possible_positives(stage, modality, camera, pids, ban_same_camera))
+            found |= quality(stage, index, info, pids, ban_same_camera)
         figures |= {f"{prefix}/{name}": value for name, value in found.items()}
     if pids is not None:
-        figures["align/cross/twin_share"] = twin_share(np.asarray(mined.across.index)[:size], camera, pids)
-        possible = possible_positives("same_view", modality, camera, pids)
-        found = quality(np.asarray(mined.same_view)[:size], pids, possible)
+        figures["align/cross/twin_share"] = twin_share(np.asarray(mined.across.index)[:size], info.camera, pids)
+        found = quality("same_view", np.asarray(mined.same_view)[:size], info, pids)
         figures |= {f"align/same_view/{name}": value for name, value in found.items()}
     if mined.label is not None:
-        found = cluster_figures(np.asarray(mined.label)[:size], pids)
+        found = cluster_figures(np.asarray(mined.label)[:size], info.modality, pids)
         figures |= {f"clusters/{name}": value for name, value in found.items()}
     return figures
 
@@ -67,10 +66,21 @@ def summary(figures: dict[str, float]) -> str:
         text = f"{figures[f'{prefix}/per_tracklet']:.1f} a tracklet"
         if f"{prefix}/precision" in figures:
             text += f", precision {figures[f'{prefix}/precision']:.2f}, found {figures[f'{prefix}/recall_any']:.2f}"
+        if f"{prefix}/twin_share" in figures and figures[f"{prefix}/per_tracklet"]:
+            text += f", twins {figures[f'{prefix}/twin_share']:.2f}"
         return text
 
+    def clusters(name: str) -> str:
+        number, *sizes, outliers = (
+            f"{figures[f'clusters/{name}/{value}']:g}"
+            for value in ("number", "smallest", "median", "largest", "outliers")
+        )
+        return f"; {name.upper()} clusters: {number}, smallest/median/largest {'/'.join(sizes)}, outliers {outliers}"
+
+    of_clusters = "".join(clusters(name) for name in ("rgb", "ir") if f"clusters/{name}/number" in figures)
     return (
-        f"positives within: {stage('within')}; across: {stage('across')}; reliability {figures['bank/reliability']:.2f}"
+        f"positives within: {stage('within')}; across: {stage('across')}; "
+        f"reliability {figures['bank/reliability']:.2f}{of_clusters}"
     )
 
 
@@ -124,6 +134,19 @@ def overlap(index: np.ndarray, before: np.ndarray) -> float:
     return _ratio(common, (index >= 0).sum() + (before >= 0).sum() - common)
 
 
+def is_candidate(
+    stage: str, index: np.ndarray, modality: np.ndarray, camera: np.ndarray, ban_same_camera: bool = False
+) -> np.ndarray:
+    """Which entries [N, K] of a table are candidates of the stage; see `possible_positives`. -1 is none."""
+    same_modality = modality[index] == modality[:, None]
+    same_camera = camera[index] == camera[:, None]
+    if stage == "across":
+        candidate = ~same_modality & ~(same_camera & ban_same_camera)
+    else:
+        candidate = same_modality & (same_camera == (stage == "same_view"))
+    return candidate & (index >= 0) & (index != np.arange(len(index))[:, None])
+
+
 def possible_positives(
     stage: str, modality: np.ndarray, camera: np.ndarray, pids: np.ndarray, ban_same_camera: bool = False
 ) -> np.ndarray:
@@ -155,24 +178,32 @@ def possible_positives(
     return same(pids, modality) - same(pids, modality, camera)
 
 
-def quality(index: np.ndarray, pids: np.ndarray, possible: np.ndarray) -> dict[str, float]:
+def quality(
+    stage: str, index: np.ndarray, info: TrackletInfo, pids: np.ndarray, ban_same_camera: bool = False
+) -> dict[str, float]:
     """How right a table of positives is; 0 where there is nothing to count.
 
+    An entry is right if it is of the same person and a candidate of the stage: what counts as found is counted as there
+    to be found.
+
     Args:
-      index: [N, K] tracklets, -1 for none.
+      stage: within, across or same_view.
+      index: [N, K] tracklets, each once in a row, -1 for none.
+      info: of the tracklets, [N].
       pids: int [N].
-      possible: int [N], true positives that each tracklet could have.
+      ban_same_camera: of stage `across`.
 
     Returns:
-      `precision` and `recall` of the entries; `recall_any`, of the tracklets that could have a true positive the share
+      `precision` and `recall` of the entries; `recall_any`, of the tracklets that could have a right positive the share
       that has one; `false_any`, of those that could have none the share that has an entry.
     """
     there = index >= 0
-    true = there & (pids[index] == pids[:, None])
+    right = is_candidate(stage, index, info.modality, info.camera, ban_same_camera) & (pids[index] == pids[:, None])
+    possible = possible_positives(stage, info.modality, info.camera, pids, ban_same_camera)
     return {
-        "precision": _ratio(true.sum(), there.sum()),
-        "recall": _ratio(true.sum(), possible.sum()),
-        "recall_any": _ratio((true.any(1) & (possible > 0)).sum(), (possible > 0).sum()),
+        "precision": _ratio(right.sum(), there.sum()),
+        "recall": _ratio(right.sum(), possible.sum()),
+        "recall_any": _ratio(right.any(1).sum(), (possible > 0).sum()),
         "false_any": _ratio((there.any(1) & (possible == 0)).sum(), (possible == 0).sum()),
     }
 
@@ -191,14 +222,26 @@ def twin_share(index: np.ndarray, camera: np.ndarray, pids: np.ndarray) -> float
     return _ratio(twin.sum(), there.sum())
 
 
-def cluster_figures(label: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
+def cluster_figures(label: np.ndarray, modality: np.ndarray, pids: np.ndarray | None) -> dict[str, float]:
     """Number of clusters, share of tracklets in none, and purity: how many are of their cluster's commonest person.
 
-    >>> cluster_figures(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 8, 8, 8]))
+    Of each modality besides: number and sizes of its clusters, and number of tracklets in none.
+
+    >>> figures = cluster_figures(np.array([0, 0, 0, 1, -1]), np.zeros(5, int), np.array([7, 7, 8, 8, 8]))
+    >>> {name: value for name, value in figures.items() if "/" not in name}
     {'number': 2.0, 'outliers': 0.2, 'purity': 0.75}
+    >>> {name: value for name, value in figures.items() if "rgb/" in name}
+    {'rgb/number': 2.0, 'rgb/smallest': 1.0, 'rgb/median': 2.0, 'rgb/largest': 3.0, 'rgb/outliers': 1.0}
     """
     there = label >= 0
     figures = {"number": float(len(np.unique(label[there]))), "outliers": float((~there).mean())}
+    for one in np.unique(modality):
+        own = label[modality == one]
+        sizes = np.unique(own[own >= 0], return_counts=True)[1]
+        smallest, median, largest = np.quantile(sizes, (0, 0.5, 1)) if len(sizes) else (0, 0, 0)
+        found = {"number": len(sizes), "smallest": smallest, "median": median, "largest": largest}
+        found["outliers"] = (own < 0).sum()
+        figures |= {f"{('rgb', 'ir')[one]}/{name}": float(value) for name, value in found.items()}
     if pids is not None:
         pairs, counts = np.unique(np.stack([label, pids], 1)[there], axis=0, return_counts=True)
         commonest = np.zeros(label.max(initial=-1) + 1, np.int64)

@@ -174,7 +174,7 @@ class Run:
         # one device needs no shard_map
         mesh = self.mesh if self.mesh.size > 1 else None
         method = make_method(self.options, Setting(data.num_views, mesh, identities))
-        for line in method.notes(data.info):
+        for line in method.notes(data.info, np.array([len(tracklet.frames) for tracklet in tracklets])):
             self.workdir.log(line)
         describe = partial(
             diagnostics.describe,

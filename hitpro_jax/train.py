@@ -126,9 +126,12 @@ def refresh(run: Run, state: TrainState, step: int) -> TrainState:
         # fetched before the refresh, which donates these buffers
         before = fetch(training.method.mined(state.memory)) if step > 0 else None
         state = training.steps.refresh(state, *to_global((parts, mask), run.mesh), training.data.bank_info)
-        figures = training.describe(fetch(training.method.mined(state.memory)), before)
+        mined = fetch(training.method.mined(state.memory))
+        figures = training.describe(mined, before)
     workdir.metrics(step, figures)
     workdir.log(f"epoch {step // run.options.train.steps_per_epoch + 1}: {diagnostics.summary(figures)}")
+    for line in training.method.warnings(mined, training.data.info):
+        workdir.log(line)
     return state
 
 

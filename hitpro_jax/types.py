@@ -11,6 +11,7 @@ PyTree = Any  # arrays in nested dicts, tuples and NamedTuples
 
 RGB, IR = 0, 1
 MODALITIES = 2
+KINDS = "visible", "infrared"  # by modality, as messages call it
 
 Layout = Literal["rgb", "ir", "interleaved"]
 RGB_ONLY: Layout = "rgb"

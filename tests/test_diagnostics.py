@@ -61,24 +61,24 @@ def listed(index):
     return [(i, int(j)) for i, row in enumerate(index[:SIZE]) for j in row if j >= 0]
 
 
-def legal(stage, modality, camera, i, j):
+def legal(stage, modality, camera, i, j, ban=False):
     if stage == "across":
-        return modality[i] != modality[j]
-    return modality[i] == modality[j] and camera[i] != camera[j]
+        return modality[i] != modality[j] and not (ban and camera[i] == camera[j])
+    return i != j and modality[i] == modality[j] and (camera[i] == camera[j]) == (stage == "same_view")
 
 
-@pytest.mark.parametrize("stage", ["within", "across"])
-def test_figures_of_a_stage_equal_naive(known, stage):
+@pytest.mark.parametrize(("stage", "ban"), [("within", False), ("across", False), ("across", True)])
+def test_figures_of_a_stage_equal_naive(known, stage, ban):
     modality, camera, view, pids = known
     now, before = mined(1), mined(2)
-    figures = diagnostics.describe(now, before, tracklets(modality, camera, view), pids)
+    figures = diagnostics.describe(now, before, tracklets(modality, camera, view), pids, ban_same_camera=ban)
     pairs, old = listed(getattr(now, stage).index), listed(getattr(before, stage).index)
-    true = [(i, j) for i, j in pairs if pids[i] == pids[j]]
+    true = [(i, j) for i, j in pairs if pids[i] == pids[j] and legal(stage, modality, camera, i, j, ban)]
     possible = [
         (i, j)
         for i in range(SIZE)
         for j in range(SIZE)
-        if i != j and pids[i] == pids[j] and legal(stage, modality, camera, i, j)
+        if pids[i] == pids[j] and legal(stage, modality, camera, i, j, ban)
     ]
     seekers = {i for i, _ in possible}
     expected = {
@@ -122,8 +122,9 @@ def test_figures_of_the_bank_equal_naive(known):
     bank, old = now.prototypes[:SIZE], before.prototypes[:SIZE]
     assert figures["bank/reliability"] == pytest.approx(now.reliability[:SIZE].mean())
     assert figures["bank/drift"] == pytest.approx(np.mean([1 - a @ b for a, b in zip(bank, old)]), abs=1e-5)
-    twins = listed(now.same_view)
-    assert figures["align/same_view/precision"] == pytest.approx(np.mean([pids[i] == pids[j] for i, j in twins]))
+    alike = listed(now.same_view)
+    right = [pids[i] == pids[j] and legal("same_view", modality, camera, i, j) for i, j in alike]
+    assert figures["align/same_view/precision"] == pytest.approx(np.mean(right))
     means = {}  # of each pair of views
     for a in set(view):
         for b in set(view):
@@ -220,15 +221,44 @@ def test_clusters_are_described_where_there_are_some(known):
     commonest = sum(np.bincount(people).max() for people in members if len(people))
     assert figures["clusters/purity"] == pytest.approx(commonest / (label >= 0).sum())
     assert "clusters/purity" not in diagnostics.describe(now, None, info, None)
+    line = diagnostics.summary(figures)
+    for one, name in enumerate(("rgb", "ir")):
+        own = label[columns[0] == one]
+        sizes = sorted(np.bincount(own[own >= 0])[np.unique(own[own >= 0])])
+        wanted = [len(sizes), sizes[0], np.median(sizes), sizes[-1], (own < 0).sum()]
+        words = ("number", "smallest", "median", "largest", "outliers")
+        assert [figures[f"clusters/{name}/{word}"] for word in words] == wanted
+        number, least, middle, most, outliers = (f"{value:g}" for value in wanted)
+        text = (
+            f"{name.upper()} clusters: {number}, smallest/median/largest {least}/{middle}/{most}, outliers {outliers}"
+        )
+        assert text in line
 
 
-def test_a_banned_camera_leaves_less_to_find(known):
+def test_a_modality_without_clusters_is_described(known):
+    now = mined(1, label=True)
+    figures = diagnostics.describe(now._replace(label=np.full_like(now.label, -1)), None, tracklets(*known[:3]), None)
+    total = np.bincount(known[0])
+    assert f"RGB clusters: 0, smallest/median/largest 0/0/0, outliers {total[0]}" in diagnostics.summary(figures)
+
+
+@pytest.mark.parametrize("ban", [False, True])
+def test_recall_of_tables_that_hold_everybody_is_one(known, ban):
+    """Also of tables with entries that the stage does not look for: each is counted on both sides or on neither."""
     modality, camera, view, pids = known
-    possible = [
-        sum(pids[i] == pids[j] and modality[i] != modality[j] and camera[i] != camera[j] for j in range(SIZE))
-        for i in range(SIZE)
-    ]
     now = mined(1)
-    figures = diagnostics.describe(now, None, tracklets(modality, camera, view), pids, ban_same_camera=True)
-    true = sum(pids[i] == pids[j] for i, j in listed(now.across.index))
-    assert figures["align/cross/recall"] == pytest.approx(true / sum(possible))
+    everybody = np.tile(np.arange(len(now.prototypes), dtype=np.int32), (len(now.prototypes), 1))
+    stage = now.within._replace(index=np.where(everybody < SIZE, everybody, -1))
+    now = now._replace(within=stage, across=stage, same_view=stage.index)
+    figures = diagnostics.describe(now, None, tracklets(modality, camera, view), pids, ban_same_camera=ban)
+    for name in (*PREFIX.values(), "align/same_view"):
+        assert figures[f"{name}/recall"] == figures[f"{name}/recall_any"] == 1
+
+
+def test_the_line_of_a_refresh_has_the_share_of_twins(known):
+    *columns, pids = known
+    labelled = diagnostics.describe(mined(1), None, tracklets(*columns), pids)
+    share = labelled["align/cross/twin_share"]
+    assert f", twins {share:.2f};" in diagnostics.summary(labelled)
+    assert "twins" not in diagnostics.summary(labelled | {"align/cross/per_tracklet": 0.0})
+    assert "twins" not in diagnostics.summary(diagnostics.describe(mined(1), None, tracklets(*columns), None))

@@ -55,8 +55,22 @@ class Method(Protocol):
         """
         ...
 
-    def notes(self, info: TrackletInfo) -> list[str]:
-        """Lines for the start of the log, such as which parts of the loss have no terms on these tracklets [N]."""
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """Lines for the start of the log, such as which parts of the loss have no terms on these tracklets.
+
+        Args:
+          info: of the tracklets, [N].
+          frames: int [N], how many frames each has; None if it is not known.
+        """
+        return []
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Lines for the log after a refresh where the loss, or a part of it, learns nothing; each with a remedy.
+
+        Args:
+          mined: what the refresh found, NumPy arrays [P].
+          info: of the tracklets, [N]: rows of `mined` before the padding.
+        """
         return []
 
     @abstractmethod

@@ -20,7 +20,7 @@ from hitpro_jax.kernels.collectives import position_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.mining.positives import no_positives
-from hitpro_jax.kernels.mining.thresholds import part_threshold
+from hitpro_jax.kernels.mining.thresholds import part_threshold, stranger_threshold
 from hitpro_jax.kernels.prototypes import aggregate_parts, direction_from, halves_similarity
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.search import exact, ivf
@@ -35,7 +35,7 @@ from hitpro_jax.options import (
     StageOptions,
     WithinOptions,
 )
-from hitpro_jax.types import MODALITIES, RGB, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import KINDS, MODALITIES, Clips, Encoded, Mined, Positives, TrackletInfo
 
 
 class Memory(NamedTuple):
@@ -56,6 +56,7 @@ class Context(NamedTuple):
     mask: jax.Array  # [B, T]
     target: jax.Array  # [B] row of each clip's tracklet, -1 for none
     modality: jax.Array  # [B]
+    camera: jax.Array  # [B]
     same_view: jax.Array  # [B, A]
     within: Positives  # [B, K]
     across: Positives  # [B, K]
@@ -98,20 +99,63 @@ class HiTPro(Method):
             mesh=setting.mesh,
         )
 
-    def notes(self, info: TrackletInfo) -> list[str]:
-        """Which levels of the loss can have no terms on these tracklets."""
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """Which levels of the loss can have no terms on these tracklets, and how look-alikes of a view are found."""
         modality, camera = np.asarray(info.modality), np.asarray(info.camera)
         lines = []
         if len(set(modality)) == 1:
-            kind = "visible" if modality[0] == RGB else "infrared"
             lines.append(
-                f"note: all tracklets are {kind}, so level 3 (cross-modality) has no terms; going on without it"
+                f"note: all tracklets are {KINDS[modality[0]]}, so level 3 (cross-modality) has no terms; going on "
+                "without it"
             )
         if all(len(set(camera[modality == one])) == 1 for one in set(modality)):
             lines.append(
                 "note: no modality has two cameras, so level 2 (cross-camera) has no terms; going on without it"
             )
-        return lines
+        if len(set(info.view)) == len(modality):
+            lines.append("note: no view has two tracklets, so level 1 (in a camera) has no terms; going on without it")
+        return lines + self._look_alike_notes(modality, frames)
+
+    def _look_alike_notes(self, modality: np.ndarray, frames: np.ndarray | None) -> list[str]:
+        """The rule in force for look-alikes, of each modality if they differ."""
+        o, parts = self.contrast, self.prototypes.parts
+        if o.ambiguity == "none":
+            return ["look-alikes of a view: none is looked for, as loss.ambiguity is none"]
+        if o.same_view_rule == "stage1":
+            return [f"look-alikes of a view: by the rule of stage 1, at most {o.same_view} a tracklet"]
+        if frames is None:
+            return []
+        # the first half of the parts has a frame; the second half always has one
+        halves = (parts // 2) * frames // parts > 0
+        rules: dict[str, list[str]] = {}
+        for one in sorted(set(modality)):
+            rule = "as alike as halves of one tracklet"
+            if not halves[modality == one].any():
+                rule = "more alike than strangers, as no tracklet has halves (of one frame, or of one part)"
+            rules.setdefault(rule, []).append(KINDS[one])
+        return [
+            f"look-alikes of a view ({', '.join(kinds)}): {rule}, at most loss.same_view={o.same_view} a tracklet"
+            for rule, kinds in rules.items()
+        ]
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Where no level of the loss that has a weight has a term."""
+        o, size = self.contrast, len(info.view)
+        rivals = np.bincount(info.view)[info.view] - 1
+        if o.ambiguity == "mask":  # look-alikes leave the sum
+            rivals = rivals - (np.asarray(mined.same_view)[:size] >= 0).sum(1)
+        terms = {
+            "view with two tracklets": max(o.intra, o.frame) > 0 and (rivals > 0).any(),
+            "positive in another camera": o.within > 0 and (np.asarray(mined.within.index) >= 0).any(),
+            "positive in the other modality": o.across > 0 and (np.asarray(mined.across.index) >= 0).any(),
+        }
+        if any(terms.values()):
+            return []
+        return [
+            "warning: nothing is learned, as no level of the loss has a term: there is no "
+            f"{', no '.join(terms)} (or its weight is 0). Give more tracklets, or lower within.kappa and across.kappa "
+            "and the rho beside them"
+        ]
 
     def init(self, size: int, dim: int) -> Memory:
         """Zero prototypes and no positives."""
@@ -145,7 +189,7 @@ class HiTPro(Method):
             compared = direction_from(bank, centre)
         halves = None
         if self.contrast.same_view_rule == "parts":
-            halves = self._halves_threshold(parts, part_mask, centre, info)
+            halves = self._halves_threshold(parts, part_mask, centre, compared, info)
         empty = self.init(*bank.shape)
         bars = _bars(self.within, progress, memory.within.threshold)
         within = self._mine_within(compared, info, bars, reliability) if self.within.enabled else empty.within
@@ -156,10 +200,19 @@ class HiTPro(Method):
             across = self._mine_across(compared, within, info, bars, reliability)
         return Memory(bank, reliability, within, across, same_view)
 
-    def _halves_threshold(self, parts, part_mask, centre, info: TrackletInfo) -> jax.Array:
-        """How similar [2] two tracklets of one view must be to be one person's, by the halves of single ones."""
+    def _halves_threshold(self, parts, part_mask, centre, compared, info: TrackletInfo) -> jax.Array:
+        """How similar [2] two tracklets of one view must be to be one person's.
+
+        As halves of single tracklets are; in a modality without halves, as strangers are not.
+        """
+        modality = jnp.where(info.valid, info.modality, -1)
         halves = Tiling(mesh=self.mesh).each_part(jax.vmap(halves_similarity), (parts, part_mask, centre))
-        return part_threshold(halves, jnp.where(info.valid, info.modality, -1), num_groups=MODALITIES)
+        theta = part_threshold(halves, modality, num_groups=MODALITIES)
+        lacking = jnp.isinf(theta) & jnp.any(modality == jnp.arange(MODALITIES)[:, None], axis=1)
+        # a branch, as sets with halves need not pay for it
+        strangers = partial(stranger_threshold, tiling=self._tiling(self.within))
+        fallback = jax.lax.cond(jnp.any(lacking), strangers, lambda *_: theta, compared, info)
+        return jnp.where(lacking, fallback, theta)
 
     def _mine_within(self, bank, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
         return stages.within_modality(
@@ -187,7 +240,7 @@ class HiTPro(Method):
         )
 
     def _mine_same_view(self, bank, info: TrackletInfo, rho, halves, theta) -> jax.Array:
-        """By the threshold of halves; where there is none, by stage 1's rule and its threshold theta."""
+        """By the threshold of `_halves_threshold`; where that is None, by stage 1's rule and its threshold theta."""
         return stages.same_view_ambiguity(
             bank,
             info,
@@ -253,6 +306,7 @@ class HiTPro(Method):
             target=target,
             same_view=take(memory.same_view),
             modality=take(info.modality),
+            camera=take(info.camera),
             within=of_clips(memory.within),
             across=of_clips(memory.across),
             bank=memory.prototypes,
@@ -275,8 +329,10 @@ class HiTPro(Method):
 
     def _across(self, context: Context) -> jax.Array:
         """Level 3: positives of the other modality, without the own prototype."""
-        other_modality = context.info.valid & (context.info.modality != context.modality[:, None])
-        return self._soft_target(context, context.across, other_modality, context.across.ignore, alpha=0.0)
+        candidate = context.info.valid & (context.info.modality != context.modality[:, None])
+        if self.across.ban_same_camera:  # a twin is no positive, and a clip must not be pushed from it either
+            candidate &= context.info.camera != context.camera[:, None]
+        return self._soft_target(context, context.across, candidate, context.across.ignore, alpha=0.0)
 
     def _frame(self, context: Context) -> jax.Array:
         """Level 1 of every frame against its own tracklet (paper: discriminative frame features)."""

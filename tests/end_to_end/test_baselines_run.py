@@ -1,5 +1,6 @@
 """Every baseline through the whole loop on a tiny world: ids, resume, devices, and who may see labels."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from hitpro_jax.commands import check
 from hitpro_jax.data import opening
 from hitpro_jax.data.records import anonymise
 from hitpro_jax.methods import registry
+from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.scoring.result import HEADLINE
 from tests.end_to_end.test_train import renumbered
 from tests.runs import EPOCHS, STEPS, checksums, evaluated, lines, opened, run, tiny_config
+from tests.wiring import tiny
 
 UNSUPERVISED = [name for name in registry.METHODS if name not in ("hitpro", "supervised")]
 TERMS = {
@@ -229,3 +232,49 @@ def test_two_devices_find_what_one_does(finished, world, tmp_path):
     one, two = ([m[name] for m in lines(w)[:4] for name in names if name in m] for w in (workdir, tmp_path))
     assert len(one) == len(two) > 3
     np.testing.assert_allclose(two, one, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------- too little data
+
+
+@pytest.fixture
+def trained_on_little(tmp_path, monkeypatch):
+    """A function of fields: the losses and the log of a run on twelve tracklets of noise a modality."""
+    monkeypatch.setitem(BACKBONES, "tiny", tiny.backbone())
+    root = tiny.write_folder(tmp_path / "noise")
+
+    def finished(table: str = "", **fields) -> tuple[list[float], str]:
+        if table:
+            Path(root, "tracklets.csv").write_text(table)
+        with tiny.opened(tmp_path / "run", {"data.root": root, "train.log_every": 1, **fields}) as run:
+            train.train(run)
+        written = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+        losses = [line["train/loss"] for line in written if "train/loss" in line]
+        return losses, (tmp_path / "run" / "log.txt").read_text()
+
+    return finished
+
+
+@pytest.mark.parametrize("name", ["cluster_contrast", "cap"])
+def test_clusters_that_teach_nothing_are_said_at_start_and_at_every_refresh(trained_on_little, name):
+    losses, log = trained_on_little(**{"method.name": name, "clusters.min_samples": 13})
+    assert losses == [0.0] * 6
+    assert log.count("note: 12 visible tracklets can hardly form two clusters") == 1
+    for kind in ("visible", "infrared"):
+        assert log.count(f"warning: the 12 {kind} tracklets form no cluster") == 3
+    assert log.count("; RGB clusters: 0, smallest/median/largest 0/0/0, outliers 12; IR clusters: 0, ") == 3
+
+
+def test_one_cluster_of_each_modality_is_said(trained_on_little):
+    losses, log = trained_on_little(**{"method.name": "cluster_contrast", "clusters.eps": 0.9})
+    assert losses == pytest.approx([0.0] * 6, abs=1e-6)
+    assert log.count("warning: the 12 infrared tracklets form one cluster") == 3
+    assert log.count("IR clusters: 1, smallest/median/largest 12/12/12, outliers 0") == 3
+
+
+def test_hitpro_without_any_term_says_so(trained_on_little):
+    table = "tracklet,modality,camera,pid,split\ntrain0,rgb,0,0,train\ntrain1,ir,1,0,train\n"
+    losses, log = trained_on_little(table, **{"across.enabled": False, "train.epochs": 1})
+    assert losses == [0.0] * 2
+    assert log.count("note: no view has two tracklets, so level 1 (in a camera) has no terms") == 1
+    assert log.count("warning: nothing is learned, as no level of the loss has a term") == 1

@@ -20,7 +20,7 @@ from hitpro_jax.data.records import Tracklet, anonymise
 from hitpro_jax.data.sets import buptcampus
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.registry import make_method
-from hitpro_jax.run import training_set
+from hitpro_jax.run import identities_of, training_set
 from hitpro_jax.scoring.result import HEADLINE
 from hitpro_jax.sharding import make_mesh
 from hitpro_jax.types import IR, RGB
@@ -217,30 +217,62 @@ def test_the_config_keeps_twins_out_of_the_positives_of_a_run(finished):
         assert m["align/cross/twin_share"] == 0
 
 
+CROSSING = ["hitpro", "adca", "pgm", "sdcl", "supervised"]  # methods with positives across
+EASY = {  # values with which few tracklets form clusters, and all stages begin at once
+    "clusters.k1": 4,
+    "clusters.k2": 2,
+    "clusters.min_samples": 2,
+    "adca.begin": 0.0,
+    "adca.similarity": 0.3,
+    "pgm.begin": 0.0,
+}
+
+
 @pytest.mark.usefixtures("stems_alone")
+@pytest.mark.parametrize("name", CROSSING)
 @pytest.mark.parametrize("ban", [True, False])
-def test_ban_same_camera_bars_the_own_camera(ban, tmp_path):
+def test_ban_same_camera_bars_the_own_camera(name, ban, tmp_path):
     """People in three cameras, whose two tracklets in a camera have the same feature up to a little noise."""
     rng, people, cameras, parts = np.random.default_rng(0), 8, 6, 2
     rows = [(pid, camera, modality) for pid in range(people) for camera in range(cameras) for modality in (0, 1)]
     pids, camera, modality = np.array(rows).T
     config = config_file.get_config()
     assert config.across.ban_same_camera  # as shipped
-    config.update_from_flattened_dict({**TINY, "across.ban_same_camera": ban})
+    config.update_from_flattened_dict({**TINY, **EASY, "method.name": name, "across.ban_same_camera": ban})
     data = training_set(tuple(Tracklet((), int(m), int(c)) for m, c in zip(modality, camera)), make_mesh())
     with opened(config, tmp_path) as made:
-        method = make_method(made.options, Setting(data.num_views, None, None))
+        identities = identities_of(pids, len(data.bank_info.valid), name) if name == "supervised" else None
+        method = make_method(made.options, Setting(data.num_views, None, identities))
         steps, state, _ = made.build(data, method)
     bank = np.zeros((state.memory.prototypes.shape[0], parts, state.memory.prototypes.shape[1]), np.float32)
     moments = rng.normal(size=(people, 1, bank.shape[2])) + 0.5 * rng.normal(size=(people, cameras, bank.shape[2]))
     features = moments[pids, camera] + 0.05 * rng.normal(size=(len(rows), bank.shape[2]))
     bank[: len(rows)] = (features / np.linalg.norm(features, axis=1, keepdims=True))[:, None]
     mask = np.repeat(np.arange(len(bank))[:, None] < len(rows), parts, 1)
-    memory = jax.device_get(steps.refresh(state, bank, mask, data.bank_info).memory)
-    index = memory.across.index[: len(rows)]
+    mined = method.mined(jax.device_get(steps.refresh(state, bank, mask, data.bank_info).memory))
+    index = mined.across.index[: len(rows)]
     own_camera = (index >= 0) & (camera[index] == camera[:, None])
     assert (index >= 0).sum() > len(rows)
     assert (modality[index] != modality[:, None])[index >= 0].all()
     assert own_camera.any() != ban
-    share = diagnostics.twin_share(index, camera, pids)
-    assert share == 0 if ban else 0.1 < share < 1
+    figures = diagnostics.describe(mined, None, data.info, pids, ban_same_camera=ban)
+    assert figures["align/cross/twin_share"] == 0 if ban else 0.1 < figures["align/cross/twin_share"] < 1
+    assert 0 < figures["align/cross/recall"] <= 1
+
+
+@pytest.mark.usefixtures("stems_alone")
+@pytest.mark.parametrize("name", CROSSING[1:])
+def test_no_method_aligns_twins_on_the_whole_path(name, twins, tmp_path):
+    """The share of twins is written and printed at every refresh, and recall counts both sides alike."""
+    config = config_file.get_config()
+    fields = {**TINY, **EASY, "data.root": str(twins / "BUPTCampus"), "method.name": name}
+    config.update_from_flattened_dict(fields)
+    run(config, tmp_path)
+    figures = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    refreshes = [m for m in figures if "align/cross/per_tracklet" in m]
+    assert len(refreshes) == 2
+    for m in refreshes:
+        assert m["align/cross/per_tracklet"] > 0
+        assert m["align/cross/twin_share"] == 0
+        assert all(m[f"align/{stage}/recall"] <= 1 for stage in ("within", "cross", "same_view"))
+    assert (tmp_path / "log.txt").read_text().count(", twins 0.00; reliability") == 2

@@ -44,7 +44,7 @@ def test_by_default_a_method_trains_on_the_device_without_options_and_ids(nothin
 def test_by_default_there_are_no_faults_notes_and_parameters(nothing):
     info = TrackletInfo(*(np.zeros(3, np.int32),) * 3, np.ones(3, bool))
     assert nothing.faults(Options()) == []
-    assert nothing.notes(info) == []
+    assert nothing.notes(info) == nothing.notes(info, np.ones(3, int)) == nothing.warnings(None, info) == []
     assert nothing.own_parameters(8, 0) == {}
 
 

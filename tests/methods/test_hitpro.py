@@ -1,22 +1,24 @@
 """Refresh, loss and update of HiTPro against the naive method, composed by hand; its switches, ramps and gradients."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hitpro_jax.kernels import losses
 from hitpro_jax.kernels.mining import thresholds
 from hitpro_jax.kernels.search import centring
+from hitpro_jax.methods import hitpro
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
-from hitpro_jax.options import Options
-from hitpro_jax.types import Clips, Encoded
+from hitpro_jax.options import AcrossOptions, Options
+from hitpro_jax.types import Clips, Encoded, TrackletInfo
 from tests.reference import losses as naive_losses
 from tests.reference import mining as naive
-from tests.reference.worlds import world
+from tests.reference.worlds import PICTURES, pictures, world
 
 SIZE, PARTS, DIM, CLIPS, FRAMES, VIEWS = 23, 3, 7, 6, 2, 6
 SMALL = {
@@ -76,6 +78,7 @@ VARIANTS = {
         "within": {"balance": 3, "camera_bias": "none"},
         "loss": {"same_view_rule": "parts"},
     },
+    "ban": {"across": {"ban_same_camera": True}},
     "direct": {"within": {"enabled": False}},
     "within alone": {"across": {"enabled": False}},
 }
@@ -236,6 +239,8 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     }
     similarity = problem.features.astype(np.float64) @ bank.T
     other = w.modality[target][:, None] != w.modality
+    ban = options_of(variant).across.ban_same_camera
+    opposite = np.array([[naive.related(w, y, j, "other_modality", ban) for j in range(SIZE)] for y in target])
 
     def intra(similarity, target, twins, keep):
         found, has = naive_losses.intra_camera(similarity, target, w.view, w.valid, twins, o.temperature, o.ambiguity)
@@ -259,7 +264,7 @@ def naive_loss(problem: Problem, variant: str, memory, progress: float) -> dict[
     terms = {
         "intra": intra(similarity, target, table["twins"], True),
         "within": soft("within", ~other, np.hstack([table["within_ignore"], table["twins"]]), o.alpha),
-        "across": soft("across", other, table["across_ignore"], 0.0),
+        "across": soft("across", opposite, table["across_ignore"], 0.0),
     }
     weights = {"intra": o.intra * (1.0 + (o.intra_end - 1.0) * progress), "frame": o.frame}
     for name, weight, begin in (("within", o.within, o.within_begin), ("across", o.across, o.across_begin)):
@@ -303,6 +308,42 @@ def test_update_equals_naive(variant):
     np.testing.assert_allclose(updated.prototypes, expected, atol=1e-5)
     assert np.abs(updated.prototypes - memory.prototypes).max() > 0.1
     assert updated._replace(prototypes=None) == memory._replace(prototypes=None)  # the very same arrays
+
+
+@pytest.mark.parametrize("ban", [True, False])
+def test_level_3_leaves_twins_alone_under_the_ban(ban):
+    """Everybody's tracklet of the other modality in the own camera is the most similar one of that modality."""
+    rng, people, cameras = np.random.default_rng(0), 7, 4
+    modality, camera, person = (x.reshape(-1) for x in np.indices((2, cameras, people)))
+    columns = modality, camera, modality * cameras + camera, np.ones(modality.size, bool)
+    info = TrackletInfo(*map(jnp.asarray, columns))
+    moments = unit(rng.normal(size=(cameras, people, 32)) + rng.normal(size=(people, 32)))
+    bank = unit(moments[camera, person] + 0.01 * rng.normal(size=(modality.size, 32))).astype(np.float32)
+    options = replace(options_of("default"), across=replace(AcrossOptions(), ban_same_camera=ban))
+    options = replace(options, loss=replace(options.loss, intra=0.0, within=0.0, hard_negatives=50))
+    made = HiTPro.create(options, Setting(2 * cameras, None, None))
+    memory = jax.jit(made.refresh)(made.init(*bank.shape), bank[:, None], columns[3][:, None], info, 1.0)
+    tracklet = np.arange(modality.size, dtype=np.int32)
+    clips = Clips(None, columns[3][:, None], tracklet, None, None, None)
+
+    def level_3(offset):
+        """Of clips whose similarity to each prototype is moved by an offset [B, P]."""
+        features = jnp.concatenate([bank, offset], axis=1)
+        wide = jnp.concatenate([bank, jnp.eye(modality.size)], axis=1)
+        return made.loss(memory._replace(prototypes=wide), {}, Encoded(features, None), clips, info, 1.0)[0]
+
+    slope = jax.grad(level_3)(jnp.zeros((modality.size,) * 2))
+    banned = (modality[:, None] != modality) & (camera[:, None] == camera)
+    twin = banned & (person[:, None] == person)
+    closest = np.where(modality[:, None] != modality, bank @ bank.T, -2.0).argmax(1)
+    assert twin[tracklet, closest].all()
+    learns = (memory.across.index >= 0).any(1)
+    assert learns.sum() > modality.size / 2
+    assert np.abs(slope).max(axis=1)[learns].min() > 1e-4
+    if ban:
+        assert not slope[banned].any()
+    else:
+        assert (np.abs(slope[twin])[learns] > 1e-4).all()
 
 
 def test_no_gradient_reaches_prototypes():
@@ -435,3 +476,125 @@ def test_shardings_fit_the_memory():
     of_memory, memory = method("default").shardings(), method("default").init(SIZE, DIM)
     assert jax.tree.structure(of_memory) == jax.tree.structure(memory)
     assert method("default").own_parameters(DIM, 0) == {}
+
+
+# ------------------------------------------------------------------------------- sets of single pictures, and of little
+
+
+@cache
+def of_pictures(alike: int) -> HiTPro:
+    options = Options()
+    loss = replace(options.loss, same_view=alike)
+    # neither stage: what is left of a refresh is the look-alikes
+    stages = {name: replace(getattr(options, name), enabled=False) for name in ("within", "across")}
+    return HiTPro.create(replace(options, loss=loss, **stages), Setting(4, None, None))
+
+
+@partial(jax.jit, static_argnames="mode")
+def slope_of_level_1(similarity, info, same_view, mode):
+    rows = jnp.arange(len(similarity))
+
+    def level_1(similarity):
+        given = similarity, rows, info.view, info.valid, same_view
+        return losses.mean_over(*losses.intra_camera(*given, temperature=0.05, mode=mode))
+
+    return jax.grad(level_1)(similarity)
+
+
+def pushed_share(w, person, clips, same_view, mode: str) -> float:
+    """How much of level 1's push from the negatives falls on those of the clip's person."""
+    slope, rows = np.array(slope_of_level_1(clips @ w.prototypes.T, w.info, same_view, mode)), np.arange(len(person))
+    # targets, and what is left out, are no negatives
+    np.put_along_axis(slope, np.where(same_view >= 0, same_view, rows[:, None]), 0.0, axis=1)
+    np.fill_diagonal(slope, 0.0)
+    assert slope.min() >= 0
+    return slope[person[:, None] == person].sum() / slope.sum()
+
+
+@pytest.mark.parametrize("level", PICTURES)
+def test_level_1_hardly_pushes_single_pictures_from_their_own_person(level):
+    """Also where persons' pictures overlap with those of strangers; without look-alikes much of the push is wrong."""
+    w, person, clips = pictures(0, **PICTURES[level])
+    made, mask = of_pictures(50), np.ones((len(person), 1), bool)
+    memory = jax.jit(made.refresh)(made.init(*w.prototypes.shape), w.prototypes[:, None], mask, w.info, 0.5)
+    same_view = np.asarray(memory.same_view)
+    for mode in ("positive", "mask"):
+        before = pushed_share(w, person, clips, np.full_like(same_view, -1), mode)
+        after = pushed_share(w, person, clips, same_view, mode)
+        print(f"{level}, {mode}: {before:.3f} to {after:.3f}")
+        assert after < 0.2 < 0.4 < before
+    right = person[same_view] == person[:, None]
+    assert right[same_view >= 0].mean() > 0.9
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_modality_without_halves_falls_back_and_the_other_does_not(first):
+    """Four parts, of which infrared pictures fill but the last: their threshold is that of the strangers."""
+    w, person, _ = pictures(0, noise=0.5, people=10)
+    made = of_pictures(50)
+    parts = np.repeat(w.prototypes[:, None], 4, 1)
+    halved = np.where(w.modality == 0, first, not first)
+    mask = halved[:, None] | (np.arange(4) == 3)
+    arguments = made.init(*w.prototypes.shape), parts, mask, w.info, 0.5
+    memory = jax.jit(made.refresh)(*arguments)
+    number = (np.asarray(memory.same_view) >= 0).sum(1)
+    assert (number[~halved] > 5).mean() > 0.9
+    assert not number[halved].any()  # its halves are alike to the last digit, and two pictures never are
+
+
+def test_look_alikes_of_tracklets_do_not_read_the_strangers(monkeypatch):
+    """Where every modality has halves the other rule is a branch that is not taken."""
+    problem, wanted = Problem(1), Problem(1).mined("default", 0.3).same_view
+    nothing = lambda *_, **__: jnp.full(2, -1.0)  # noqa: E731
+    monkeypatch.setattr(hitpro, "stranger_threshold", nothing)
+    made = method("default")
+    memory = jax.jit(made.refresh)(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.3)
+    np.testing.assert_array_equal(memory.same_view, wanted)
+
+
+def columns(modality, camera) -> TrackletInfo:
+    modality, camera = np.array(modality), np.array(camera)
+    view = np.unique(modality * 100 + camera, return_inverse=True)[1]
+    return TrackletInfo(modality, camera, view, np.ones(len(view), bool))
+
+
+def test_notes_say_which_rule_finds_look_alikes():
+    info, made = columns([0, 0, 1, 1], [0, 1, 0, 1]), method("default")
+    both = "look-alikes of a view (visible, infrared)"
+    assert made.notes(info, np.array([24, 2, 24, 2]))[1:] == [
+        f"{both}: as alike as halves of one tracklet, at most loss.same_view=2 a tracklet"
+    ]
+    strangers = "more alike than strangers, as no tracklet has halves (of one frame, or of one part)"
+    visible, infrared = made.notes(info, np.array([24, 2, 1, 1]))[1:]
+    assert visible.startswith("look-alikes of a view (visible): as alike as halves of one tracklet")
+    assert infrared.startswith(f"look-alikes of a view (infrared): {strangers}")
+    one_part = replace(made, prototypes=replace(made.prototypes, parts=1))
+    assert one_part.notes(info, np.array([24, 2, 24, 2]))[1].startswith(f"{both}: {strangers}")
+    assert "by the rule of stage 1" in method("default", same_view_rule="stage1").notes(info)[-1]
+    assert "none is looked for" in method("default", ambiguity="none").notes(info)[-1]
+
+
+def test_notes_say_which_levels_have_no_terms():
+    assert "level 1" in method("default").notes(columns([0, 0, 1, 1], [0, 1, 0, 1]))[0]
+    assert method("default").notes(columns([0, 0, 0, 1, 1], [0, 0, 1, 0, 1])) == []
+    notes = method("default").notes(columns([1, 1], [0, 0]))
+    assert [f"level {n}" in note for n, note in zip((3, 2), notes, strict=True)] == [True, True]
+    assert "infrared" in notes[0]
+
+
+def test_a_warning_where_no_level_has_a_term():
+    """A single tracklet in each view and no positives; any term, or none that weighs something, is told apart."""
+    alone, pair = columns([0, 1], [0, 0]), columns([0, 0, 1], [0, 0, 1])
+    made = method("default")
+    empty = made.mined(made.init(32, DIM))
+    (line,) = made.warnings(empty, alone)
+    assert line.startswith("warning: nothing is learned, as no level of the loss has a term")
+    assert "give more tracklets" in line.lower()
+    assert made.warnings(empty, pair) == []
+    assert len(method("default", intra=0.0).warnings(empty, pair)) == 1
+    some = empty.across._replace(index=empty.across.index.at[0, 0].set(1))
+    assert made.warnings(empty._replace(across=some), alone) == []
+    assert len(method("default", across=0.0).warnings(empty._replace(across=some), alone)) == 1
+    alike = empty._replace(same_view=empty.same_view.at[:2, 0].set(jnp.array([1, 0])))
+    assert len(method("default", ambiguity="mask").warnings(alike, pair)) == 1
+    assert method("default", ambiguity="positive").warnings(alike, pair) == []

@@ -35,12 +35,17 @@ def centres(bank, classes):
     return {c: unit(bank[classes == c].astype(np.float64).mean(0)) for c in sorted(set(classes)) if c >= 0}
 
 
-def votes(bank, label, modality, least):
-    """Matched clusters {a: b, b: a} by the votes of their members, most first, then the most similar pair."""
+def votes(bank, label, modality, least, camera=None):
+    """Matched clusters {a: b, b: a} by the votes of their members, most first, then the most similar pair.
+
+    With cameras, pairs of one camera have no vote.
+    """
     count, best = {}, {}
     for i in range(len(bank)):
         for j in range(len(bank)):
             cosine = float(bank[i].astype(np.float64) @ bank[j])
+            if camera is not None and camera[i] == camera[j]:
+                continue
             if modality[i] == 0 and modality[j] == 1 and min(label[i], label[j]) >= 0 and cosine >= least:
                 pair = label[i], label[j]
                 count[pair] = count.get(pair, 0) + 1
@@ -52,19 +57,38 @@ def votes(bank, label, modality, least):
     return match
 
 
-def progressive(centre, modality):
-    """Matched clusters by trying every assignment of every round."""
+def other_camera_cosine(bank, label, camera, a, b):
+    """Of the centres of two clusters, by their pairs of different cameras; None without such a pair."""
+    rows = [[bank[i].astype(np.float64) for i in range(len(bank)) if label[i] == c] for c in (a, b)]
+    cosines = [
+        float(bank[i].astype(np.float64) @ bank[j])
+        for i in range(len(bank))
+        for j in range(len(bank))
+        if label[i] == a and label[j] == b and camera[i] != camera[j]
+    ]
+    lengths = [np.linalg.norm(sum(members) / len(members)) for members in rows]
+    return sum(cosines) / len(cosines) / (lengths[0] * lengths[1]) if cosines else None
+
+
+def progressive(centre, modality, likeness=None):
+    """Matched clusters by trying every assignment of every round: as many possible pairs as can be, then the cheapest.
+
+    likeness: of two clusters, None for a pair that is not possible; the cosine of their centres if it is not given.
+    """
+    likeness = likeness or (lambda a, b: centre[a] @ centre[b])
     sides = [[c for c in centre if modality[c] == m] for m in (1, 0)]
     few, left = sorted(sides, key=len)
     match = {}
     while few and left:
         small, large = sorted((few, left), key=len)
-        cost = {
-            order: sum(exp(-centre[a] @ centre[b]) for a, b in zip(small, order, strict=True))
-            for order in permutations(large, len(small))
-        }
-        order = min(cost, key=cost.get)
-        for a, b in zip(small, order, strict=True):
+        found = {}
+        for order in permutations(large, len(small)):
+            pairs = [(a, b) for a, b in zip(small, order, strict=True) if likeness(a, b) is not None]
+            found[tuple(pairs)] = -len(pairs), sum(exp(-likeness(a, b)) for a, b in pairs)
+        pairs = min(found, key=found.get)
+        if not pairs:
+            break
+        for a, b in pairs:
             one, many = (a, b) if small is few else (b, a)
             match[many] = one
             match.setdefault(one, many)

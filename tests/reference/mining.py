@@ -103,6 +103,24 @@ def part_threshold(w, parts, part_mask, centre, quantile):
     return [np.quantile(found, quantile, method="inverted_cdf") if found else inf for found in similar]
 
 
+def stranger_threshold(w, bins, share):
+    """Pair by pair of each view, in the same bins."""
+    found = []
+    for m in range(2):
+        rows = [i for i in range(len(w.valid)) if w.modality[i] == m]
+        similarity = cosines(w.prototypes)
+        slots = [int((similarity[i, j] + 1) / 2 * bins) for i in rows for j in rows if related(w, i, j, "same_view")]
+        slots = sorted(min(max(slot, 0), bins - 1) for slot in slots)
+        median = slots[(len(slots) - 1) // 2] if slots else bins
+        higher = [
+            t
+            for t in range(median + 1, bins)
+            if 1 + sum(s <= 2 * median - t for s in slots) <= share * sum(s >= t for s in slots)
+        ]
+        found.append(min(higher) * 2 / bins - 1 if higher else inf)
+    return found
+
+
 def unbias_cameras(w, similarity, mode):
     if mode == "none":
         return similarity

@@ -53,6 +53,70 @@ def world(
     )
 
 
+PICTURES = {  # keywords of `pictures`, and what they make hard
+    "easy": {"noise": 0.4},
+    "moderate": {"noise": 0.8},
+    "hard": {"noise": 0.95, "width": 48},
+    "two poses a person": {"noise": 0.6, "poses": 0.6},
+    "blurred pictures": {"noise": 0.7, "tail": 0.3},
+    "few people": {"noise": 0.7, "people": 8},
+    "ten pictures": {"noise": 0.8, "fewest": 10, "most": 10, "people": 40},
+    "thirty pictures": {"noise": 0.8, "fewest": 30, "most": 30, "people": 15},
+}
+
+
+def pictures(
+    seed: int,
+    *,
+    noise: float,
+    people: int = 25,
+    cameras: int = 2,
+    width: int = 64,
+    poses: float = 0.0,
+    tail: float = 0.0,
+    fewest: int = 10,
+    most: int = 30,
+) -> tuple[World, np.ndarray, np.ndarray]:
+    """A set of single pictures, several of each person in each view, in a shuffled order.
+
+    Args:
+      seed: of everything.
+      noise: of a picture, where persons differ by 1.
+      people: in every view.
+      cameras: of each modality.
+      width: of the features; strangers of few dimensions are often alike.
+      poses: two a person and view, so far apart.
+      tail: how much pictures differ in noise.
+      fewest: pictures of a person in a view.
+      most: the same.
+
+    Returns:
+      The world, the person of each picture, and features [P, D] of training clips of the pictures.
+    """
+    rng = np.random.default_rng(seed)
+
+    def vectors(*shape: int) -> np.ndarray:
+        return rng.normal(size=(*shape, width)) / np.sqrt(width)
+
+    person, view = (x.reshape(-1) for x in np.indices((people, 2 * cameras)))
+    count = rng.integers(fewest, most + 1, len(person))
+    order = rng.permutation(count.sum())
+    stay = np.repeat(np.arange(len(person)), count)[order]
+    person, view = person[stay], view[stay]
+    centre = vectors(people)[person] + 0.8 * vectors(2 * cameras)[view] + 0.5 * vectors()
+    centre = centre + poses * vectors(len(count), 2)[stay, rng.integers(0, 2, len(stay))]
+    spread = noise * np.exp(tail * rng.normal(size=(len(stay), 1)))
+    features = centre + spread * vectors(len(stay))
+    clips = features + 0.3 * vectors(len(stay))
+    features, clips = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (features, clips))
+    modality, camera, view = (x.astype(np.int32) for x in (view // cameras, view % cameras, view))
+    return (
+        World(features, modality, camera, view, np.ones(len(view), bool), np.ones(len(view), np.float32)),
+        person,
+        clips,
+    )
+
+
 def table(seed: int = 0, size: int = 11, width: int = 6) -> tuple[Neighbours, np.random.Generator]:
     """A random table in which every row lists distinct others, with some short rows; and the generator behind it."""
     rng = np.random.default_rng(seed)

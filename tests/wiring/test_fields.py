@@ -400,7 +400,9 @@ WALK: dict[str, list[Change]] = {
     "within.per_camera": [Change(1, refresh, {"across.enabled": False})],
     "across.debias": [Change("none", refresh)],
     "across.cycle": [Change(False, refresh)],
-    "across.ban_same_camera": [Change(True, refresh)],
+    "across.ban_same_camera": [Change(True, refresh), Change(True, loss)]
+    + [Change(True, tables, given) for given in (ADCA, of_method("pgm", **{"pgm.begin": 0.2}), SDCL, SUPERVISED)]
+    + [Change(True, loss, SDCL)],
     "alignment.centre": [Change(False, refresh)],
     "alignment.search": [
         Change("ivf", refresh, ALIKE),

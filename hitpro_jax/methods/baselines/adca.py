@@ -7,8 +7,8 @@ first, each cluster once; matched centres are aggregated, 0.1 of the visible one
 Differences, besides those of `methods/baselines/clusters.py`: both stages share one run of HiTPro's length, the second
 from `adca.begin` on and at the rate that is left there, where the paper trains each for 50 epochs, the second at the
 full rate again and from the best evaluation of the first, which is picked on the test set; aggregated centres are
-brought to unit length; ties of votes go to the pair of clusters with the most similar two samples. Random channel
-augmentation is that of the config.
+brought to unit length; ties of votes go to the pair of clusters with the most similar two samples; pairs of one camera
+have no vote under `across.ban_same_camera`. Random channel augmentation is that of the config.
 """
 
 from typing import ClassVar
@@ -31,7 +31,8 @@ class ADCA(ClusterContrast):
         """Votes match clusters from `begin` on; the visible centre of a matched pair moves to the infrared one."""
         if progress < self.own.begin:
             return memory, None
-        match = vote_matches(bank, memory.label, info.modality, least=self.own.similarity)
+        camera = info.camera if self.ban_same_camera else None
+        match = vote_matches(bank, memory.label, info.modality, least=self.own.similarity, camera=camera)
         visible = (memory.modality == RGB) & (match >= 0)
         centre, keep = np.array(memory.centre), self.own.aggregation
         # the infrared centre would be 0.1 + 0.9 of itself: only the visible one moves
@@ -39,7 +40,9 @@ class ADCA(ClusterContrast):
         return memory._replace(centre=centre), match
 
 
-def vote_matches(bank: np.ndarray, label: np.ndarray, modality: np.ndarray, *, least: float) -> np.ndarray:
+def vote_matches(
+    bank: np.ndarray, label: np.ndarray, modality: np.ndarray, *, least: float, camera: np.ndarray | None = None
+) -> np.ndarray:
     """Clusters of the two modalities matched by the votes of their members.
 
     Args:
@@ -47,6 +50,7 @@ def vote_matches(bank: np.ndarray, label: np.ndarray, modality: np.ndarray, *, l
       label: [P] cluster of each row, -1 for none; no cluster lies in two modalities.
       modality: [P].
       least: cosine from which a pair of rows votes.
+      camera: [P], where pairs of one camera have no vote; None: all pairs have one.
 
     Returns:
       int32 [P]: the matched cluster of each cluster, -1 for none; if a is matched with b, so is b with a.
@@ -63,7 +67,10 @@ def vote_matches(bank: np.ndarray, label: np.ndarray, modality: np.ndarray, *, l
     for start in range(0, len(visible), BLOCK):
         rows = visible[start : start + BLOCK]
         cosine = bank[rows] @ bank[infrared].T
-        i, j = np.nonzero(cosine >= least)
+        votes_at = cosine >= least
+        if camera is not None:
+            votes_at &= camera[rows][:, None] != camera[infrared]
+        i, j = np.nonzero(votes_at)
         pair = label[rows[i]], label[infrared[j]]
         np.add.at(votes, pair, 1)
         np.maximum.at(best, pair, cosine[i, j])

@@ -37,7 +37,7 @@ from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.methods.base import Method, Setting
 from hitpro_jax.methods.baselines.options import ClusterOptions
 from hitpro_jax.options import Options
-from hitpro_jax.types import MODALITIES, Array, Clips, Encoded, Mined, Positives, TrackletInfo
+from hitpro_jax.types import KINDS, MODALITIES, Array, Clips, Encoded, Mined, Positives, TrackletInfo
 
 BLOCK = 512  # rows of distances held at once
 
@@ -75,6 +75,7 @@ class ClusterContrast(Method):
       clusters: options of the family, with the method's own values where it has some.
       own: options of the method alone; None for cluster contrast itself.
       num_views: V.
+      ban_same_camera: `across.ban_same_camera`: no tracklet is matched with one of its own camera.
     """
 
     refresh_on_host: ClassVar[bool] = True  # DBSCAN is a library's, and runs on the host
@@ -83,6 +84,7 @@ class ClusterContrast(Method):
     clusters: ClusterOptions
     own: Any
     num_views: int
+    ban_same_camera: bool
 
     @classmethod
     def faults(cls, options: Options) -> list[str]:
@@ -105,7 +107,37 @@ class ClusterContrast(Method):
                 "of devices, or choose method.name=hitpro"
             )
         own = options.more.get(cls.section)
-        return cls(with_own_values(options.more["clusters"], own), own, setting.num_views)
+        clusters = with_own_values(options.more["clusters"], own)
+        return cls(clusters, own, setting.num_views, options.across.ban_same_camera)
+
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """Modalities with so few tracklets that all of them are each other's k1 nearest."""
+        numbers = np.bincount(np.asarray(info.modality), minlength=MODALITIES)
+        return [
+            f"note: {number} {KINDS[one]} tracklets can hardly form two clusters, as all are among each other's "
+            f"{self._k1}={self.clusters.k1} nearest: lower {self._k1}, or give more tracklets"
+            for one, number in enumerate(numbers)
+            if 0 < number <= self.clusters.k1
+        ]
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Modalities with fewer than two clusters: what is contrasted with nothing learns nothing."""
+        label, lines = np.asarray(mined.label)[: len(info.modality)], []
+        for one in np.unique(info.modality):
+            own = label[np.asarray(info.modality) == one]
+            number = len(np.unique(own[own >= 0]))
+            if number < 2:
+                lines.append(
+                    f"warning: the {len(own)} {KINDS[one]} tracklets form {('no', 'one')[number]} cluster, so that the "
+                    f"loss of clusters learns nothing from them: lower {self._k1} ({self.clusters.k1}) or "
+                    f"clusters.min_samples ({self.clusters.min_samples}), or give more tracklets"
+                )
+        return lines
+
+    @property
+    def _k1(self) -> str:
+        """The field that k1 comes from."""
+        return f"{self.section}.k1" if hasattr(self.own, "k1") else "clusters.k1"
 
     @property
     def classes_per_person(self) -> int:
@@ -165,7 +197,7 @@ class ClusterContrast(Method):
             epoch=memory.epoch + 1,
         )
         fresh, match = self.match_classes(fresh, host, info, float(progress))
-        within, same_view, across = tables(host, label, info, match, self.clusters.positives)
+        within, same_view, across = self.tables(host, label, info, match)
         return fresh._replace(
             within=within,
             same_view=same_view.index,
@@ -193,6 +225,28 @@ class ClusterContrast(Method):
           The memory with what follows from the match, and the matched cluster of each cluster [P]; None for no match.
         """
         return memory, None
+
+    def tables(
+        self, bank: np.ndarray, label: np.ndarray, info: TrackletInfo, match: np.ndarray | None
+    ) -> tuple[Positives, Positives, Positives]:
+        """Positives within, in the same view and across: members of the own cluster, and of the matched one.
+
+        match: int [P], the matched cluster of each cluster, -1 for none; None: no match.
+        """
+        wanted = np.full_like(label, -1) if match is None else np.where(label >= 0, match[label], -1)
+        modality, camera, view = info.modality, info.camera, info.view
+
+        def find(wanted: np.ndarray, allowed: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Positives:
+            return members(bank, label, wanted, self.clusters.positives, allowed)
+
+        within = find(label, lambda i, j: (modality[i] == modality[j]) & (camera[i] != camera[j]))
+        same_view = find(label, lambda i, j: (view[i] == view[j]) & (i != j))
+        across = find(wanted, lambda i, j: (modality[i] != modality[j]) & self.may_cross(camera[i], camera[j]))
+        return within, same_view, across
+
+    def may_cross(self, camera: Array, other: Array) -> Array:
+        """Whether tracklets of different modalities in these cameras may be taken for one person: bool, broadcast."""
+        return (camera != other) | (not self.ban_same_camera)
 
     def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
         """Cross-entropy against the clusters of the own modality."""
@@ -286,26 +340,6 @@ def cluster(bank: jax.Array, info: TrackletInfo, options: ClusterOptions) -> np.
     dbscan = DBSCAN(eps=options.eps, min_samples=options.min_samples, metric="precomputed")
     label[valid] = dbscan.fit_predict(graph)
     return label
-
-
-def tables(
-    bank: np.ndarray, label: np.ndarray, info: TrackletInfo, match: np.ndarray | None, count: int
-) -> tuple[Positives, Positives, Positives]:
-    """Positives within, in the same view and across: members of the own cluster, and of the matched one.
-
-    match: int [P], the matched cluster of each cluster, -1 for none.
-    """
-    wanted = np.full_like(label, -1) if match is None else np.where(label >= 0, match[label], -1)
-    same_view = members(bank, label, label, count, lambda i, j: (info.view[i] == info.view[j]) & (i != j))
-    within = members(
-        bank,
-        label,
-        label,
-        count,
-        lambda i, j: (info.modality[i] == info.modality[j]) & (info.camera[i] != info.camera[j]),
-    )
-    across = members(bank, label, wanted, count, lambda i, j: info.modality[i] != info.modality[j])
-    return within, same_view, across
 
 
 def members(

@@ -10,9 +10,12 @@ Differences, besides those of `methods/baselines/clusters.py`: both stages share
 from `pgm.begin` on and at the rate that is left there, where the released code starts it from the best evaluation of
 the first and at the full rate again; leftovers are matched again until none is left (the released code stops after one
 more round), whichever side is the larger one (there: visible alone); centres are moved by the mean clip, where the
-second stage of the released code takes the least similar one.
+second stage of the released code takes the least similar one; under `across.ban_same_camera` two clusters are as
+similar as their pairs of different cameras, and those without such a pair are not matched.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -35,7 +38,8 @@ class PGM(ClusterContrast):
         """Graph matching from `begin` on."""
         if progress < self.own.begin:
             return memory, None
-        match = progressive_matching(np.asarray(memory.centre), memory.modality)
+        likeness = partial(other_camera_cosine, bank, memory.label, info.camera) if self.ban_same_camera else None
+        match = progressive_matching(np.asarray(memory.centre), memory.modality, likeness=likeness)
         return memory._replace(same_person=match[:, None]), match
 
     def loss(self, memory: ClusterMemory, own, encoded: Encoded, clips: Clips, info: TrackletInfo, progress):
@@ -59,18 +63,25 @@ class PGM(ClusterContrast):
         return self.moved(memory, jnp.concatenate([features, features]), both)
 
 
-def progressive_matching(centre: np.ndarray, modality: np.ndarray) -> np.ndarray:
+def progressive_matching(
+    centre: np.ndarray,
+    modality: np.ndarray,
+    *,
+    likeness: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
     """Every cluster matched with one of the other modality.
 
     Each round is a minimum-cost assignment of the clusters of the larger side that are still left to all of the smaller
-    side; there are as many rounds as it takes. A cluster of the smaller side keeps its match of the first round.
+    side; there are as many rounds as it takes. A cluster of the smaller side keeps its first match.
 
     Args:
       centre: [P, D] unit rows.
       modality: [P] of each cluster, -1 in unused rows.
+      likeness: of clusters [n] and [m] to [n, m], -inf for a pair that cannot be matched; None: cosines of centres.
 
     Returns:
-      int32 [P], -1 in unused rows, and everywhere if a modality has no cluster.
+      int32 [P], -1 in unused rows, for a cluster that no other can be matched with, and everywhere if a modality has no
+      cluster.
 
     >>> centre = np.array([[1., 0.], [0., 1.], [.8, .6], [1., 0.]])
     >>> progressive_matching(centre, np.array([0, 0, 0, 1])).tolist()
@@ -78,12 +89,67 @@ def progressive_matching(centre: np.ndarray, modality: np.ndarray) -> np.ndarray
     """
     from scipy.optimize import linear_sum_assignment
 
+    likeness = likeness or (lambda one, other: centre[one] @ centre[other].T)
     match = np.full(len(modality), -1, np.int32)
     few, left = sorted((np.flatnonzero(modality == m) for m in (IR, RGB)), key=len)
     while len(few) and len(left):
-        row, column = linear_sum_assignment(1.0 / np.exp(centre[left] @ centre[few].T))
+        cost = np.exp(-likeness(left, few))
+        possible = np.isfinite(cost)
+        # dearer than any assignment of possible pairs: one is taken only where there is no other way
+        row, column = linear_sum_assignment(np.where(possible, cost, 1.0 + len(few) * cost[possible].max(initial=0.0)))
+        there = possible[row, column]
+        row, column = row[there], column[there]
+        if not len(row):
+            break
         match[left[row]] = few[column]
         first = match[few[column]] < 0
         match[few[column[first]]] = left[row[first]]
         left = np.delete(left, row)
     return match
+
+
+def other_camera_cosine(
+    bank: np.ndarray, label: np.ndarray, camera: np.ndarray, one: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+    """Cosine of the centres of clusters, as it follows from their pairs of different cameras.
+
+        mean of <x_i, x_j> over i in a, j in b, c_i != c_j, over |mean x_i| |mean x_j|
+
+    Args:
+      bank: [P, D] unit rows x.
+      label: [P] cluster of each row, -1 for none.
+      camera: [P].
+      one: [n] clusters a.
+      other: [m] clusters b.
+
+    Returns:
+      [n, m] float64; -inf without such a pair. Where all pairs are of different cameras: the cosine of the centres.
+
+    Cost: O(C D + n m) memory for C clusters, n m D flops a camera; no pair of rows is visited.
+
+    >>> bank, label = np.array([[1., 0.], [.6, .8], [1., 0.]]), np.array([0, 0, 1])
+    >>> other_camera_cosine(bank, label, np.array([1, 2, 1]), np.array([0]), np.array([1])).round(2).tolist()
+    [[0.67]]
+    """
+    size = int(label.max(initial=-1)) + 1
+
+    def pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of <x_i, x_j> and number of the pairs of some rows, both [n, m]."""
+        total, count = _sums(bank, np.where(rows, label, -1), size)
+        return total[one] @ total[other].T, np.outer(count[one], count[other])
+
+    whole, count = _sums(bank, label, size)
+    length = np.linalg.norm(whole, axis=1) / np.maximum(count, 1)
+    total, number = pairs(label >= 0)
+    for each in np.unique(camera[label >= 0]):
+        same_total, same_number = pairs(camera == each)
+        total, number = total - same_total, number - same_number
+    scale = np.maximum(number * np.outer(length[one], length[other]), 1e-12)
+    return np.where(number > 0, total / scale, -np.inf)
+
+
+def _sums(bank: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum [C, D] in float64 and number [C] of the rows of each cluster."""
+    total, there = np.zeros((size, bank.shape[1])), label >= 0
+    np.add.at(total, label[there], bank[there])
+    return total, np.bincount(label[there], minlength=size)

@@ -11,7 +11,8 @@ shallow and of deep transformer layers, and takes the neighbours on which both a
 collaboration between them, and no last stage (epoch 30 of 50) that labels visible samples by infrared clusters and
 turns the neighbours' weights down. Clips move their instance as unit features, in the released code as they leave the
 neck, which counts them for more than a tenth. Both cross-modal directions have the same weight, where the released code
-gives the visible one a tenth.
+gives the visible one a tenth. Under `across.ban_same_camera` instances of the own camera in the other modality are
+neither neighbours nor in the softmax.
 """
 
 from functools import partial
@@ -24,7 +25,7 @@ from hitpro_jax.kernels import losses
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.pseudo_labels import neighbour_loss, neighbours_of, sum_of_means
 from hitpro_jax.kernels.schedules import ramp
-from hitpro_jax.methods.baselines.clusters import BLOCK, ClusterContrast, ClusterMemory
+from hitpro_jax.methods.baselines.clusters import BLOCK, ClusterContrast, ClusterMemory, of_clips
 from hitpro_jax.methods.baselines.options import SdclOptions
 from hitpro_jax.types import MODALITIES, Clips, Encoded, TrackletInfo
 
@@ -50,7 +51,8 @@ class SDCL(ClusterContrast):
             term = neighbour_loss(instances, near, candidate, temperature=self.clusters.temperature)
             return sum_of_means(*term, modality, parts=MODALITIES)
 
-        within, across = towards(learned & same), towards(learned & ~same & turn)
+        crossing = ~same & turn & self.may_cross(of_clips(info.camera, clips.tracklet, -1)[:, None], info.camera)
+        within, across = towards(learned & same), towards(learned & crossing)
         weight = self.own.across * ramp(progress, begin=self.own.begin, length=0)
         return (
             cluster + self.own.within * within + weight * across,
@@ -60,11 +62,14 @@ class SDCL(ClusterContrast):
     def refresh(self, memory: ClusterMemory, parts, part_mask, info: TrackletInfo, progress) -> ClusterMemory:
         """As of cluster contrast; the positives across are the neighbours in the other modality."""
         fresh = super().refresh(memory, parts, part_mask, info, progress)
-        return fresh._replace(
-            across=fresh.across._replace(
-                index=_neighbour_table(fresh.prototypes, info, share=self.own.share, count=self.clusters.positives)
-            )
+        index = _neighbour_table(
+            fresh.prototypes,
+            info,
+            share=self.own.share,
+            count=self.clusters.positives,
+            ban_same_camera=self.ban_same_camera,
         )
+        return fresh._replace(across=fresh.across._replace(index=index))
 
     def update(self, memory: ClusterMemory, features: jax.Array, tracklet: jax.Array) -> ClusterMemory:
         """Clips move the centre of their class and the instance of their tracklet."""
@@ -74,13 +79,17 @@ class SDCL(ClusterContrast):
         )
 
 
-@partial(jax.jit, static_argnames="count")
-def _neighbour_table(bank: jax.Array, info: TrackletInfo, *, share: float, count: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("count", "ban_same_camera"))
+def _neighbour_table(
+    bank: jax.Array, info: TrackletInfo, *, share: float, count: int, ban_same_camera: bool
+) -> jax.Array:
     """The nearest `count` of each row's neighbours in the other modality, int32 [P, count]; -1 for none."""
 
     def row(anchor):
         likeness = losses.similarities(bank[anchor][None], bank)
         candidate = info.valid & info.valid[anchor] & (info.modality != info.modality[anchor])
+        if ban_same_camera:
+            candidate &= info.camera != info.camera[anchor]
         near = neighbours_of(likeness, candidate[None], share=share)[0]
         best, index = jax.lax.top_k(jnp.where(near, likeness[0], -jnp.inf), min(count, len(bank)))
         return jnp.where(best > -jnp.inf, index, -1)

@@ -17,10 +17,10 @@ import numpy as np
 from hitpro_jax.kernels.losses import mean_over
 from hitpro_jax.kernels.pseudo_labels import batch_hard_triplet, identity_entropy
 from hitpro_jax.methods.base import Setting
-from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips, tables
+from hitpro_jax.methods.baselines.clusters import ClusterContrast, ClusterMemory, aggregate, of_clips
 from hitpro_jax.methods.baselines.options import SupervisedOptions
 from hitpro_jax.options import Options
-from hitpro_jax.types import Clips, Encoded, TrackletInfo
+from hitpro_jax.types import Clips, Encoded, Mined, TrackletInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,16 @@ class Supervised(ClusterContrast):
         """The method with the identities of the training set."""
         return dataclasses.replace(super().create(options, setting), identities=setting.identities)
 
+    def notes(self, info: TrackletInfo, frames: np.ndarray | None = None) -> list[str]:
+        """None: nothing is clustered."""
+        return []
+
+    def warnings(self, mined: Mined, info: TrackletInfo) -> list[str]:
+        """Where all tracklets are of one person."""
+        if self.identities.max() > 0:
+            return []
+        return ["warning: nothing is learned, as all tracklets are of one person: give tracklets of more persons"]
+
     def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:
         """A proxy a person [C, D]."""
         proxies = np.random.default_rng(seed).standard_normal((self.identities.max() + 1, dim))
@@ -49,7 +59,7 @@ class Supervised(ClusterContrast):
         bank, reliability = aggregate(parts, part_mask)
         info, host = jax.tree.map(np.asarray, (info, bank))
         everyone = np.arange(len(host))  # each person is matched with itself in the other modality
-        within, same_view, across = tables(host, self.identities, info, everyone, self.clusters.positives)
+        within, same_view, across = self.tables(host, self.identities, info, everyone)
         return memory._replace(
             prototypes=bank,
             reliability=reliability,

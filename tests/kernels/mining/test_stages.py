@@ -316,10 +316,12 @@ def test_rows_on_four_devices_equal_one_device():
         import jax, numpy as np
         from hitpro_jax.kernels.banks import Tiling
         from hitpro_jax.kernels.mining.stages import Bars, across_modalities, same_view_ambiguity, within_modality
+        from hitpro_jax.kernels.mining.thresholds import stranger_threshold
         from hitpro_jax.options import AcrossOptions, WithinOptions
-        from tests.reference.worlds import world
-        w = world(1)
-        prototypes, bars = jax.numpy.asarray(w.prototypes), Bars(0.7, -0.5)
+        from tests.reference.worlds import pictures, world
+        w, (p, _, _) = world(1), pictures(0, noise=0.4, people=6, fewest=5, most=9)
+        prototypes, pictured = jax.numpy.asarray(w.prototypes), jax.numpy.asarray(p.prototypes)
+        bars = Bars(0.7, -0.5)
         small = dict(reciprocity=6, neighbours=9)
         first = WithinOptions(camera_bias="zscore", balance=0, **small)
         second = AcrossOptions(debias="balanced_knn", **small)
@@ -328,10 +330,11 @@ def test_rows_on_four_devices_equal_one_device():
             within = within_modality(prototypes, w.info, bars, options=first, num_views=6, tiling=tiling)
             across = across_modalities(prototypes, within, w.info, bars, options=second, tiling=tiling)
             ambiguous = same_view_ambiguity(prototypes, w.info, within.threshold, rho=0.7, tiling=tiling)
-            return within, across, ambiguous
+            return within, across, ambiguous, stranger_threshold(pictured, p.info, tiling=tiling)
         mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         one, four = jax.jit(lambda: align(None))(), jax.jit(lambda: align(mesh))()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
+        assert np.isfinite(one[3]).all()
         print(jax.device_count(), int((one[1].index >= 0).sum()))
     """
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}

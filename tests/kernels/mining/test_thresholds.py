@@ -10,7 +10,7 @@ from hitpro_jax.kernels.mining import thresholds
 from hitpro_jax.kernels.search import centring
 from hitpro_jax.kernels.search.candidates import Neighbours
 from tests.reference import mining as naive
-from tests.reference.worlds import WORLDS, world
+from tests.reference.worlds import PICTURES, WORLDS, pictures, world
 from tests.reference.worlds import table as random_table
 
 ROWS = 23
@@ -90,6 +90,48 @@ def test_threshold_of_parts_equals_naive(name):
     theta = thresholds.part_threshold(halves, jnp.where(w.valid, w.modality, -1), num_groups=2)
     expected = naive.part_threshold(w, parts, mask, centre, thresholds.HALVES_QUANTILE)
     np.testing.assert_allclose(theta, expected, atol=0.00101)  # the lower end of a bin of 0.001
+
+
+@pytest.mark.parametrize("name", ["easy", "hard"])
+def test_threshold_of_strangers_equals_naive(name):
+    w, person, _ = pictures(0, **PICTURES[name] | {"people": 6, "fewest": 2, "most": 6})
+    w = w._replace(valid=np.random.default_rng(0).random(len(person)) < 0.9)
+    theta = jax.jit(thresholds.stranger_threshold)(w.prototypes, w.info)
+    np.testing.assert_allclose(theta, naive.stranger_threshold(w, thresholds.BINS, thresholds.STRANGERS), atol=1e-5)
+    assert np.isfinite(theta).all() == (name == "easy")
+
+
+def test_threshold_of_strangers_is_right_for_nineteen_of_twenty_pairs():
+    """Without knowing the number of persons or pictures."""
+    for name, values in PICTURES.items():
+        w, person, _ = pictures(1, **values)
+        w = w._replace(prototypes=naive.direction_from(w.prototypes, means_of_views(w)).astype(np.float32))
+        theta = jax.jit(thresholds.stranger_threshold)(w.prototypes, w.info)
+        near = w.prototypes @ w.prototypes.T >= np.asarray(theta)[w.modality][:, None]
+        near &= (w.view[:, None] == w.view) & ~np.eye(len(person), dtype=bool)
+        assert 0.9 < (person[:, None] == person)[near].mean() <= 1, name
+
+
+def means_of_views(w):
+    return np.stack([w.prototypes[w.view == view].mean(0) for view in range(w.view.max() + 1)])[w.view]
+
+
+def test_threshold_of_strangers_is_infinite_where_nothing_stands_out():
+    """Persons of one picture each: the most similar of them are no one's look-alikes."""
+    w, _, _ = pictures(0, noise=0.5, fewest=1, most=1, people=200)
+    assert np.isinf(thresholds.stranger_threshold(w.prototypes, w.info)).all()
+
+
+def test_threshold_of_strangers_counts_some_rows_of_a_large_bank(monkeypatch):
+    """And the same ones however many padding rows there are."""
+    w, _, _ = pictures(0, noise=0.5)
+    whole = thresholds.stranger_threshold(w.prototypes, w.info)
+    monkeypatch.setattr(thresholds, "ANCHORS", 200)
+    some = thresholds.stranger_threshold(w.prototypes, w.info)
+    np.testing.assert_allclose(some, whole, atol=0.05)
+    assert (np.asarray(some) != np.asarray(whole)).any()
+    padded = jax.tree.map(lambda x: np.pad(x, [(0, 77)] + [(0, 0)] * (x.ndim - 1)), (w.prototypes, w.info))
+    assert thresholds.stranger_threshold(*padded).tolist() == some.tolist()
 
 
 def test_an_unknown_rule_is_refused():

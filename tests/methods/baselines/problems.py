@@ -72,8 +72,8 @@ class Problem:
 
 
 @cache
-def refreshed(name: str, seed: int, *progress: float):
-    problem, made = Problem(seed), method(name)
+def refreshed(name: str, seed: int, *progress: float, ban: bool = False):
+    problem, made = Problem(seed), method(name, **{"across.ban_same_camera": ban})
     memory = made.init(SIZE, DIM)
     for now in progress:
         memory = made.refresh(memory, problem.parts, problem.mask, problem.info, now)
@@ -93,9 +93,9 @@ class Asked:
       target, modality, view: of the clips, as lists.
     """
 
-    def __init__(self, name: str, *progress: float):
+    def __init__(self, name: str, *progress: float, ban: bool = False):
         self.name, self.progress = name, progress[-1]
-        self.problem, self.made, self.memory = refreshed(name, 1, *progress)
+        self.problem, self.made, self.memory = refreshed(name, 1, *progress, ban=ban)
         self.tracklet = self.problem.batch(self.memory.label)
         self.w = w = self.problem.w
         self.target = [int(self.memory.target[t]) if t >= 0 else -1 for t in self.tracklet]
@@ -139,6 +139,22 @@ def check_update(asked: Asked, target: list[int], clips: list[np.ndarray], rows:
     np.testing.assert_allclose(after.prototypes, np.array([rows[i] for i in range(SIZE)]), atol=1e-5)
     same = memory._replace(centre=None, prototypes=None)
     jax.tree.map(np.testing.assert_array_equal, after._replace(centre=None, prototypes=None), same)
+
+
+def pairs_across(problem: Problem, memory) -> tuple[int, int]:
+    """Positives across of two cameras, and of one."""
+    i, k = np.nonzero(memory.across.index >= 0)
+    j, camera = memory.across.index[i, k], problem.w.camera
+    assert (problem.w.modality[i] != problem.w.modality[j]).all()
+    return int((camera[i] != camera[j]).sum()), int((camera[i] == camera[j]).sum())
+
+
+def check_ban(name: str) -> None:
+    """Under the ban no positive across is of the own camera; without it some are."""
+    assert min(pairs_across(*refreshed(name, 1, *LATE)[::2])) > 0
+    other, own = pairs_across(*refreshed(name, 1, *LATE, ban=True)[::2])
+    assert other > 0
+    assert own == 0
 
 
 def check_without_clusters(name: str, *, learns: bool = False) -> None:

@@ -8,6 +8,7 @@ from tests.methods.baselines.problems import (
     EARLY,
     LATE,
     Asked,
+    check_ban,
     check_loss,
     check_update,
     check_without_clusters,
@@ -16,13 +17,15 @@ from tests.methods.baselines.problems import (
 from tests.reference import baselines as naive
 
 
-def test_votes_equal_naive_and_aggregate_centres():
+@pytest.mark.parametrize("ban", [False, True])
+def test_votes_equal_naive_and_aggregate_centres(ban):
     sizes = []
     for seed in range(1, 5):
-        problem, made, memory = refreshed("adca", seed, 0.6)
+        problem, made, memory = refreshed("adca", seed, 0.6, ban=ban)
         w = problem.w
-        expected = naive.votes(memory.prototypes, memory.label, w.modality, made.own.similarity)
-        found = vote_matches(memory.prototypes, memory.label, w.modality, least=made.own.similarity)
+        given = memory.prototypes, memory.label, w.modality
+        expected = naive.votes(*given, made.own.similarity, w.camera if ban else None)
+        found = vote_matches(*given, least=made.own.similarity, camera=w.camera if ban else None)
         assert {c: m for c, m in enumerate(found) if m >= 0} == expected
         before = naive.centres(problem.bank, memory.label)
         for c, centre in before.items():
@@ -45,6 +48,18 @@ def test_loss_and_its_gradient_equal_naive(progress):
 def test_update_equals_naive():
     asked = Asked("adca", *LATE)
     check_update(asked, asked.target, list(asked.problem.features))
+
+
+def test_pairs_of_one_camera_neither_vote_nor_break_ties():
+    """The infrared cluster 2 is nearest to cluster 0 by its own camera alone; 1 has its vote in another one."""
+    bank = np.array([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0], [0.96, 0.28]])
+    label, modality, camera = np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1]), np.array([5, 6, 5, 5])
+    assert vote_matches(bank, label, modality, least=0.5).tolist() == [2, -1, 0, -1]
+    assert vote_matches(bank, label, modality, least=0.5, camera=camera).tolist() == [-1, 2, 1, -1]
+
+
+def test_the_ban_keeps_the_own_camera_out_of_the_positives():
+    check_ban("adca")
 
 
 def test_without_any_cluster_there_is_no_loss():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax.methods.baselines import clusters
+from hitpro_jax.types import TrackletInfo
 from tests.methods.baselines.problems import (
     DIM,
     EARLY,
@@ -93,3 +94,43 @@ def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeyp
     for name in ("adca", "cap"):
         with pytest.raises(ValueError, match="run it as a single process"):
             method(name)
+
+
+# --------------------------------------------------------------------------------------------------- too little data
+
+
+def tracklets(visible: int, infrared: int) -> TrackletInfo:
+    modality = np.repeat([0, 1], [visible, infrared])
+    return TrackletInfo(modality, modality * 0, modality, modality >= 0)
+
+
+def test_a_warning_where_a_modality_has_fewer_than_two_clusters():
+    """With the sizes and fields at hand; padding rows of the memory say nothing."""
+    made = method("cluster_contrast")
+    memory = made.init(SIZE, DIM)
+    label = np.full(SIZE, -1, np.int32)
+    label[:8], label[30:] = [0, 0, 0, 1, 2, 2, 2, -1], 7
+    info = tracklets(4, 4)
+    (line,) = made.warnings(made.mined(memory._replace(label=label)), info)
+    assert line.startswith(
+        "warning: the 4 infrared tracklets form one cluster, so that the loss of clusters learns nothing"
+    )
+    assert "lower clusters.k1 (6) or clusters.min_samples (3)" in line
+    none, one = made.warnings(made.mined(memory), info)
+    assert "visible tracklets form no cluster" in none
+    assert "infrared tracklets form no cluster" in one
+    label[4:8] = [2, 2, 3, 3]
+    assert made.warnings(made.mined(memory._replace(label=label)), info) == []
+    label[:8] = [0, 0, 1, 1, 2, 2, 3, 3]
+    assert made.warnings(made.mined(memory._replace(label=label)), tracklets(8, 0)) == []
+    assert "lower cap.k1 (6)" in method("cap").warnings(made.mined(memory), info)[0]
+
+
+def test_a_note_at_start_where_all_tracklets_are_neighbours():
+    made = method("cluster_contrast")
+    assert made.notes(tracklets(7, 7)) == made.notes(tracklets(7, 0)) == []
+    (line,) = made.notes(tracklets(7, 6))
+    assert line.startswith(
+        "note: 6 infrared tracklets can hardly form two clusters, as all are among each other's clusters.k1=6"
+    )
+    assert "lower cap.k1" in method("cap").notes(tracklets(7, 6))[0]

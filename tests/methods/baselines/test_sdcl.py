@@ -9,6 +9,7 @@ from tests.methods.baselines.problems import (
     SIZE,
     Asked,
     K,
+    check_ban,
     check_loss,
     check_update,
     check_without_clusters,
@@ -16,13 +17,15 @@ from tests.methods.baselines.problems import (
     table,
 )
 from tests.reference import baselines as naive
+from tests.reference.mining import related
 
 
-def test_neighbours_in_the_other_modality_are_positives_across():
-    problem, made, memory = refreshed("sdcl", 1, 0.0)
+@pytest.mark.parametrize("ban", [False, True])
+def test_neighbours_in_the_other_modality_are_positives_across(ban):
+    problem, made, memory = refreshed("sdcl", 1, 0.0, ban=ban)
     w, bank, some = problem.w, memory.prototypes, 0
     for i in range(SIZE):
-        other = [j for j in range(SIZE) if w.valid[i] and w.valid[j] and w.modality[i] != w.modality[j]]
+        other = [j for j in range(SIZE) if related(w, i, j, "other_modality", ban)]
         likeness = {j: float(bank[i] @ bank[j]) for j in other}
         best = max(likeness.values(), default=-1.0)
         near = sorted(
@@ -33,9 +36,9 @@ def test_neighbours_in_the_other_modality_are_positives_across():
     assert some > SIZE / 2
 
 
-@pytest.mark.parametrize("progress", [EARLY, LATE])
-def test_loss_and_its_gradient_equal_naive(progress):
-    asked = Asked("sdcl", *progress)
+@pytest.mark.parametrize(("progress", "ban"), [(EARLY, False), (LATE, False), (LATE, True)])
+def test_loss_and_its_gradient_equal_naive(progress, ban):
+    asked = Asked("sdcl", *progress, ban=ban)
     w, own = asked.w, asked.made.own
     bank, temperature = asked.memory.prototypes.astype(np.float64), asked.made.clusters.temperature
     alike, other = (
@@ -43,6 +46,8 @@ def test_loss_and_its_gradient_equal_naive(progress):
         for same in (True, False)
     )
     other = [row if m == asked.turn else [] for row, m in zip(other, asked.modality, strict=True)]
+    if ban:
+        other = [[j for j in row if w.camera[j] != w.camera[i]] for row, i in zip(other, asked.tracklet, strict=True)]
 
     def neighbour(features, candidates):
         clips = features, asked.tracklet, asked.modality
@@ -53,6 +58,10 @@ def test_loss_and_its_gradient_equal_naive(progress):
         return asked.contrast(features) + own.within * neighbour(features, alike) + across
 
     check_loss(asked, naive_loss, outliers_learn=True)
+
+
+def test_the_ban_keeps_the_own_camera_out_of_the_positives():
+    check_ban("sdcl")
 
 
 def test_update_equals_naive():

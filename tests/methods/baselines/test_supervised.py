@@ -6,7 +6,7 @@ import pytest
 
 from hitpro_jax.types import Encoded
 from tests.batches import clips_of
-from tests.methods.baselines.problems import CLIPS, DIM, SIZE, Problem, method
+from tests.methods.baselines.problems import CLIPS, DIM, SIZE, Problem, method, pairs_across
 from tests.reference import baselines as naive
 from tests.reference.losses import gradient
 
@@ -45,7 +45,25 @@ def test_supervised_equals_naive():
         assert (np.asarray(weight).sum(1) > 0).any()
 
 
+@pytest.mark.parametrize("ban", [False, True])
+def test_partners_are_of_another_camera_under_the_ban(ban):
+    problem, people = Problem(1), np.arange(SIZE, dtype=np.int32) % 6
+    made = method("supervised", np.where(problem.w.valid, people, -1), **{"across.ban_same_camera": ban})
+    memory = made.refresh(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.0)
+    other, own = pairs_across(problem, memory)
+    assert other > 0
+    assert (own == 0) == ban
+
+
 def test_it_has_no_centres_to_move():
     made = method("supervised", np.zeros(SIZE, np.int32))
     memory = made.init(SIZE, DIM)
     assert made.update(memory, None, None) is memory
+
+
+def test_one_person_gives_a_warning_and_few_tracklets_no_note():
+    info = Problem(1).info
+    for people, lines in ((1, 1), (2, 0)):
+        made = method("supervised", np.arange(SIZE, dtype=np.int32) % people)
+        assert len(made.warnings(made.mined(made.init(SIZE, DIM)), info)) == lines
+        assert made.notes(info) == []

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,8 +67,10 @@ def require_writable(directory: str | Path) -> None:
     """
     with _writing(Path(directory)):
         Path(directory).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".probe-") as file:
             file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -107,7 +107,9 @@ def open_workdir(path: str | Path) -> Any:
         workdir = Workdir(path)
         workdir.log(f"workdir: {workdir.path}")
     except OSError as error:
-        print(f"error: the workdir {path} cannot be written ({error.strerror}): {remedy(error)}", file=sys.stderr)
+        print(
+            f"error: the workdir {path} cannot be written ({error.strerror or error}): {remedy(error)}", file=sys.stderr
+        )
         distributed.fail()
     return workdir
 

@@ -209,9 +209,10 @@ class Checkpointer:
         """
         leaves = _leaves(state)
         self.wait()
-        for stale in self.steps():
-            if stale >= step or stale in self._damaged:
-                self._manager.delete(stale)
+        with _writing(self._directory):
+            for stale in self.steps():
+                if stale >= step or stale in self._damaged:
+                    self._manager.delete(stale)
         record = json.dumps(
             {
                 "config": self._config,

@@ -385,7 +385,7 @@ def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
     ],
 )
 @pytest.mark.parametrize("what", ["mkdir", "file"])
-def test_a_folder_that_cannot_be_written_is_told_with_its_own_remedy(tmp_path, monkeypatch, number, remedy, what):
+def test_a_folder_that_cannot_be_written_is_named_with_its_own_remedy(tmp_path, monkeypatch, number, remedy, what):
     """As root every folder opens, so the test refuses instead of the system."""
 
     def refuse(*_, **__):
@@ -400,7 +400,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_own_remedy(tmp_path, m
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_folder_without_permission_is_told(tmp_path, there):
+def test_a_folder_without_permission_is_named(tmp_path, there):
     """As another user where the test is run by root, whom no permission binds."""
     folder = tmp_path / "checkpoints"
     if there:
@@ -419,7 +419,7 @@ def test_a_folder_without_permission_is_told(tmp_path, there):
         tmp_path.chmod(0o755)
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     for folder in (tmp_path / "checkpoints", tmp_path / "checkpoints" / "below"):
         with pytest.raises(checkpoint.SaveError, match="remove the file that stands in the place of a folder"):

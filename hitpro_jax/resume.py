@@ -58,8 +58,8 @@ def unpadded(memory: PyTree, rows: int, tracklets: int) -> PyTree:
     Returns:
       NumPy arrays of their own, [N, ..] instead of [P, ..].
 
-    Choice: on the host, because N rows need not divide by the devices. It is written by process 0, and costs each
-    host the memory once.
+    Choice: on the host, because N rows need not divide by the devices. Process 0 writes it.
+    Cost: the memory once on every host.
     """
 
     def cut(array: jax.Array) -> np.ndarray:
@@ -69,21 +69,26 @@ def unpadded(memory: PyTree, rows: int, tracklets: int) -> PyTree:
     return jax.tree.map(cut, memory)
 
 
-def padded(memory: PyTree, empty: PyTree) -> PyTree:
-    """A memory of `unpadded` for another number of rows.
+def laid_out(memory: PyTree, empty: PyTree, shardings: PyTree) -> PyTree:
+    """A memory of `unpadded` on the devices, for another number of rows.
 
     Args:
-      memory: NumPy arrays [N, ..].
+      memory: NumPy arrays [N, ..], the same on every process.
       empty: what `Method.init` gives for P rows; the last P - N are put behind those of the memory.
+      shardings: of its arrays.
 
     Returns:
-      NumPy arrays [P, ..].
+      Arrays [P, ..].
+
+    Cost: the memory once more on every host. Nothing goes from process to process.
     """
 
-    def fill(array: np.ndarray, empty: jax.Array) -> np.ndarray:
-        return np.concatenate([array, np.asarray(empty)[len(array) :]]) if array.ndim else array
+    def place(array: np.ndarray, empty: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+        whole = np.concatenate([array, np.asarray(empty)[len(array) :]]) if array.ndim else array
+        # not device_put, which compares the arrays of all processes
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: np.asarray(whole[part]))
 
-    return jax.tree.map(fill, memory, empty)
+    return jax.tree.map(place, memory, empty, shardings)
 
 
 def restore(run: Run, checkpoints: Checkpointer) -> Start:
@@ -113,7 +118,7 @@ def restore(run: Run, checkpoints: Checkpointer) -> Start:
     (saved,), (state, _, step) = seen, restored
     run.workdir.rewind(step)
     run.workdir.log(f"going on from the checkpoint at step {step}")
-    if saved.meta.get("order", FIRST_ORDER) != sampling.ORDER:
+    if step < run.last_step and saved.meta.get("order", FIRST_ORDER) != sampling.ORDER:
         run.workdir.log(
             "note: the checkpoint is of a release that takes tracklets in another order; from here on it is today's"
         )
@@ -121,8 +126,8 @@ def restore(run: Run, checkpoints: Checkpointer) -> Start:
     if run.method.trains and (line := change_of_length(run, saved)):
         run.workdir.log(line)
         ended = step == planned(saved, run.options.train) < run.last_step
-    state = state._replace(memory=padded(state.memory, training.state.memory))
-    return Start(jax.device_put(state, training.shardings), step, ended)
+    memory = laid_out(state.memory, training.state.memory, training.shardings.memory)
+    return Start(state._replace(memory=memory), step, ended)
 
 
 def stored(state: TrainState, shardings: TrainState, rows: int, tracklets: int) -> TrainState:

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from hitpro_jax.commands import COMMANDS
-from hitpro_jax.options import FREE_FIELDS
+from hitpro_jax.options import FREE_FIELDS, flat
 
 
 def parse(argv: Sequence[str]) -> list[str]:
@@ -77,16 +77,41 @@ def mode_of(argv: Sequence[str]) -> str:
 def default_workdir(config: ConfigDict) -> Path:
     """One folder a config: the same command finds its own run again, another override gets another folder.
 
-    Fields that change no number do not count, except the folder of the data.
+    Fields that change no number do not count, except the folder of the data; nor do those at their defaults, so that a
+    field that a later release brings leaves the folder as it is.
     """
-    counted = json.loads(config.to_json_best_effort())
-    for name in FREE_FIELDS:
-        if name != "data.root":
-            section, field = name.split(".")
-            counted.get(section, {}).pop(field, None)
+    from hitpro_jax.run import defaults  # here: see above
+
+    known = flat(json.loads(json.dumps(defaults())))
+    counted = {
+        name: value
+        for name, value in flat(json.loads(config.to_json_best_effort())).items()
+        if known.get(name, "unknown") != value and (name not in FREE_FIELDS or name == "data.root")
+    }
     stamp = zlib.crc32(json.dumps(counted, sort_keys=True).encode())
     name = Path(config_flag().config_filename).stem
     return Path("runs") / f"{name}-{stamp:08x}"
+
+
+def open_workdir(path: str | Path) -> Any:
+    """The `Workdir` of a run, its folder named in its log; ends the process in one sentence where it cannot be written.
+
+    Args:
+      path: of the folder.
+    """
+    from hitpro_jax import distributed
+    from hitpro_jax.workdir import Workdir
+    from hitpro_jax.workdir.files import remedy
+
+    try:
+        workdir = Workdir(path)
+        workdir.log(f"workdir: {workdir.path}")
+    except OSError as error:
+        print(
+            f"error: the workdir {path} cannot be written ({error.strerror or error}): {remedy(error)}", file=sys.stderr
+        )
+        distributed.fail()
+    return workdir
 
 
 @contextlib.contextmanager
@@ -97,6 +122,7 @@ def failures_reported(workdir: Any) -> Iterator[None]:
       workdir: a `Workdir`, whose log gets the sentence and the traceback.
     """
     from hitpro_jax import distributed
+    from hitpro_jax.checkpoint import SaveError
 
     try:
         yield
@@ -104,7 +130,7 @@ def failures_reported(workdir: Any) -> Iterator[None]:
         workdir.log(str(stop))
     except (ValueError, OSError, FloatingPointError) as error:
         workdir.error(error)
-        distributed.fail()
+        distributed.fail(at_once=isinstance(error, SaveError))
     except KeyboardInterrupt:
         workdir.log("interrupted; the same command goes on from the last checkpoint, if there is one")
         sys.exit(130)  # 128 + SIGINT, as shells have it

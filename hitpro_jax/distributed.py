@@ -46,15 +46,20 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
         jax.distributed.initialize()
 
 
-def fail() -> NoReturn:
+def fail(*, at_once: bool = False) -> NoReturn:
     """Ends this process with exit code 1, and with it the others of the run.
 
     They notice that it is gone, as they notice a killed one.
+
+    Args:
+      at_once: other threads are not waited for.
     """
-    if jax.process_count() > 1:
-        # sys.exit would wait for the others at JAX's shutdown barrier for minutes, while they wait for this process in
-        # a collective
+    several = jax.process_count() > 1
+    if several:
         time.sleep(GRACE)
+    if several or at_once:
+        # sys.exit would wait for the others at JAX's shutdown barrier for minutes, while they wait for this process in
+        # a collective; and for threads of Orbax, which wait five minutes for a folder that could not be made
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)

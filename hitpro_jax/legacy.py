@@ -24,6 +24,13 @@ RENAMED_ARRAYS = {
     "['method']['centre']": "['method']['proxies']",
 }
 
+# Fields that came later and whose default changes a run, by dotted names, and the value that does what was done before.
+# All others are taken at their defaults, which change nothing.
+ADDED_FIELDS: dict[str, Any] = {}
+
+# Fields that are gone, and the value whose effect is that of today; a run with another cannot go on.
+REMOVED_FIELDS: dict[str, Any] = {}
+
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config of an earlier release under today's names; one of today unchanged.
@@ -42,6 +49,29 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
             # a field that several data sets shared was that of the run's own set; the others had its default
             meant = value if len(names) == 1 or own == new[section].get("name") else SHARED_DEFAULT
             new[section][own] = {**new[section].get(own, {}), inner: meant}
+    return new
+
+
+def completed(config: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A saved config with the fields that came after it, at the values that do what was done before them.
+
+    Args:
+      config: under today's names.
+      defaults: of the fields that there are today; what is not in them, such as cameras of one's own, stays as it is.
+      prefix: dotted name of the section, with a dot behind it.
+
+    >>> completed({"seed": 3, "loss": {"frame": 0.5}}, {"seed": 0, "loss": {"frame": 0.0, "later": 7}})
+    {'seed': 3, 'loss': {'frame': 0.5, 'later': 7}}
+    """
+    gone = object()
+    new = {key: value for key, value in config.items() if REMOVED_FIELDS.get(f"{prefix}{key}", gone) != value}
+    for key, default in defaults.items():
+        name = f"{prefix}{key}"
+        if isinstance(default, Mapping):
+            there = new.get(key, {})
+            new[key] = completed(there, default, f"{name}.") if isinstance(there, Mapping) else there
+        else:
+            new.setdefault(key, ADDED_FIELDS.get(name, default))
     return new
 
 

@@ -10,7 +10,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from hitpro_jax.command_line import default_workdir, failures_reported, parse
+from hitpro_jax.command_line import default_workdir, failures_reported, open_workdir, parse
 from hitpro_jax.commands import COMMANDS
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/, fields with --config.name=value")
@@ -39,7 +39,6 @@ def main(argv: list[str]) -> None:
     # imported here, because the worker processes that read images import this file too
     from hitpro_jax import distributed
     from hitpro_jax.run import open_run
-    from hitpro_jax.workdir import Workdir
 
     command = importlib.import_module(COMMANDS[MODE.value])
     try:
@@ -47,8 +46,7 @@ def main(argv: list[str]) -> None:
         distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    with Workdir(WORKDIR.value or default_workdir(CONFIG.value)) as workdir, failures_reported(workdir):
-        workdir.log(f"workdir: {workdir.path}")
+    with open_workdir(WORKDIR.value or default_workdir(CONFIG.value)) as workdir, failures_reported(workdir):
         command.main(open_run(CONFIG.value, workdir, devices))
 
 

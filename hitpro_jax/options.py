@@ -27,6 +27,9 @@ FREE_FIELDS = (
     "train.save_steps",
 )
 
+# Fields of the length of training: a run may go on with another length, and says what changes.
+LENGTH = ("train.epochs",)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -133,6 +136,15 @@ class InitOptions:
     """Where training starts."""
 
     weights: str = ""  # a safetensors file (docs/weights.md), also looked for beside the package; "": random
+    run: str = ""  # workdir of another run, of whose newest checkpoint the encoder is taken; "": none
+
+    def faults(self) -> list[str]:
+        """Faults between fields, each to stand behind the section's name."""
+        if not (self.run and self.weights):
+            return []
+        return [
+            f"run is {self.run!r} and weights is {self.weights!r}: give one of them (--config.init.weights= sets none)"
+        ]
 
 
 @dataclass(frozen=True)
@@ -328,6 +340,19 @@ def plain(options: Any) -> dict[str, Any]:
     """
     values = {each.name: getattr(options, each.name) for each in dataclasses.fields(options) if each.name != "more"}
     return {name: plain(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+
+
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted names; an empty section is a field of its own.
+
+    >>> flat({"seed": 1, "data": {"cameras": {}, "synthetic": {"preset": "tiny"}}})
+    {'seed': 1, 'data.cameras': {}, 'data.synthetic.preset': 'tiny'}
+    """
+    fields = {}
+    for key, value in section.items():
+        nested = isinstance(value, Mapping) and value
+        fields |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return fields
 
 
 def read(

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from hitpro_jax import diagnostics, evaluate, optim
-from hitpro_jax.checkpoint import Checkpointer, abstract, config_differences
+from hitpro_jax import diagnostics, evaluate, legacy, optim
+from hitpro_jax.checkpoint import Checkpointer, Saved, abstract, config_differences, listed
 from hitpro_jax.data import opening, sets
 from hitpro_jax.data.pipeline import ClipReading, FrameReader
 from hitpro_jax.data.protocols import Protocol
@@ -26,16 +27,19 @@ from hitpro_jax.methods.baselines.options import SECTIONS
 from hitpro_jax.methods.registry import METHODS, make_method
 from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import Encoder, init_variables, make_encoder, shapes_of
-from hitpro_jax.models.pretrained.weights import load_into
-from hitpro_jax.options import FREE_FIELDS, Options, read
+from hitpro_jax.models.norms import groups_of
+from hitpro_jax.models.pretrained.weights import find, load_into
+from hitpro_jax.options import FREE_FIELDS, LENGTH, Options, plain, read
 from hitpro_jax.scoring.result import Result
-from hitpro_jax.sharding import make_mesh, pad_rows, replicated, row_sharding
+from hitpro_jax.sharding import make_mesh, pad_rows, replicated, require_cut, row_sharding
 from hitpro_jax.steps import Steps, initial_state, make_steps, state_sharding
 from hitpro_jax.types import Mined, TrackletInfo, TrainState
 from hitpro_jax.workdir import Workdir
 
-BANK_MULTIPLE = 256  # rows: device counts that divide it share checkpoints
 MEAN_OF_FRAMES = {"aggregator": "mean", "order": "none"}  # fields of the encoder under image methods
+BANK_MULTIPLE = 256  # rows: few sizes of a bank, so that compiled programs serve several sets
+CHECKPOINTS = "checkpoints"  # folder of a workdir
+AGGREGATOR = "aggregator"  # key of the one part of an encoder that another run's may lack
 
 
 class TrainingSet(NamedTuple):
@@ -203,10 +207,14 @@ class Run:
         return steps, start(), shardings
 
     def initial_variables(self) -> dict:
-        """The encoder's variables that training starts from: pretrained, or random by the seed."""
+        """The encoder's variables that training starts from: pretrained, another run's, or random by the seed."""
+        init = self.options.init
         variables = init_variables(self.encoder, self.options.data.image_size, self.options.seed)
-        if self.options.init.weights:
-            return load_into(variables, self.options.init.weights, self.workdir.log)
+        if init.weights:
+            return load_into(variables, init.weights, self.workdir.log)
+        if init.run:
+            # a run that goes on has its own encoder, and can do without the other's folder
+            return variables if self.has_checkpoints else self.variables_of(Path(init.run), variables)
         self.workdir.log(
             f"note: {self.options.encoder.backbone} starts from random weights; published results start from "
             "pretrained ones: set init.weights"
@@ -216,10 +224,11 @@ class Run:
     def checkpoints(self, *, read_only: bool = False) -> Checkpointer:
         """The checkpoints of the workdir; to be closed, or used in a `with`."""
         return Checkpointer(
-            self.workdir.path / "checkpoints",
+            self.workdir.path / CHECKPOINTS,
             # a reader compares the encoder alone, see `trained_variables`
             config=None if read_only else self.record,
-            ignore=(*FREE_FIELDS, *(f"data.{name}" for name in sets.SPECS if name != self.options.data.name)),
+            defaults=defaults(),
+            ignore=(*FREE_FIELDS, *LENGTH, *(f"data.{name}" for name in sets.SPECS if name != self.options.data.name)),
             read_only=read_only,
             log=self.workdir.log,
         )
@@ -233,17 +242,87 @@ class Run:
         shapes = shapes_of(self.encoder, self.options.data.image_size)
         # the optimiser's state and the memory are not read
         wanted = TrainState(step=np.int32(0), opt_state=None, memory=None, **shapes)
+
+        def target(saved: Saved) -> TrainState:
+            if differing := config_differences(encoder_of(saved), self.encoder_record):
+                raise ValueError(
+                    f"the checkpoint at step {saved.step} belongs to another encoder ({listed(differing)}): "
+                    "give the config it was trained with"
+                )
+            return abstract(wanted, replicated(self.mesh))
+
         with self.checkpoints(read_only=True) as checkpoints:
-            restored = checkpoints.restore_latest(abstract(wanted, replicated(self.mesh)), partial=True)
+            restored = checkpoints.restore_latest(target, partial=True)
         if restored is None:
             raise ValueError(f"no checkpoint in {self.workdir.path}: give the --workdir of a run, or train one first")
-        state, meta, step = restored
-        if differing := config_differences(meta["encoder"], self.encoder_record):
-            raise ValueError(
-                f"the checkpoint at step {step} belongs to another encoder ({'; '.join(differing)}): "
-                "give the config it was trained with"
-            )
+        state, _, step = restored
         return state.variables, step
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether the workdir holds a checkpoint to go on from."""
+        with self.checkpoints(read_only=True) as checkpoints:
+            return bool(checkpoints.steps())
+
+    def variables_of(self, other: Path, variables: dict) -> dict:
+        """The encoder of another run's newest checkpoint, on the host; an aggregator that it lacks stays as it is.
+
+        Args:
+          other: workdir of that run, whose data, cameras, method and optimiser may be others.
+          variables: of this run's encoder as it would start without.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint.
+          ValueError: its encoder is of other shapes.
+        """
+        require_checkpoints(other)
+
+        def target(saved: Saved) -> TrainState:
+            wanted = {name: dict(part) for name, part in variables.items()}
+            if not any(f"['{AGGREGATOR}']" in name for name in saved.leaves):
+                wanted["params"].pop(AGGREGATOR, None)
+            shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), wanted)
+            state = TrainState(step=np.int32(0), opt_state=None, memory=None, **shapes)
+            if differing := saved.other_arrays(state, partial=True):
+                theirs, ours = (
+                    {name: str(value) for name, value in each.items()}
+                    for each in (encoder_of(saved), self.encoder_record)
+                )
+                raise ValueError(
+                    f"init.run={other} has an encoder of other shapes ({listed(differing)}): give the fields of its "
+                    f"config.json ({'; '.join(config_differences(theirs, ours))}), or another run"
+                )
+            return state
+
+        with Checkpointer(other / CHECKPOINTS, read_only=True, log=self.workdir.log) as checkpoints:
+            restored = checkpoints.restore_latest(target, partial=True)
+        assert restored is not None  # as required above
+        state, _, step = restored
+        complete = state.params.keys() == variables["params"].keys()
+        lacking = "" if complete else "; it has no aggregator, so that is as initialised"
+        self.workdir.log(f"encoder: of the checkpoint at step {step} of {other}{lacking}")
+        return {"params": {**variables["params"], **state.params}, "batch_stats": state.batch_stats}
+
+    def require_fit(self) -> None:
+        """Refuses, before data are read, what these devices, processes or files do not allow.
+
+        Raises:
+          ValueError: a batch cannot be cut over the devices or into BatchNorm's groups; the method is for one process.
+          FileNotFoundError: `init.weights` is not there, or `init.run` has saved nothing.
+        """
+        options = self.options
+        if self.method.trains:
+            require_cut(options.batch, self.mesh.size, jax.process_count())
+            groups_of(options.batch.clips, options.encoder.norm_group, interleaved=False)
+        if self.method.refresh_on_host and jax.process_count() > 1:
+            raise ValueError(
+                f"method {options.method.name} makes its labels on one host: run it as a single process, on any number "
+                "of devices, or choose method.name=hitpro"
+            )
+        if options.init.weights:
+            find(options.init.weights)
+        if options.init.run and not self.has_checkpoints:
+            require_checkpoints(Path(options.init.run))
 
     def evaluate(self, variables: dict, step: int) -> Result:
         """Scores of every direction of the protocol; the result has none where nothing is labelled.
@@ -297,6 +376,29 @@ def adaptation(options: Options) -> str | None:
     return (
         f"note: {name} is an image method, whose tracklet feature is the mean of frame features: {', '.join(changed)}"
     )
+
+
+def defaults() -> dict[str, Any]:
+    """The whole config at its defaults, with the sections of single data sets and methods."""
+    config = plain(Options())
+    for name, kind in sections().items():
+        *above, last = name.split(".")
+        section = config
+        for part in above:
+            section = section[part]
+        section[last] = plain(kind())
+    return config
+
+
+def require_checkpoints(workdir: Path) -> None:
+    """Raises FileNotFoundError where `init.run` names a folder in which no run has saved anything."""
+    if not any((workdir / CHECKPOINTS).glob("[0-9]*")):
+        raise FileNotFoundError(f"init.run={workdir} has no checkpoint: give the workdir of a run that has saved one")
+
+
+def encoder_of(saved: Saved) -> dict[str, Any]:
+    """The record of a checkpoint's encoder (see `Run.encoder_record`), with today's fields."""
+    return legacy.completed({"encoder": saved.meta["encoder"]}, {"encoder": defaults()["encoder"]})["encoder"]
 
 
 def sections() -> dict[str, type]:

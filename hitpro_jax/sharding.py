@@ -1,5 +1,6 @@
 """Mesh and named shardings: every device in one row; clips and bank cut by rows, parameters copied or cut."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from hitpro_jax.options import BatchOptions
 from hitpro_jax.types import PyTree
 
 AXIS = "data"
@@ -122,6 +124,32 @@ def local_rows(array: jax.Array) -> np.ndarray:
 def pad_rows(rows: int, mesh: Mesh) -> int:
     """Smallest multiple of the device count that holds so many rows; 0 stays 0."""
     return -(-rows // mesh.size) * mesh.size
+
+
+def require_cut(batch: BatchOptions, devices: int, processes: int = 1) -> None:
+    """Refuses a training batch that cannot be cut over the devices.
+
+    Args:
+      batch: of which the number of clips counts.
+      devices: of all processes.
+      processes: each of several reads an even number of clips, so that they alternate RGB and infrared.
+
+    Raises:
+      ValueError: it cannot; the sentence names batches and device counts that fit.
+
+    >>> require_cut(BatchOptions(tracklets_per_modality=4, clips_per_tracklet=2), 8)
+    """
+    unit = devices if processes == 1 else math.lcm(devices, 2 * processes)
+    if batch.clips % unit == 0:
+        return
+    evenly = f" of {processes} processes, an even number for each" if processes > 1 else ""
+    step = unit // math.gcd(unit, 2 * batch.clips_per_tracklet)
+    counts = range(processes, batch.clips + 1, processes)
+    fitting = [str(count) for count in counts if batch.clips % math.lcm(count, unit // devices) == 0]
+    raise ValueError(
+        f"a batch of {batch.clips} clips cannot be cut over {devices} devices{evenly}: make "
+        f"batch.tracklets_per_modality a multiple of {step}, or take {', '.join(fitting)} devices"
+    )
 
 
 def to_global(batch: PyTree, mesh: Mesh) -> PyTree:

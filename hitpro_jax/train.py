@@ -8,12 +8,13 @@ from functools import partial
 import jax
 
 from hitpro_jax import diagnostics, evaluate
-from hitpro_jax.checkpoint import Checkpointer, abstract
+from hitpro_jax.checkpoint import require_writable
 from hitpro_jax.data import pipeline, sampling
 from hitpro_jax.distributed import Preempted, Preemption
 from hitpro_jax.encode import UnreadableCounter, embed_all, layout_of
 from hitpro_jax.options import TrainOptions
-from hitpro_jax.run import Run, fingerprint
+from hitpro_jax.resume import restore, save
+from hitpro_jax.run import CHECKPOINTS, Run
 from hitpro_jax.scoring.result import Result
 from hitpro_jax.sharding import fetch, pad_rows, to_global
 from hitpro_jax.types import Clips, TrainState
@@ -26,20 +27,27 @@ def train(run: Run) -> Result:
       run: of `open_run`.
 
     Raises:
-      ValueError: faulty data, or a checkpoint of another config.
+      ValueError: faulty data, a checkpoint of another config, or a batch that does not fit the devices.
+      SaveError: checkpoints cannot be written.
       FloatingPointError: the loss is not finite; the message names the step.
       Preempted: SIGTERM came; the state is saved.
     """
     workdir, options, last = run.workdir, run.options.train, run.last_step
     mesh = run.mesh
     workdir.log(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, processes: {jax.process_count()}")
+    require_writable(workdir.path / CHECKPOINTS)
+    run.require_fit()
     _ = run.reader  # opened first, so that a packed cache that does not fit is refused before anything is compiled
-    meta = {"encoder": run.encoder_record, "data": fingerprint(run.training.data.tracklets)}
+    _ = run.training
     with workdir.exclusive(), Preemption() as preemption, run.checkpoints() as checkpoints:
-        state, step = restore(run, checkpoints, meta)
+        keep = partial(save, run, checkpoints)
+        state, step, ended = restore(run, checkpoints)
         if step < last:  # a finished run keeps the record of what trained it
             workdir.config(run.record)
             workdir.environment(sys.argv)
+        if ended:
+            state = refresh(run, state, step)
+            keep(step, state)
         # fresh: this step's evaluation, refresh and save are still to be done
         result, fresh = None, step < 0
         step = max(step, 0)
@@ -52,12 +60,12 @@ def train(run: Run) -> Result:
                 state = refresh(run, state, step)
             leave = preemption.asked and step < last
             if fresh and (leave or step == last or save_due(options, step)):
-                checkpoints.save(step, state, meta)
+                keep(step, state)
             if leave:
                 raise Preempted(step)
             if step == last:
                 break
-            state = contrast(run, state, step, partial(checkpoints.save, meta=meta), preemption)
+            state = contrast(run, state, step, keep, preemption)
             step, fresh = (epoch + 1) * options.steps_per_epoch, True
     # no result: the run was killed between its last save and here, or had finished before
     return result or run.evaluate(state.variables, last)
@@ -78,34 +86,6 @@ def save_due(options: TrainOptions, step: int) -> bool:
     epoch, within_epoch = divmod(step, options.steps_per_epoch)
     ends_epochs = within_epoch == 0 and due(epoch, options.save_every)
     return ends_epochs or (step > 0 and due(step, options.save_steps))
-
-
-def restore(run: Run, checkpoints: Checkpointer, meta: dict) -> tuple[TrainState, int]:
-    """The newest checkpoint's state and step, or the state at step 0 and -1; drops metrics of lost steps.
-
-    Args:
-      run: whose workdir is read.
-      checkpoints: of the workdir.
-      meta: of this run.
-
-    Raises:
-      ValueError: the checkpoint was saved with another config or on other tracklets.
-    """
-    training = run.training
-    restored = checkpoints.restore_latest(abstract(training.state, training.shardings))
-    if restored is None:
-        run.workdir.rewind(-1)
-        return jax.device_put(training.state, training.shardings), -1
-    state, saved, step = restored
-    # data.root may change when a copy moves, so the tracklets themselves are compared
-    if saved["data"] != meta["data"]:
-        raise ValueError(
-            f"the checkpoint in {run.workdir.path} was trained on other tracklets than those of "
-            f"{run.reader.root}: restore the data, or choose another workdir"
-        )
-    run.workdir.rewind(step)
-    run.workdir.log(f"going on from the checkpoint at step {step}")
-    return state, step
 
 
 def refresh(run: Run, state: TrainState, step: int) -> TrainState:

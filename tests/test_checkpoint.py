@@ -1,5 +1,6 @@
 """Checkpoints: exact, checked, kept and refused as promised, through damage, kills and other device counts."""
 
+import errno
 import os
 import resource
 import signal
@@ -224,6 +225,52 @@ def test_partial_reads_only_the_wanted_arrays_and_checks_them(tmp_path):
             checkpoints.restore_latest(part | {"head": jax.ShapeDtypeStruct((2,), jnp.float32)}, partial=True)
 
 
+def test_a_table_is_read_to_the_host_without_the_rows_that_filled_it_up(tmp_path):
+    save(tmp_path, 1)
+    table = checkpoint.Table((30, 50), np.float32)
+    bank = np.asarray(state_of(1)["bank"][0])
+    with checkpoint.Checkpointer(tmp_path) as checkpoints:
+        state, _, _ = checkpoints.restore_latest({"bank": (table, None)}, partial=True)
+        assert isinstance(state["bank"][0], np.ndarray)
+        np.testing.assert_array_equal(state["bank"][0], bank[:30])
+        for shape in ((41, 50), (30, 49)):  # more rows than are stored, and another width
+            with pytest.raises(ValueError, match=r"\['bank'\]\[0\]: saved float32\["):
+                checkpoints.restore_latest({"bank": (checkpoint.Table(shape, np.float32), None)}, partial=True)
+        with pytest.raises(ValueError, match=r"saved float32\[40, 50\], now float32\[30, 50\]"):  # no table
+            checkpoints.restore_latest({"bank": (jax.ShapeDtypeStruct((30, 50), np.float32), None)}, partial=True)
+
+
+def test_damage_in_the_rows_that_are_left_out_is_damage(tmp_path):
+    noise = np.random.default_rng(0).random((2000, 50), np.float32)
+    with checkpoint.Checkpointer(tmp_path, log=lambda _: None) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"bank": noise})
+        checkpoints.wait()
+        flip_a_byte(data_file(tmp_path, 2))
+        assert checkpoints.restore_latest({"bank": checkpoint.Table((1, 50), np.float32)})[2] == 1
+
+
+def test_the_target_may_depend_on_what_is_saved_and_refuse_it(tmp_path):
+    save(tmp_path, 1, 2, config=CONFIG)
+    seen = []
+
+    def wanted(saved):
+        seen.append(saved)
+        if saved.meta["epoch"] == 9:
+            raise ValueError("not this one")
+        return target()
+
+    with checkpoint.Checkpointer(tmp_path, config=CONFIG) as checkpoints:
+        assert checkpoints.restore_latest(wanted)[2] == 2
+        (saved,) = seen
+        assert (saved.step, saved.meta, saved.config["log_every"]) == (2, {"epoch": 2}, 50)
+        assert saved.leaves["['bank'][0]"] == "float32[40, 50]"
+        checkpoints.save(3, state_of(3), {"epoch": 9})
+        checkpoints.wait()
+        with pytest.raises(ValueError, match="not this one"):
+            checkpoints.restore_latest(wanted)
+
+
 ELSEWHERE = """
 import sys, jax, numpy as np
 from absl import app
@@ -317,6 +364,93 @@ def test_a_full_disk_is_reported_and_leaves_earlier_checkpoints(tmp_path):
     assert_same(state, state_of(1))
     save(tmp_path, 2)
     assert_same(restore(tmp_path)[0], state_of(2))
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
+    (tmp_path / "7").mkdir()
+    checkpoint.require_writable(tmp_path)
+    checkpoint.require_writable(tmp_path / "new" / "checkpoints")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["7", "checkpoints", "new"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room there"),
+        (errno.EDQUOT, "make room there"),
+        (errno.EACCES, "get the right to write there, or choose another --workdir"),
+        (errno.EPERM, "get the right to write there"),
+        (errno.EROFS, "get the right to write there"),
+        (errno.EIO, "mend that, or choose another --workdir"),
+    ],
+)
+@pytest.mark.parametrize("what", ["mkdir", "file"])
+def test_a_folder_that_cannot_be_written_is_named_with_its_own_remedy(tmp_path, monkeypatch, number, remedy, what):
+    """As root every folder opens, so the test refuses instead of the system."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(
+        *((checkpoint.Path, "mkdir") if what == "mkdir" else (checkpoint.tempfile, "NamedTemporaryFile")), refuse
+    )
+    with pytest.raises(checkpoint.SaveError) as error:
+        checkpoint.require_writable(tmp_path)
+    assert f"cannot write a checkpoint to {tmp_path} ({os.strerror(number)}): {remedy}" in str(error.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_permission_is_named(tmp_path, there):
+    """As another user where the test is run by root, whom no permission binds."""
+    folder = tmp_path / "checkpoints"
+    if there:
+        folder.mkdir()
+    (folder if there else tmp_path).chmod(0o555)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        with pytest.raises(
+            checkpoint.SaveError, match=r"\(Permission denied\): get the right to write there, or choose"
+        ):
+            checkpoint.require_writable(folder)
+    finally:
+        os.seteuid(before)
+        tmp_path.chmod(0o755)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    for folder in (tmp_path / "checkpoints", tmp_path / "checkpoints" / "below"):
+        with pytest.raises(checkpoint.SaveError, match="remove the file that stands in the place of a folder"):
+            checkpoint.require_writable(folder)
+
+
+UNWRITABLE = """
+import shutil, sys, jax.numpy as jnp
+from pathlib import Path
+from hitpro_jax import checkpoint
+from hitpro_jax.command_line import failures_reported
+from hitpro_jax.workdir import Workdir
+
+folder = Path(sys.argv[1]) / "checkpoints"
+with Workdir(sys.argv[1]) as workdir, failures_reported(workdir):
+    with checkpoint.Checkpointer(folder) as checkpoints:
+        shutil.rmtree(folder)
+        folder.write_text("")
+        checkpoints.save(1, {"x": jnp.ones(3)})
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_that_goes_away_ends_the_process_at_once(tmp_path):
+    """Threads of Orbax wait five minutes for the folder of the step, which could not be made."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNWRITABLE, tmp_path], timeout=120, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "(Not a directory): remove the file that stands in the place of a folder" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 ENDLESS = """

@@ -7,7 +7,8 @@ import pytest
 from absl import flags
 
 from hitpro_jax import main
-from hitpro_jax.command_line import default_workdir, mode_of
+from hitpro_jax import run as runs
+from hitpro_jax.command_line import default_workdir, mode_of, open_workdir
 from hitpro_jax.commands import COMMANDS
 from hitpro_jax.options import FREE_FIELDS
 from tests.settings import ROOT, fields, load
@@ -47,6 +48,33 @@ def test_each_config_has_a_workdir_of_its_own(command_line):
         other = load("synthetic")
         other.data[field] = value
         assert default_workdir(other) != own
+
+
+def test_a_field_that_a_later_release_brings_leaves_the_default_workdir_as_it_is(command_line, monkeypatch):
+    config, known = command_line(SYNTHETIC), runs.defaults()
+    own = default_workdir(config)
+    monkeypatch.setattr(runs, "defaults", lambda: {**known, "later": 7})
+    for value, same in ((7, True), (8, False)):
+        other = load("synthetic")
+        other.unlock()
+        other.later = value
+        assert (default_workdir(other) == own) == same
+
+
+def test_a_workdir_that_cannot_be_made_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        open_workdir(tmp_path / "file" / "run")
+    assert end.value.code == 1
+    assert capsys.readouterr().err == (
+        f"error: the workdir {tmp_path}/file/run cannot be written (Not a directory): remove the file that stands in "
+        "the place of a folder, or choose another --workdir\n"
+    )
+
+
+def test_a_workdir_that_is_opened_names_itself_in_its_log(tmp_path):
+    with open_workdir(tmp_path / "run"):
+        assert (tmp_path / "run" / "log.txt").read_text() == f"workdir: {tmp_path}/run\n"
 
 
 def test_only_fields_that_change_no_number_leave_the_default_workdir_as_it_is(command_line):

@@ -111,6 +111,14 @@ def test_a_failed_process_ends_with_1(monkeypatch):
     assert end.value.code == 1
 
 
+def test_a_failed_process_does_not_wait_for_threads_that_hang(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(sys, "exit", lambda code: None)
+    distributed.fail(at_once=True)
+    assert ended == [1]
+
+
 def test_a_failed_process_of_several_does_not_wait_for_the_others(monkeypatch):
     ended = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)

@@ -74,6 +74,15 @@ def test_every_renamed_field_is_a_field_of_today():
     assert read_options(base.get_config()).seed == 0
 
 
+def test_fields_that_came_later_are_filled_in_and_sections_of_ones_own_stay():
+    saved = {"seed": 3, "data": {"cameras": {"one": {"camid": 1}}}}
+    now = {"seed": 0, "data": {"cameras": {}, "root": ""}, "cap": {"k1": 20}}
+    filled = {"seed": 3, "data": {"cameras": {"one": {"camid": 1}}, "root": ""}, "cap": {"k1": 20}}
+    assert legacy.completed(saved, now) == filled
+    assert legacy.completed({}, now) == now
+    assert saved == {"seed": 3, "data": {"cameras": {"one": {"camid": 1}}}}
+
+
 def test_the_trial_was_that_of_the_runs_own_data_set():
     data = legacy.upgraded({"data": {"name": "llcm", "trial": 4}})["data"]
     assert data == {"name": "llcm", "regdb": {"trial": 1}, "sysu_mm01": {"trial": 1}, "llcm": {"trial": 4}}

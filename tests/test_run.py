@@ -1,18 +1,27 @@
 """Opening a run: the config read whole, each part made when it is first asked for, and what training may know."""
 
+import shutil
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from configs import base
+from hitpro_jax import resume
 from hitpro_jax import run as runs
 from hitpro_jax.data.records import Tracklet
+from hitpro_jax.models.backbones import BACKBONES
+from hitpro_jax.models.encoder import init_variables
 from hitpro_jax.run import open_run, read_options
 from hitpro_jax.sharding import make_mesh
+from hitpro_jax.train import train
 from hitpro_jax.types import IR, RGB
 from hitpro_jax.workdir import Workdir
 from tests.runs import opened
 from tests.settings import changed, load
+from tests.wiring import tiny
 
 
 def test_all_faults_are_reported_at_once():
@@ -76,6 +85,129 @@ def test_the_log_says_where_the_weights_come_from(tmp_path):
     assert first.startswith("weights: ")
     assert "resnet_small.safetensors" in first
     assert second.startswith("note: resnet_small starts from random weights")
+
+
+@pytest.fixture
+def noise(tmp_path, monkeypatch):
+    """Opens a run of a tiny encoder on noise in a workdir of this test."""
+    monkeypatch.setattr(runs, "BANK_MULTIPLE", 32)
+    monkeypatch.setitem(BACKBONES, "tiny", tiny.backbone())
+    root = tiny.write_folder(tmp_path / "folder")
+    return lambda name, **given: tiny.opened(tmp_path / name, {"data.root": root, **given})
+
+
+@pytest.fixture
+def source(noise, tmp_path) -> str:
+    """Workdir of a run of another seed and method, on two cameras, that has saved its encoder with attention."""
+    fields = {"seed": 5, "method.name": "supervised", "encoder.aggregator": "attention", "optim.name": "adamw"}
+    with noise("source", **fields) as run, run.checkpoints() as checkpoints:
+        resume.save(run, checkpoints, 3, run.training.state)
+    return str(tmp_path / "source")
+
+
+def leaves(variables: dict) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
+
+
+@pytest.mark.parametrize("aggregator", ["attention", "mean"])
+def test_training_starts_from_the_encoder_of_another_run(noise, source, tmp_path, aggregator):
+    """Whose data, cameras, method, optimiser and seed are others; its memory and own parameters stay there."""
+    fields = {"init.run": source, "encoder.aggregator": aggregator, "data.folder.csv": "fewer.csv", "seed": 6}
+    with noise("source", **{"encoder.aggregator": "attention"}) as other:
+        theirs = leaves(init_variables(other.encoder, tiny.SIZE, 5))
+    with noise("run", **fields) as run:
+        run.require_fit()
+        state = run.training.state
+        assert "method" not in state.params
+        assert int(state.step) == 0
+        ours = leaves(state.variables)
+        assert {name for name in theirs if "aggregator" not in name or aggregator == "attention"} == ours.keys()
+        for name, leaf in ours.items():
+            np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
+        assert not np.asarray(state.memory.prototypes).any()
+        assert run.record["init"]["run"] == source
+    assert f"encoder: of the checkpoint at step 3 of {source}\n" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_an_aggregator_that_the_other_run_lacks_is_as_initialised(noise, tmp_path):
+    with noise("source", seed=5) as run, run.checkpoints() as checkpoints:
+        resume.save(run, checkpoints, 3, run.training.state)
+    with noise("run", **{"init.run": str(tmp_path / "source"), "encoder.aggregator": "attention"}) as run:
+        ours, initial = leaves(run.initial_variables()), leaves(init_variables(run.encoder, tiny.SIZE, 0))
+    for name, leaf in ours.items():
+        if "aggregator" in name:
+            np.testing.assert_array_equal(leaf, initial[name])
+    assert any((leaf != initial[name]).any() for name, leaf in ours.items() if "backbone" in name)
+    assert "it has no aggregator, so that is as initialised" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_that_goes_on_does_without_the_run_that_it_started_from(noise, source):
+    with noise("run", **{"init.run": source}) as run, run.checkpoints() as checkpoints:
+        state = run.training.state
+        resume.save(run, checkpoints, 2, state)
+    shutil.rmtree(source)
+    with noise("run", **{"init.run": source}) as run, run.checkpoints() as checkpoints:
+        run.require_fit()
+        restored = resume.restore(run, checkpoints)
+        for array, wanted in zip(jax.tree.leaves(restored.state), jax.tree.leaves(state), strict=True):
+            np.testing.assert_array_equal(array, wanted)
+    with noise("run") as run, run.checkpoints() as checkpoints, pytest.raises(ValueError, match="init.run: saved "):
+        resume.restore(run, checkpoints)
+
+
+def test_an_encoder_of_other_shapes_is_refused_with_its_fields(noise, source, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "deep", tiny.backbone((1,)))
+    with (
+        noise("run", **{"init.run": source, "encoder.backbone": "deep"}) as run,
+        pytest.raises(
+            ValueError, match=f"init.run={source} has an encoder of other shapes .*backbone: saved tiny, now deep"
+        ),
+    ):
+        run.initial_variables()
+
+
+def test_where_to_start_from_is_one_thing_and_is_there(noise, tmp_path):
+    with noise("run", **{"init.run": str(tmp_path / "nowhere")}) as run:
+        with pytest.raises(
+            FileNotFoundError, match="nowhere has no checkpoint: give the workdir of a run that has saved"
+        ):
+            run.require_fit()
+        assert "opened" not in vars(run)
+    with (
+        pytest.raises(ValueError, match="init.run is 'a' and weights is 'b': give one of them"),
+        noise("run", **{"init.run": "a", "init.weights": "b"}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"batch.tracklets_per_modality": 2}, "a batch of 8 clips cannot be cut over 5 devices: make "),
+        (
+            {"batch.tracklets_per_modality": 5, "encoder.norm_group": 6},
+            "encoder.norm_group=6 does not divide the batch",
+        ),
+        ({"batch.tracklets_per_modality": 5, "init.weights": "nowhere.safetensors"}, "no weights at nowhere"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_data_are_read(noise, monkeypatch, fields, sentence):
+    monkeypatch.setattr(runs, "make_mesh", lambda devices: SimpleNamespace(size=5, devices=np.array(jax.devices())))
+    with noise("run", **fields) as run:
+        with pytest.raises((ValueError, OSError), match=sentence):
+            train(run)
+        assert "opened" not in vars(run)
+
+
+def test_labels_made_on_one_host_are_refused_with_several_processes(noise, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for name, fits in (("hitpro", True), ("adca", False), ("cap", False)):
+        with noise("run", **{"method.name": name}) as run:
+            if fits:
+                run.require_fit()
+            else:
+                with pytest.raises(ValueError, match="run it as a single process"):
+                    run.require_fit()
 
 
 def test_supervised_without_ids_is_refused():

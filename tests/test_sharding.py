@@ -6,8 +6,10 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from hitpro_jax import sharding
+from hitpro_jax.options import BatchOptions
 
 
 def test_one_device_holds_the_batch_unchanged():
@@ -68,3 +70,44 @@ def test_four_devices():
 
 def test_mesh_over_chosen_devices():
     assert sharding.make_mesh(jax.devices()[:1]).size == 1
+
+
+@pytest.mark.parametrize(
+    ("tracklets", "clips", "devices", "processes"), [(4, 2, 8, 1), (15, 4, 5, 1), (30, 2, 6, 2), (3, 1, 3, 3)]
+)
+def test_a_batch_that_fits_passes(tracklets, clips, devices, processes):
+    sharding.require_cut(BatchOptions(tracklets, clips), devices, processes)
+
+
+@pytest.mark.parametrize(
+    ("tracklets", "clips", "devices", "processes", "remedy"),
+    [
+        (
+            4,
+            2,
+            5,
+            1,
+            "over 5 devices: make batch.tracklets_per_modality a multiple of 5, or take 1, 2, 4, 8, 16 devices",
+        ),
+        (
+            4,
+            2,
+            6,
+            1,
+            "over 6 devices: make batch.tracklets_per_modality a multiple of 3, or take 1, 2, 4, 8, 16 devices",
+        ),
+        (
+            *(4, 2, 6, 2),
+            "over 6 devices of 2 processes, an even number for each: make batch.tracklets_per_modality a multiple of "
+            "3, or take 2, 4, 8, 16 devices",
+        ),
+        # two processes would read one clip each of every modality's pair
+        (1, 1, 2, 2, "an even number for each: make batch.tracklets_per_modality a multiple of 2"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_with_what_does(tracklets, clips, devices, processes, remedy):
+    with pytest.raises(ValueError, match=f"^a batch of {2 * tracklets * clips} clips cannot be cut ") as error:
+        sharding.require_cut(BatchOptions(tracklets, clips), devices, processes)
+    assert remedy in str(error.value)
+    step = int(str(error.value).split("multiple of ")[1].split(",")[0].split()[0])
+    sharding.require_cut(BatchOptions(step, clips), devices, processes)

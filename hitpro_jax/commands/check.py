@@ -59,6 +59,7 @@ def check(run: Run) -> Figures:
     """
     if not run.last_step:
         raise ValueError(f"method {run.options.method.name} takes no step to check: --mode=train only evaluates it")
+    run.require_fit()
     training = run.training
     state = jax.device_put(training.state, training.shardings)
     figures = {"devices": run.mesh.size, "parameters": parameters(state)}

@@ -88,12 +88,8 @@ def stand_ins(run: Run) -> StandIns:
     options, mesh = run.options, run.mesh
     if run.method.refresh_on_host or not run.method.trains:
         raise ValueError(f"--topology compiles the whole method, which {options.method.name} is not: leave it out")
+    run.require_fit()
     clips = options.batch.clips
-    if clips % mesh.size:
-        raise ValueError(
-            f"a batch of {clips} clips cannot be cut over {mesh.size} devices: make "
-            "2 x batch.tracklets_per_modality x batch.clips_per_tracklet a multiple of them"
-        )
     row = np.arange(bank_rows(hitsz_vcm.PUBLISHED["train"]["tracklets"], mesh), dtype=np.int32)
     # two modalities of six cameras, whose views are 2 camera + modality
     info = TrackletInfo(row % 2, row // 2 % 6, row % 12, np.ones(len(row), bool))

@@ -8,6 +8,8 @@ from hitpro_jax.data.rotation import Draws, rotation
 from hitpro_jax.options import BatchOptions
 from hitpro_jax.types import IR, RGB
 
+ORDER = 2  # of the tracklets that `plan_epoch` gives: the next number where it gives another; checkpoints name it
+
 
 def clip_frames(num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
     """Returns one random frame of each of `clip_length` even segments of a tracklet (for training).

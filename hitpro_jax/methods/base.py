@@ -75,7 +75,12 @@ class Method(Protocol):
 
     @abstractmethod
     def init(self, size: int, dim: int) -> Memory:
-        """The memory before the first refresh, for `size` rows of `dim` features."""
+        """The memory before the first refresh, for `size` rows of `dim` features.
+
+        Checkpoints hold the rows of the tracklets alone, and those behind them are taken from here when a run goes on
+        with another number of devices. So an array of `size` rows has one a tracklet, or at most as many, and the rest
+        mean nothing.
+        """
         ...
 
     def own_parameters(self, dim: int, seed: int) -> Mapping[str, np.ndarray]:

@@ -83,10 +83,12 @@ class Workdir:
         if self._process > 0:
             print(f"error on process {self._process}: {error}", file=sys.stderr, flush=True)
             return
-        self._files.traceback(error)
+        with contextlib.suppress(OSError):  # a full disk does not hide the error
+            self._files.traceback(error)
         frames = dict.fromkeys(error.paths) if isinstance(error, FrameError) else ()  # several tracklets may share one
         listed = f"; {self._files.missing([*frames])} lists all {len(frames):,} files" if len(frames) > 1 else ""
-        self.log(f"error: {error}{listed}")
+        with contextlib.suppress(OSError):
+            self.log(f"error: {error}{listed}")  # printed before it is written
 
     @_on_first_process
     def config(self, config: Mapping[str, Any]) -> None:

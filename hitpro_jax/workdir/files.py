@@ -1,6 +1,7 @@
 """Files of a run in its workdir: written whole or appended to, so that a killed run leaves nothing half done."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -11,6 +12,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# What to do where something cannot be written, by the system's error.
+REMEDIES = {
+    "make room there; the same command goes on from the checkpoint before": (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+    ),
+    "get the right to write there, or choose another --workdir": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "remove the file that stands in the place of a folder, or choose another --workdir": (errno.ENOTDIR, errno.EEXIST),
+}
+
+
+def remedy(error: Exception) -> str:
+    """What to do about an error of writing, by its number or, where a library hands on the text alone, by that.
+
+    >>> remedy(PermissionError(errno.EACCES, "Permission denied"))
+    'get the right to write there, or choose another --workdir'
+    >>> remedy(ValueError("write failed: No space left on device [errno 28]"))
+    'make room there; the same command goes on from the checkpoint before'
+    """
+    for text, numbers in REMEDIES.items():
+        if getattr(error, "errno", None) in numbers or any(os.strerror(each) in str(error) for each in numbers):
+            return text
+    return (
+        "mend that, or choose another --workdir; the same command goes on from the checkpoint before, if there is one"
+    )
 
 
 class Files:

@@ -169,6 +169,22 @@ def test_a_zero_that_makes_no_sense_is_refused(world, tmp_path, field):
 
 
 @pytest.mark.usefixtures("stems_alone")
+def test_a_finished_run_becomes_longer(world, tmp_path):
+    """Where nothing depends on progress it is bit for bit the run that had so many epochs from the start."""
+    fields = dict.fromkeys(("optim.schedule", "within.schedule", "across.schedule"), "constant") | {"loss.ramp": 0.0}
+    whole = run(tiny_config(world, **fields), tmp_path / "whole")
+    run(tiny_config(world, **fields, **{"train.epochs": 1}), tmp_path / "run")
+    result = run(tiny_config(world, **fields), tmp_path / "run")
+    assert result == whole
+    assert result["step"] == STEPS * EPOCHS
+    assert checksums(tmp_path / "run") == checksums(tmp_path / "whole")
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    assert "note: train.epochs is 2, and was 1: " in (tmp_path / "run" / "log.txt").read_text()
+    with pytest.raises(ValueError, match="train.epochs is 1, but the checkpoint at step 8 has begun epoch 2"):
+        run(tiny_config(world, **fields, **{"train.epochs": 1}), tmp_path / "run")
+
+
+@pytest.mark.usefixtures("stems_alone")
 def test_a_loss_that_is_not_finite_stops_the_run(world, tmp_path):
     with pytest.raises(FloatingPointError, match="step [2-4] "):
         run(tiny_config(world, **{"optim.learning_rate": 1e30, "optim.name": "sgd"}), tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hitpro_jax import train
+from hitpro_jax.resume import Start
 from hitpro_jax.run import Run
 from hitpro_jax.steps import Steps
 from tests.batches import clips_of
@@ -16,10 +17,7 @@ class Nothing:
 
 
 class Checkpoints:
-    """Notes what is to be saved."""
-
-    def __init__(self, events: list[tuple]):
-        self.events = events
+    """Of no folder."""
 
     def __enter__(self):
         return self
@@ -27,16 +25,14 @@ class Checkpoints:
     def __exit__(self, *exception):
         pass
 
-    def save(self, step, state, meta):
-        self.events.append(("save", step))
 
-
-def events(run: Run, start: int = -1) -> list[tuple]:
+def events(run: Run, start: int = -1, *, ended: bool = False) -> list[tuple]:
     """What the loop does, each with its step: evaluate, refresh, train, metrics, save.
 
     Args:
       run: of which the config alone counts.
       start: step of the checkpoint that is gone on from; -1 for none.
+      ended: a shorter run ended there.
     """
     seen, training = [], run.training
 
@@ -58,16 +54,20 @@ def events(run: Run, start: int = -1) -> list[tuple]:
         seen.append(("evaluate", step))
         return Nothing()
 
-    def restore(run, checkpoints, meta):
-        return StandIn("state"), start
+    def restore(run, checkpoints):
+        return Start(StandIn("state"), start, ended)
+
+    def save(run, checkpoints, step, state):
+        seen.append(("save", step))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(run.__dict__, "training", training._replace(steps=Steps(None, step)))
-        patch.setattr(run, "checkpoints", lambda: Checkpoints(seen))
+        patch.setattr(run, "checkpoints", Checkpoints)
         patch.setattr(run, "evaluate", evaluate)
         patch.setattr(run.workdir, "metrics", lambda step, values: seen.append(("metrics", step)))
-        for name, function in (("epoch_batches", batches), ("refresh", refresh), ("restore", restore)):
-            patch.setattr(train, name, function)
+        for function in (refresh, restore, save):
+            patch.setattr(train, function.__name__, function)
+        patch.setattr(train, "epoch_batches", batches)
         train.train(run)
     return seen
 

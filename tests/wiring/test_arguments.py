@@ -22,7 +22,7 @@ from hitpro_jax.models import resnet
 from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
-from hitpro_jax.options import FREE_FIELDS, AlignmentOptions, Options
+from hitpro_jax.options import FREE_FIELDS, LENGTH, AlignmentOptions, Options
 from hitpro_jax.run import fingerprint
 from hitpro_jax.sharding import make_mesh, parameter_sharding, to_global
 from hitpro_jax.types import INTERLEAVED, IR, IR_ONLY, RGB, RGB_ONLY, Clips
@@ -376,7 +376,8 @@ def test_checkpoints_know_the_config_and_what_may_differ(opened, monkeypatch):
         assert path == run.workdir.path / "checkpoints"
         assert given["config"] == run.record
         others = {f"data.{name}" for name in SPECS} - {f"data.{run.options.data.name}"}
-        assert set(given["ignore"]) == {*FREE_FIELDS, *others}
+        assert set(given["ignore"]) == {*FREE_FIELDS, *LENGTH, *others}
+        assert given["defaults"] == runs.defaults()
         assert not given["read_only"]
         _, given = run.checkpoints(read_only=True)
         assert given["config"] is None

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import pytest
 
+from hitpro_jax import resume, train
 from hitpro_jax import run as runs
-from hitpro_jax import train
 from hitpro_jax.commands import pack
 from hitpro_jax.data import packed
 from hitpro_jax.data.records import SPLITS
@@ -352,6 +352,7 @@ WALK: dict[str, list[Change]] = {
     "encoder.remat": [Change(True, step, {"encoder.backbone": "block"})],
     # a plain ViT has no BatchNorm but the neck's
     "encoder.norm_group": [Change(4, step), Change(4, step, {"encoder.backbone": "patches"})],
+    "init.run": [Change("<trained>", variables)],
     "init.weights": [
         Change(
             "hitpro_jax/models/weights/resnet_small.safetensors",
@@ -500,9 +501,11 @@ def roots(tmp_path_factory, twins) -> dict[str, str]:
     """Folders of the data sets, by the words that stand for them in `WALK`."""
     made = tmp_path_factory.mktemp("roots")
     incomplete = Path(write_vcm(made / "incomplete"))
+    noise = tiny.write_folder(made / "noise")
     (incomplete / hitsz_vcm.load(str(incomplete), min_frames=1).train[0].frames[3]).unlink()
     return {
-        "noise": tiny.write_folder(made / "noise"),
+        "noise": noise,
+        "trained": trained(made / "trained", noise),
         "hitsz_vcm": write_vcm(made / "hitsz_vcm"),
         "incomplete": str(incomplete),
         "buptcampus": str(twins / "BUPTCampus"),
@@ -522,6 +525,13 @@ def tiny_backbones():
         patch.setitem(BACKBONES, "block", tiny.backbone((1,)))
         patch.setitem(BACKBONES, "patches", BackboneSpec(partial(vit.ViT, tiny.DIM, 1, 2, 4), tiny.DIM))
         yield
+
+
+def trained(workdir: Path, root: str) -> str:
+    """The workdir of a run that has saved the encoder of another seed."""
+    with tiny.opened(workdir, {"data.root": root, "seed": 1}) as run, run.checkpoints() as checkpoints:
+        resume.save(run, checkpoints, 0, run.training.state)
+    return str(workdir)
 
 
 def placed(value: Any, folders: dict[str, str]) -> Any:

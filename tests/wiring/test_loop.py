@@ -21,9 +21,9 @@ def events(tmp_path, monkeypatch):
     monkeypatch.setitem(BACKBONES, "tiny", tiny.backbone())
     root = tiny.write_folder(tmp_path / "noise")
 
-    def seen(start: int = -1, **given) -> list[tuple]:
+    def seen(start: int = -1, ended: bool = False, **given) -> list[tuple]:
         with tiny.opened(tmp_path / "run", {"data.root": root, **GIVEN, **given}) as run:
-            return loop.events(run, start)
+            return loop.events(run, start, ended=ended)
 
     return seen
 
@@ -63,6 +63,10 @@ def test_a_run_goes_on_within_an_epoch(events):
 
 def test_a_run_goes_on_at_the_start_of_an_epoch_without_doing_its_evaluation_and_refresh_again(events):
     assert events(8)[:2] == [("train", 8), ("save", 9)]
+
+
+def test_a_finished_run_that_becomes_longer_is_refreshed_first_and_not_evaluated_again(events):
+    assert events(8, ended=True)[:3] == [("refresh", 8), ("save", 8), ("train", 8)]
 
 
 def test_a_finished_run_is_only_evaluated(events):

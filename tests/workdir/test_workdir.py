@@ -78,3 +78,15 @@ def test_the_traceback_of_an_error_is_in_the_log_alone(workdir, screen):
     log = (workdir.path / "log.txt").read_text()
     assert log.startswith("Traceback")
     assert log.endswith("\nerror: no such folder: make it\n")
+
+
+def test_an_error_is_shown_where_it_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """A full disk does not hide what filled it."""
+    with Workdir(tmp_path) as workdir:
+
+        def full(path, text):
+            raise OSError("no space")
+
+        monkeypatch.setattr("hitpro_jax.workdir.files.append", full)
+        workdir.error(ValueError("the sentence"))
+    assert "error: the sentence" in capsys.readouterr().out

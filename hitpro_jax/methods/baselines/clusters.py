@@ -96,16 +96,7 @@ class ClusterContrast(Method):
 
     @classmethod
     def create(cls, options: Options, setting: Setting) -> Self:
-        """The method for one process.
-
-        Raises:
-          ValueError: there are several processes.
-        """
-        if jax.process_count() > 1:
-            raise ValueError(
-                f"method {options.method.name} makes its labels on one host: run it as a single process, on any number "
-                "of devices, or choose method.name=hitpro"
-            )
+        """The method for one process (see `Run.require_fit`)."""
         own = options.more.get(cls.section)
         clusters = with_own_values(options.more["clusters"], own)
         return cls(clusters, own, setting.num_views, options.across.ban_same_camera)

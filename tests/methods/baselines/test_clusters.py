@@ -1,6 +1,5 @@
 """Cluster Contrast, and what all methods that cluster share: labels, centres, positives, loss and update."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,14 +85,6 @@ def test_update_equals_naive():
 
 def test_without_any_cluster_there_is_no_loss():
     check_without_clusters("cluster_contrast")
-
-
-def test_several_processes_are_refused_where_labels_are_made_on_one_host(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    method("hitpro")
-    for name in ("adca", "cap"):
-        with pytest.raises(ValueError, match="run it as a single process"):
-            method(name)
 
 
 # --------------------------------------------------------------------------------------------------- too little data

@@ -20,8 +20,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from hitpro_jax import legacy
-from hitpro_jax.checkpoint import abstract
+from hitpro_jax import legacy, resume
 from hitpro_jax.diagnostics import PREFIX
 from hitpro_jax.methods.hitpro import HiTPro, Memory
 from hitpro_jax.run import Run, open_run
@@ -43,15 +42,15 @@ def equal_bars(run: Run) -> dict[str, float]:
     """
     training, folder = run.training, run.workdir.path
     with run.checkpoints(read_only=True) as checkpoints:
-        restored = checkpoints.restore_latest(abstract(training.state, training.shardings))
-    if restored is None:
+        found = resume.newest(run, checkpoints)
+    if found is None:
         raise ValueError(f"no checkpoint in {folder}: give the workdir of a finished run")
-    memory, progress = restored[0].memory, 1.0 - 1.0 / run.options.train.epochs
+    memory, progress = found[0].memory, 1.0 - 1.0 / run.options.train.epochs
     mine = jax.jit(partial(mined, training.method))
 
     def recall(stage: str, bars: dict[str, float]) -> float:
-        found = training.method.mined(mine(memory, training.data.bank_info, progress, bars))
-        return training.describe(fetch(found), None).get(f"{PREFIX[stage]}/recall_any", 0.0)
+        again = training.method.mined(mine(memory, training.data.bank_info, progress, bars))
+        return training.describe(fetch(again), None).get(f"{PREFIX[stage]}/recall_any", 0.0)
 
     bars: dict[str, float] = {}
     for stage in PREFIX:

@@ -99,6 +99,30 @@ def restore(run: Run, checkpoints: Checkpointer) -> Start:
       checkpoints: of the workdir.
 
     Raises:
+      ValueError: see `newest`.
+    """
+    training, found = run.training, newest(run, checkpoints)
+    if found is None:
+        run.workdir.rewind(-1)
+        return Start(jax.device_put(training.state, training.shardings), -1)
+    state, saved = found
+    run.workdir.rewind(saved.step)
+    run.workdir.log(f"going on from the checkpoint at step {saved.step}")
+    if saved.step < run.last_step and saved.meta.get("order", FIRST_ORDER) != sampling.ORDER:
+        run.workdir.log(
+            "note: the checkpoint is of a release that takes tracklets in another order; from here on it is today's"
+        )
+    ended = False
+    if run.method.trains and (line := change_of_length(run, saved)):
+        run.workdir.log(line)
+        ended = saved.step == planned(saved, run.options.train) < run.last_step
+    return Start(state, saved.step, ended)
+
+
+def newest(run: Run, checkpoints: Checkpointer) -> tuple[TrainState, Saved] | None:
+    """The state of the newest checkpoint, laid out for this run's devices; None: there is none.
+
+    Raises:
       ValueError: the checkpoint was saved with another config, on other tracklets, or has more steps than the run.
     """
     training, seen = run.training, []
@@ -113,21 +137,10 @@ def restore(run: Run, checkpoints: Checkpointer) -> Start:
 
     restored = checkpoints.restore_latest(target)
     if restored is None:
-        run.workdir.rewind(-1)
-        return Start(jax.device_put(training.state, training.shardings), -1)
-    (saved,), (state, _, step) = seen, restored
-    run.workdir.rewind(step)
-    run.workdir.log(f"going on from the checkpoint at step {step}")
-    if step < run.last_step and saved.meta.get("order", FIRST_ORDER) != sampling.ORDER:
-        run.workdir.log(
-            "note: the checkpoint is of a release that takes tracklets in another order; from here on it is today's"
-        )
-    ended = False
-    if run.method.trains and (line := change_of_length(run, saved)):
-        run.workdir.log(line)
-        ended = step == planned(saved, run.options.train) < run.last_step
+        return None
+    state, (saved,) = restored[0], seen
     memory = laid_out(state.memory, training.state.memory, training.shardings.memory)
-    return Start(state._replace(memory=memory), step, ended)
+    return state._replace(memory=memory), saved
 
 
 def stored(state: TrainState, shardings: TrainState, rows: int, tracklets: int) -> TrainState:

@@ -20,7 +20,7 @@ from hitpro_jax.kernels.collectives import position_of, take_rows
 from hitpro_jax.kernels.memory import momentum_update
 from hitpro_jax.kernels.mining import stages
 from hitpro_jax.kernels.mining.positives import no_positives
-from hitpro_jax.kernels.mining.thresholds import part_threshold, stranger_threshold
+from hitpro_jax.kernels.mining.thresholds import part_threshold
 from hitpro_jax.kernels.prototypes import aggregate_parts, direction_from, halves_similarity
 from hitpro_jax.kernels.schedules import ramp, schedule
 from hitpro_jax.kernels.search import exact, ivf
@@ -187,32 +187,38 @@ class HiTPro(Method):
         if self.alignment.centre:
             centre = view_centres(bank, info, num_views=self.num_views)
             compared = direction_from(bank, centre)
-        halves = None
+        in_view, halves = compared, None
         if self.contrast.same_view_rule == "parts":
-            halves = self._halves_threshold(parts, part_mask, centre, compared, info)
+            in_view, halves = self._look_alikes(parts, part_mask, centre, compared, info)
         empty = self.init(*bank.shape)
         bars = _bars(self.within, progress, memory.within.threshold)
         within = self._mine_within(compared, info, bars, reliability) if self.within.enabled else empty.within
-        same_view = self._mine_same_view(compared, info, bars.rho, halves, within.threshold)
+        same_view = self._mine_same_view(in_view, info, bars.rho, halves, within.threshold)
         across = empty.across
         if self.across.enabled:
             bars = _bars(self.across, progress, memory.across.threshold)
             across = self._mine_across(compared, within, info, bars, reliability)
         return Memory(bank, reliability, within, across, same_view)
 
-    def _halves_threshold(self, parts, part_mask, centre, compared, info: TrackletInfo) -> jax.Array:
-        """How similar [2] two tracklets of one view must be to be one person's.
+    def _look_alikes(self, parts, part_mask, centre, compared, info: TrackletInfo) -> tuple[jax.Array, jax.Array]:
+        """Prototypes [P, D], and how similar [2] two of one view must be to be one person's.
 
-        As halves of single tracklets are; in a modality without halves, as strangers are not.
+        As halves of single tracklets are; in a modality without halves by `stages.look_alikes_without_halves`.
         """
         modality = jnp.where(info.valid, info.modality, -1)
         halves = Tiling(mesh=self.mesh).each_part(jax.vmap(halves_similarity), (parts, part_mask, centre))
         theta = part_threshold(halves, modality, num_groups=MODALITIES)
         lacking = jnp.isinf(theta) & jnp.any(modality == jnp.arange(MODALITIES)[:, None], axis=1)
+        fallback = partial(
+            stages.look_alikes_without_halves,
+            count=self.contrast.same_view,
+            tiling=self._tiling(self.within),
+            search=self._search,
+        )
         # a branch, as sets with halves need not pay for it
-        strangers = partial(stranger_threshold, tiling=self._tiling(self.within))
-        fallback = jax.lax.cond(jnp.any(lacking), strangers, lambda *_: theta, compared, info)
-        return jnp.where(lacking, fallback, theta)
+        smooth, other = jax.lax.cond(jnp.any(lacking), fallback, lambda bank, _: (bank, theta), compared, info)
+        rows = lacking[info.modality][:, None]
+        return jnp.where(rows, smooth, compared), jnp.where(lacking, other, theta)
 
     def _mine_within(self, bank, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
         return stages.within_modality(
@@ -240,7 +246,7 @@ class HiTPro(Method):
         )
 
     def _mine_same_view(self, bank, info: TrackletInfo, rho, halves, theta) -> jax.Array:
-        """By the threshold of `_halves_threshold`; where that is None, by stage 1's rule and its threshold theta."""
+        """By the threshold of `_look_alikes`; where that is None, by stage 1's rule and its threshold theta."""
         return stages.same_view_ambiguity(
             bank,
             info,

@@ -1,8 +1,8 @@
 """Several real processes, joined by JAX's own runtime, and several devices, against one; and what ends processes."""
 
 import fcntl
-import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -70,12 +70,19 @@ def assert_identical(workdir: Path, other: Path):
 @pytest.fixture(scope="module")
 def whole(world, tmp_path_factory):
     """Makes, once each, an uninterrupted run on so many processes and devices of each; returns its workdir."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one folder of all workers, so that none makes a run again
+        folder = folder.parent
 
-    @functools.cache
     def run(processes: int, devices: int) -> Path:
-        workdir = tmp_path_factory.mktemp("whole") / "run"
-        finish(world, workdir, processes=processes, devices=devices, **PLAIN)
-        return workdir
+        made = folder / f"whole-{processes}-{devices}"
+        made.mkdir(exist_ok=True)
+        with open(made / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (made / "done").exists():
+                finish(world, made / "run", processes=processes, devices=devices, **PLAIN)
+                (made / "done").touch()
+        return made / "run"
 
     return run
 

@@ -545,8 +545,8 @@ def test_a_modality_without_halves_falls_back_and_the_other_does_not(first):
 def test_look_alikes_of_tracklets_do_not_read_the_strangers(monkeypatch):
     """Where every modality has halves the other rule is a branch that is not taken."""
     problem, wanted = Problem(1), Problem(1).mined("default", 0.3).same_view
-    nothing = lambda *_, **__: jnp.full(2, -1.0)  # noqa: E731
-    monkeypatch.setattr(hitpro, "stranger_threshold", nothing)
+    nothing = lambda bank, *_, **__: (bank, jnp.full(2, -1.0))  # noqa: E731
+    monkeypatch.setattr(hitpro.stages, "look_alikes_without_halves", nothing)
     made = method("default")
     memory = jax.jit(made.refresh)(made.init(SIZE, DIM), problem.parts, problem.mask, problem.info, 0.3)
     np.testing.assert_array_equal(memory.same_view, wanted)

@@ -121,6 +121,14 @@ def stranger_threshold(w, bins, share):
     return found
 
 
+def look_alikes_without_halves(w, bins, shares, count):
+    """Two passes: each row with the mean of those that the first bar names, and the bar of these."""
+    named = same_view_ambiguity(w, stranger_threshold(w, bins, shares[0]), rho=0.0, rule="statistic", count=count)
+    x = w.prototypes.astype(np.float64)
+    smooth = np.array([unit(x[i] + x[near].mean(0)) if near else x[i] for i, near in enumerate(named)])
+    return smooth, stranger_threshold(w._replace(prototypes=smooth), bins, shares[1])
+
+
 def unbias_cameras(w, similarity, mode):
     if mode == "none":
         return similarity

@@ -57,6 +57,8 @@ PICTURES = {  # keywords of `pictures`, and what they make hard
     "easy": {"noise": 0.4},
     "moderate": {"noise": 0.8},
     "hard": {"noise": 0.95, "width": 48},
+    "harder": {"noise": 1.1, "width": 48},
+    "hardest": {"noise": 1.25, "width": 48},  # own pictures are as alike as .38 +- .12, strangers as 0 +- .14
     "two poses a person": {"noise": 0.6, "poses": 0.6},
     "blurred pictures": {"noise": 0.7, "tail": 0.3},
     "few people": {"noise": 0.7, "people": 8},

@@ -22,6 +22,7 @@ from hitpro_jax.options import AcrossOptions, StageOptions, WithinOptions
 from hitpro_jax.types import MODALITIES, Positives, TrackletInfo
 
 Search = Callable[..., Neighbours]  # `exact.nearest`, or `ivf.nearest` with its index bound
+STRANGERS = 0.05, 0.01  # shares among look-alikes that are first found, and found after smoothing (choice)
 VOTERS = 20  # neighbours whose votes are counted, from N-ULC's short lists (choice)
 
 
@@ -190,6 +191,51 @@ def same_view_ambiguity(
     theta = threshold[info.modality]
     bar = thresholds.row_threshold(table.similarity[:, 0], theta, rule=rule, rho=rho, fixed=fixed)
     return keep_top(table, thresholds.reaches(table, bar), count=count, tiling=tiling).index
+
+
+def look_alikes_without_halves(
+    prototypes: jax.Array,
+    info: TrackletInfo,
+    *,
+    count: int = 5,
+    tiling: Tiling = ONE_DEVICE,
+    search: Search = exact.nearest,
+) -> tuple[jax.Array, jax.Array]:
+    """Prototypes and threshold by which `same_view_ambiguity` finds look-alikes where no tracklet has halves.
+
+    q_i = unit(p_i + mean_{j in A_i} p_j), A_i the look-alikes of p by `thresholds.stranger_threshold`; the threshold is
+    that of q, with a smaller share of strangers.
+
+    Args:
+      prototypes: [P, D] unit rows p.
+      info: of the rows.
+      count: most look-alikes of a row, static.
+      tiling: `Tiling`.
+      search: makes the table.
+
+    Returns:
+      q [P, D], and the threshold [2] by modality, +inf for a modality in which nothing stands out.
+
+    Choice: two passes, because single pictures of one person vary more than tracklets; a picture together with those
+    that are surely alike is nearer to its person's others. Measured in docs/lab/evidence.md.
+
+    >>> info = TrackletInfo(*jnp.zeros((3, 160), int), jnp.ones(160, bool))
+    >>> look_alikes_without_halves(jnp.repeat(jnp.eye(8), 20, axis=0), info)[1].round(2).tolist()
+    [0.0, inf]
+    """
+    first, second = STRANGERS
+    theta = thresholds.stranger_threshold(prototypes, info, share=first, tiling=tiling)
+    index = same_view_ambiguity(
+        prototypes, info, theta, rho=0.0, rule="statistic", count=count, tiling=tiling, search=search
+    )
+    found = index >= 0
+    weight = found / jnp.maximum(found.sum(1, keepdims=True), 1)
+    smooth = smoothed(
+        prototypes,
+        no_positives(len(index), positives=count, ambiguous=0)._replace(index=index, weight=weight),
+        tiling=tiling,
+    )
+    return smooth, thresholds.stranger_threshold(smooth, info, share=second, tiling=tiling)
 
 
 class _Judged(NamedTuple):

@@ -10,7 +10,6 @@ from hitpro_jax.kernels.segments import segment_mean
 from hitpro_jax.types import MODALITIES, TrackletInfo
 
 HALVES_QUANTILE = 0.1  # share of the tracklets whose halves may fall below `part_threshold` (choice)
-STRANGERS = 0.05  # share of strangers among the pairs that reach `stranger_threshold` (choice)
 ANCHORS = 4096  # rows whose pairs it counts, where there are more (choice)
 BINS = 2000  # in which similarities from -1 to 1 are counted: 0.001 wide
 
@@ -123,10 +122,12 @@ def part_threshold(halves: jax.Array, group_id: jax.Array, *, num_groups: int) -
     return jnp.where(rows[:, 0] > 0, quantile, jnp.inf)
 
 
-def stranger_threshold(prototypes: jax.Array, info: TrackletInfo, *, tiling: Tiling = ONE_DEVICE) -> jax.Array:
+def stranger_threshold(
+    prototypes: jax.Array, info: TrackletInfo, *, share: float = 0.05, tiling: Tiling = ONE_DEVICE
+) -> jax.Array:
     """The similarity in each modality from which pairs of one view are nearly all one person's, to 0.001.
 
-        theta = min {t > m: #{s <= 2 m - t} + 1 <= STRANGERS #{s >= t}},   s of pairs of one view, m their median
+        theta = min {t > m: #{s <= 2 m - t} + 1 <= share #{s >= t}},   s of pairs of one view, m their median
 
     Nearly all pairs of a view are strangers, and those lie alike on both sides of their median: as many strangers lie
     above t as below 2 m - t.
@@ -134,6 +135,7 @@ def stranger_threshold(prototypes: jax.Array, info: TrackletInfo, *, tiling: Til
     Args:
       prototypes: [P, D] unit rows.
       info: of the rows.
+      share: of strangers among the pairs that reach the threshold.
       tiling: `Tiling`.
 
     Returns:
@@ -169,7 +171,7 @@ def stranger_threshold(prototypes: jax.Array, info: TrackletInfo, *, tiling: Til
     mirrored = 2 * median - jnp.arange(BINS)
     strangers = jnp.where(mirrored >= 0, jnp.take_along_axis(below, jnp.maximum(mirrored, 0), axis=1), 0)
     # + 1: where no pair lies below, too few above say nothing
-    stands_out = (jnp.arange(BINS) > median) & (strangers + 1 <= STRANGERS * (total - below + counts))
+    stands_out = (jnp.arange(BINS) > median) & (strangers + 1 <= share * (total - below + counts))
     return jnp.where(jnp.any(stands_out, axis=1), _lower_end(jnp.argmax(stands_out, axis=1)), jnp.inf)
 
 

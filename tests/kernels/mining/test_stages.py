@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import hypothesis.extra.numpy as arrays
 import jax
@@ -14,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hitpro_jax.kernels.banks import Tiling
-from hitpro_jax.kernels.mining import stages
+from hitpro_jax.kernels.mining import stages, thresholds
 from hitpro_jax.kernels.mining.positives import no_positives
 from hitpro_jax.kernels.mining.stages import Bars
 from hitpro_jax.options import AcrossOptions, WithinOptions
 from hitpro_jax.types import TrackletInfo
 from tests.reference import mining as naive
-from tests.reference.worlds import WORLDS, world
+from tests.reference.worlds import WORLDS, pictures, world
 
 SMALL = {"reciprocity": 6, "positives": 4, "ambiguous": 3, "neighbours": 9}
 ROWS, VIEWS = 23, 6
@@ -154,6 +155,18 @@ def test_same_view_ambiguity_equals_naive(name):
     ignore = _ambiguity(w.prototypes, w.info, theta, rho=0.8, count=3, tiling=BLOCKS)
     expected = naive.same_view_ambiguity(w, theta, rho=0.8, count=3)
     assert [[j for j in row if j >= 0] for row in ignore.tolist()] == expected
+
+
+def test_look_alikes_without_halves_equal_naive():
+    """The second pass finds more of a person's pictures, at a bar of its own; rows alone in their view stay as is."""
+    w, person, _ = pictures(0, noise=0.95, width=48, people=5, fewest=8, most=8, cameras=1)
+    w = w._replace(valid=np.random.default_rng(0).random(len(person)) < 0.9)
+    smooth, theta = jax.jit(partial(stages.look_alikes_without_halves, count=6))(w.prototypes, w.info)
+    expected, bars = naive.look_alikes_without_halves(w, thresholds.BINS, stages.STRANGERS, 6)
+    np.testing.assert_allclose(smooth[w.valid], expected[w.valid], atol=1e-5)
+    np.testing.assert_allclose(theta, bars, atol=0.00101)
+    assert np.isfinite(bars).any()
+    assert np.abs(expected - w.prototypes).max() > 0.1
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -316,7 +329,7 @@ def test_rows_on_four_devices_equal_one_device():
         import jax, numpy as np
         from hitpro_jax.kernels.banks import Tiling
         from hitpro_jax.kernels.mining.stages import Bars, across_modalities, same_view_ambiguity, within_modality
-        from hitpro_jax.kernels.mining.thresholds import stranger_threshold
+        from hitpro_jax.kernels.mining.stages import look_alikes_without_halves
         from hitpro_jax.options import AcrossOptions, WithinOptions
         from tests.reference.worlds import pictures, world
         w, (p, _, _) = world(1), pictures(0, noise=0.4, people=6, fewest=5, most=9)
@@ -330,11 +343,12 @@ def test_rows_on_four_devices_equal_one_device():
             within = within_modality(prototypes, w.info, bars, options=first, num_views=6, tiling=tiling)
             across = across_modalities(prototypes, within, w.info, bars, options=second, tiling=tiling)
             ambiguous = same_view_ambiguity(prototypes, w.info, within.threshold, rho=0.7, tiling=tiling)
-            return within, across, ambiguous, stranger_threshold(pictured, p.info, tiling=tiling)
+            smooth, theta = look_alikes_without_halves(pictured, p.info, count=9, tiling=tiling)
+            return within, across, ambiguous, smooth, theta
         mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         one, four = jax.jit(lambda: align(None))(), jax.jit(lambda: align(mesh))()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
-        assert np.isfinite(one[3]).all()
+        assert np.isfinite(one[4]).all()
         print(jax.device_count(), int((one[1].index >= 0).sum()))
     """
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}

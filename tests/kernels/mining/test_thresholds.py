@@ -1,5 +1,7 @@
 """The rules that read the table of neighbours."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,9 +98,10 @@ def test_threshold_of_parts_equals_naive(name):
 def test_threshold_of_strangers_equals_naive(name):
     w, person, _ = pictures(0, **PICTURES[name] | {"people": 6, "fewest": 2, "most": 6})
     w = w._replace(valid=np.random.default_rng(0).random(len(person)) < 0.9)
-    theta = jax.jit(thresholds.stranger_threshold)(w.prototypes, w.info)
-    np.testing.assert_allclose(theta, naive.stranger_threshold(w, thresholds.BINS, thresholds.STRANGERS), atol=1e-5)
-    assert np.isfinite(theta).all() == (name == "easy")
+    for share in (0.05, 0.2):
+        theta = jax.jit(partial(thresholds.stranger_threshold, share=share))(w.prototypes, w.info)
+        np.testing.assert_allclose(theta, naive.stranger_threshold(w, thresholds.BINS, share), atol=1e-5)
+        assert np.isfinite(theta).all() or name == "hard"
 
 
 def test_threshold_of_strangers_is_right_for_nineteen_of_twenty_pairs():

@@ -105,7 +105,7 @@ def printed_runs(lines: list[str]) -> list[list[str]]:
 def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, monkeypatch):
     """The values need quotes: `settings` has a pair, and the path a space."""
     names = ["components", "settings", "thresholds"]
-    given = ["--seeds=3,4", "--config.data.root=/my data", "--config.train.epochs=2"]
+    given = ["--seeds=3,4", "--config.init.weights=/my data", "--config.train.epochs=2"]
     monkeypatch.chdir(ROOT)
     for name, lines in zip(names, dry(*[[f"--sweep={name}", *given] for name in names]), strict=True):
         runs, variants = printed_runs(lines), dict(getattr(sweeps, name)())
@@ -115,7 +115,7 @@ def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, mon
             *_, sweep_name, folder, seed = next(w for w in words if w.startswith("--workdir=")).split("/")
             assert sweep_name == name
             overrides = next(fields for variant, fields in variants.items() if records.folder_of(variant) == folder)
-            wanted = {"data.seed": int(seed.removeprefix("seed")), "data.root": "/my data", "train.epochs": 2} | {
+            wanted = {"data.seed": int(seed.removeprefix("seed")), "init.weights": "/my data", "train.epochs": 2} | {
                 field: value for field, value in overrides.items() if not isinstance(value, sweeps.BarOf)
             }
             assert {field: found[field] for field in wanted} == wanted

@@ -9,6 +9,7 @@ from hitpro_jax.data import sets
 from hitpro_jax.options import FREE_FIELDS
 
 DRAWN = "synthetic"  # the one data set that `data.seed` draws
+DRAWS = {"data.seed", "data.synthetic.preset"}  # fields of which another value is another world
 
 
 def default_seed_field(config: ConfigDict) -> str:
@@ -51,6 +52,8 @@ def refusal(config: ConfigDict, seed_field: str, varied: Collection[str], overri
         return f"--seed_field: {seed_field} {reason}, so all seeds would be one run: give another, such as seed"
     if seed_field in varied:
         return f"--seed_field: the sweep sets {seed_field} itself, so all seeds would be one run: give another"
+    if "data.root" in overridden and (several := sorted(DRAWS & {seed_field, *varied})):
+        return f"--config.data.root: one folder holds one world, and {several[0]} draws several: leave it out"
     for name in sorted(overridden):
         if name == seed_field or name in varied:
             return f"--config.{name}: the sweep sets this field itself: leave it out"

@@ -197,10 +197,13 @@ def main(_) -> None:
 
 
 def printed(variant: str, overrides: dict, seed: str) -> str:
-    """A run's command as a shell takes it; bars are read by the shell when it gets there."""
+    """A run's command as a shell takes it; bars are read by the shell when it gets there.
+
+    Where they cannot be read the run does not begin: without these flags it would have the bars of the config.
+    """
     line = shlex.join(command(overrides, seed, workdir_of(variant, seed)))
     words = reader(overrides, seed)
-    return f"{line} $({shlex.join(words)})" if words else line
+    return f"bars=$({shlex.join(words)}) && {line} $bars" if words else line
 
 
 def run_all(wanted: list[tuple[str, dict, str]], out: Path) -> None:

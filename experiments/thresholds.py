@@ -23,7 +23,7 @@ from rich.console import Console
 from hitpro_jax import legacy, resume
 from hitpro_jax.diagnostics import PREFIX
 from hitpro_jax.methods.hitpro import HiTPro, Memory
-from hitpro_jax.run import Run, open_run
+from hitpro_jax.run import Run, defaults, open_run
 from hitpro_jax.sharding import fetch
 from hitpro_jax.types import TrackletInfo
 from hitpro_jax.workdir import Workdir
@@ -95,6 +95,16 @@ def highest(enough: Callable[[float], bool]) -> float:
     return low / STEPS
 
 
+def config_of(path: Path) -> ConfigDict:
+    """The config of a run of any release, with today's names and fields.
+
+    Args:
+      path: its workdir.
+    """
+    saved = json.loads((path / "config.json").read_text())
+    return ConfigDict(legacy.completed(legacy.upgraded(saved), defaults()))
+
+
 def flags_of(bars: dict[str, float]) -> list[str]:
     """The bars as flags of a run.
 
@@ -110,10 +120,9 @@ def main() -> None:
     path = parser.parse_args().workdir
     if not (path / "result.json").exists():
         parser.error(f"{path} holds no finished run: run it to its end first")
-    config = ConfigDict(legacy.upgraded(json.loads((path / "config.json").read_text())))
     with Workdir(path, Console(stderr=True)) as workdir:  # standard output is for the flags alone
         try:
-            print(*flags_of(equal_bars(open_run(config, workdir))))
+            print(*flags_of(equal_bars(open_run(config_of(path), workdir))))
         except (ValueError, OSError) as error:
             parser.error(str(error))
 

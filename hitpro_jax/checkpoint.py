@@ -151,6 +151,7 @@ class Checkpointer:
         self._directory, self._log = Path(directory).absolute(), log
         self._config, self._defaults, self._ignore = config, defaults or {}, ignore
         self._damaged = set()  # steps
+        self._read_only = read_only
         self._manager: Any = None  # where there is nothing to read
         if read_only and not self._directory.exists():
             return
@@ -270,9 +271,11 @@ class Checkpointer:
             self._damaged.add(step)
             self._log(f"warning: checkpoint {self._directory / str(step)} is damaged and passed over ({problem})")
         if steps:
+            # what is only read may be the folder of another run
+            remedy = "" if self._read_only else "remove the folder to start anew, or "
             raise ValueError(
                 f"no checkpoint in {self._directory} can be read, steps {steps} are all damaged: "
-                "remove the folder to start anew, or choose another workdir"
+                f"{remedy}choose another workdir"
             )
         return None
 

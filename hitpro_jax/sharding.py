@@ -139,16 +139,17 @@ def require_cut(batch: BatchOptions, devices: int, processes: int = 1) -> None:
 
     >>> require_cut(BatchOptions(tracklets_per_modality=4, clips_per_tracklet=2), 8)
     """
-    unit = devices if processes == 1 else math.lcm(devices, 2 * processes)
+    each = 1 if processes == 1 else 2 * processes
+    unit = math.lcm(devices, each)
     if batch.clips % unit == 0:
         return
     evenly = f" of {processes} processes, an even number for each" if processes > 1 else ""
     step = unit // math.gcd(unit, 2 * batch.clips_per_tracklet)
     counts = range(processes, batch.clips + 1, processes)
-    fitting = [str(count) for count in counts if batch.clips % math.lcm(count, unit // devices) == 0]
+    fitting = ", ".join(str(count) for count in counts if batch.clips % math.lcm(count, each) == 0)
     raise ValueError(
         f"a batch of {batch.clips} clips cannot be cut over {devices} devices{evenly}: make "
-        f"batch.tracklets_per_modality a multiple of {step}, or take {', '.join(fitting)} devices"
+        f"batch.tracklets_per_modality a multiple of {step}" + f", or take {fitting} devices" * bool(fitting)
     )
 
 

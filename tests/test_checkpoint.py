@@ -148,6 +148,15 @@ def test_all_damaged_is_an_error_with_the_next_thing_to_do(tmp_path):
         restore(tmp_path, log=lambda _: None)
 
 
+def test_nobody_is_asked_to_remove_a_folder_that_is_only_read(tmp_path):
+    (tmp_path / "4").mkdir()
+    with (
+        checkpoint.Checkpointer(tmp_path, read_only=True) as checkpoints,
+        pytest.raises(ValueError, match=r"steps \[4\] are all damaged: choose another workdir"),
+    ):
+        checkpoints.restore_latest(state_of(1))
+
+
 def test_saving_an_existing_step_replaces_it_and_what_came_after(tmp_path):
     save(tmp_path, 1, 2, keep=3)
     flip_a_byte(data_file(tmp_path, 2))

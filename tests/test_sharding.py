@@ -1,6 +1,7 @@
 """Mesh, padding and the way from host batches to global arrays, on one device and on four."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -111,3 +112,19 @@ def test_a_batch_that_does_not_fit_is_refused_with_what_does(tracklets, clips, d
     assert remedy in str(error.value)
     step = int(str(error.value).split("multiple of ")[1].split(",")[0].split()[0])
     sharding.require_cut(BatchOptions(step, clips), devices, processes)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("tracklets", [1, 3, 6])
+def test_the_named_numbers_of_devices_are_all_that_fit(tracklets, processes):
+    """None is named where none fits, and never the one that was refused."""
+    batch, fitting, named = BatchOptions(tracklets, 1), [], []
+    for devices in range(processes, batch.clips + 2 * processes, processes):
+        try:
+            sharding.require_cut(batch, devices, processes)
+            fitting.append(devices)
+        except ValueError as error:
+            take = re.search(r", or take ([\d, ]+) devices$", str(error))
+            named.append([int(count) for count in take[1].split(", ")] if take else [])
+    assert named
+    assert all(each == fitting for each in named)

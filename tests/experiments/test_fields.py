@@ -41,9 +41,13 @@ def test_the_default_seed_has_an_effect_on_every_data_set():
         (vcm, "seed", {"seed"}, (), "--seed_field: the sweep sets seed itself"),
         (vcm, "seed", (), {"seed"}, "--config.seed: the sweep sets this field itself"),
         (vcm, "seed", {"loss.intra"}, {"loss.intra"}, "--config.loss.intra: the sweep sets this field itself"),
+        (synthetic, "data.seed", (), {"data.root"}, "--config.data.root: one folder holds one world, and data.seed"),
+        (synthetic, "seed", {"data.synthetic.preset"}, {"data.root"}, "and data.synthetic.preset draws several"),
+        (synthetic, "seed", (), {"data.root"}, None),
+        (vcm, "seed", (), {"data.root"}, None),
         (vcm, "seed", {"data.synthetic.preset"}, (), "the sweep sets data.synthetic.preset, which is of the data set"),
     ],
 )
-def test_sweeps_that_would_change_nothing_are_refused(config, seed_field, varied, overridden, reason):
+def test_sweeps_that_would_change_nothing_or_cannot_run_are_refused(config, seed_field, varied, overridden, reason):
     found = fields.refusal(config.get_config(), seed_field, varied, overridden)
     assert found is None if reason is None else reason in found

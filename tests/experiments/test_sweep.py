@@ -97,7 +97,7 @@ def dry(called):
 
 def printed_runs(lines: list[str]) -> list[list[str]]:
     """The words of each printed run from the module on, as a shell splits them, without the bars to be read."""
-    runs = [shlex.split(re.sub(r" \$\(.*\)$", "", line)) for line in lines]
+    runs = [shlex.split(re.sub(r"^bars=\$\(.*?\) && (.*) \$bars$", r"\1", line)) for line in lines]
     assert all(words[:3] == [sys.executable, "-m", "hitpro_jax.main"] for words in runs)
     return [words[2:] for words in runs]
 
@@ -105,7 +105,7 @@ def printed_runs(lines: list[str]) -> list[list[str]]:
 def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, monkeypatch):
     """The values need quotes: `settings` has a pair, and the path a space."""
     names = ["components", "settings", "thresholds"]
-    given = ["--seeds=3,4", "--config.data.root=/my data", "--config.train.epochs=2"]
+    given = ["--seeds=3,4", "--config.init.weights=/my data", "--config.train.epochs=2"]
     monkeypatch.chdir(ROOT)
     for name, lines in zip(names, dry(*[[f"--sweep={name}", *given] for name in names]), strict=True):
         runs, variants = printed_runs(lines), dict(getattr(sweeps, name)())
@@ -115,7 +115,7 @@ def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, mon
             *_, sweep_name, folder, seed = next(w for w in words if w.startswith("--workdir=")).split("/")
             assert sweep_name == name
             overrides = next(fields for variant, fields in variants.items() if records.folder_of(variant) == folder)
-            wanted = {"data.seed": int(seed.removeprefix("seed")), "data.root": "/my data", "train.epochs": 2} | {
+            wanted = {"data.seed": int(seed.removeprefix("seed")), "init.weights": "/my data", "train.epochs": 2} | {
                 field: value for field, value in overrides.items() if not isinstance(value, sweeps.BarOf)
             }
             assert {field: found[field] for field in wanted} == wanted
@@ -124,11 +124,23 @@ def test_a_dry_run_prints_one_command_a_run_that_a_shell_and_a_run_take(dry, mon
 
 def test_bars_are_read_by_the_shell_and_after_the_runs_that_have_them(dry):
     (lines,) = dry(["--sweep=thresholds", "--seeds=3,4"])
-    sources = [re.search(r"\$\(\S+ -m experiments.thresholds --workdir=(\S+)\)$", line) for line in lines]
+    pattern = r"^bars=\$\(\S+ -m experiments.thresholds --workdir=(\S+)\) && .* \$bars$"
+    sources = [re.search(pattern, line) for line in lines]
     assert sum(map(bool, sources)) == 8
     for number, source in enumerate(sources):
         above = [line for line in lines[:number] if source and f"--workdir={source[1]} " in line]
         assert not source or len(above) == 1
+
+
+def test_a_printed_run_begins_with_its_bars_or_not_at_all(dry, tmp_path):
+    """In a shell, where both modules only print."""
+    (lines,) = dry(["--sweep=thresholds", "--seeds=3", f"--root={tmp_path}", "--only=bars of equal recall"])
+    begins = lines[0].replace("-m hitpro_jax.main", "-c 'import sys; print(sys.argv[-2:])'")
+    for reader, code, printed in (("print(1, 2)", 0, "['1', '2']\n"), ("raise SystemExit(3)", 3, "")):
+        line = begins.replace("-m experiments.thresholds", f"-c '{reader}'")
+        assert line.count(" -c ") == 2
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, printed)
 
 
 def test_the_seed_of_each_data_set_is_one_that_changes_something(dry, monkeypatch):

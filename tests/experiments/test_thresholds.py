@@ -1,16 +1,17 @@
 """The fixed bars of a finished run find what its thresholds find, and a step higher they do not."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import thresholds
+from hitpro_jax import resume
 from hitpro_jax.diagnostics import PREFIX
-from hitpro_jax.run import open_run
+from hitpro_jax.run import open_run, read_options
 from hitpro_jax.sharding import fetch
 from hitpro_jax.workdir import Workdir
 from tests import runs
@@ -26,6 +27,16 @@ def test_flags_are_those_of_a_run():
     assert thresholds.flags_of(bars) == ["--config.within.fixed=0.618", "--config.across.fixed=0.55"]
 
 
+def test_the_config_of_a_run_of_an_earlier_release_has_todays_fields(tmp_path):
+    config = runs.tiny_config("world").to_dict()
+    del config["encoder"]["order"], config["init"]["run"]
+    config["within"]["kappa"] = [0.25, 0.5]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    options = read_options(thresholds.config_of(tmp_path))
+    assert (options.encoder.order, options.init.run) == ("none", "")
+    assert (options.within.kappa, options.data.root) == ((0.25, 0.5), "world")
+
+
 @pytest.mark.slow
 def test_bars_of_a_finished_run_find_as_much_as_its_thresholds(finished, world):
     path, _ = finished
@@ -34,7 +45,7 @@ def test_bars_of_a_finished_run_find_as_much_as_its_thresholds(finished, world):
         bars = thresholds.equal_bars(run)
         training = run.training
         with run.checkpoints(read_only=True) as checkpoints:
-            state, _, _ = checkpoints.restore_latest(jax.eval_shape(lambda: training.state))
+            state, _ = resume.newest(run, checkpoints)
         progress = 1.0 - 1.0 / run.options.train.epochs
 
         def found(bars):

@@ -273,11 +273,13 @@ class Run:
 
         Raises:
           FileNotFoundError: there is no checkpoint.
-          ValueError: its encoder is of other shapes.
+          ValueError: its encoder is of other shapes, or was trained on people of this run's test set.
         """
         require_checkpoints(other)
 
         def target(saved: Saved) -> TrainState:
+            if saved.config:
+                self.refuse_people_trained_on(saved.config, other)
             wanted = {name: dict(part) for name, part in variables.items()}
             if not any(f"['{AGGREGATOR}']" in name for name in saved.leaves):
                 wanted["params"].pop(AGGREGATOR, None)
@@ -302,6 +304,28 @@ class Run:
         lacking = "" if complete else "; it has no aggregator, so that is as initialised"
         self.workdir.log(f"encoder: of the checkpoint at step {step} of {other}{lacking}")
         return {"params": {**variables["params"], **state.params}, "batch_stats": state.batch_stats}
+
+    def refuse_people_trained_on(self, config: Mapping[str, Any], workdir: Path) -> None:
+        """Refuses the encoder of a run that was trained on another trial than this run's.
+
+        Args:
+          config: of that run, under today's names.
+          workdir: of that run, for the message.
+
+        Raises:
+          ValueError: the data set has trials with training sets of their own, and that run's is another.
+        """
+        name = self.options.data.name
+        field = sets.find(name).training_trial
+        if not field or config["data"]["name"] != name or not METHODS[config["method"]["name"]].trains:
+            return
+        trained = config["data"][name][field]
+        if trained != self.training_trial:
+            raise ValueError(
+                f"the encoder in {workdir} was trained on trial {trained} of {name}, with people that other "
+                f"trials test: give --config.data.{name}.trial={trained}. The published figure is the mean of ten "
+                "trainings"
+            )
 
     def require_fit(self) -> None:
         """Refuses, before data are read, what these devices, processes or files do not allow.

@@ -219,6 +219,26 @@ def test_regdb_scores_the_trial_that_it_was_trained_on_and_no_other(roots, tmp_p
             evaluate.main(run)
 
 
+def test_regdb_does_not_start_from_an_encoder_of_another_trial(roots, tmp_path):
+    """Which has been trained on people that this one tests; from a run on another data set it does."""
+    source = {}
+    for name in ("regdb", "llcm"):
+        source[name] = str(tmp_path / name)
+        with opened(config_of(name, roots[name]), tmp_path / name) as run:
+            train.train(run)
+    frozen = {"method.name": "frozen", "data.regdb.trial": 0}
+    for number, fields in enumerate([frozen, {"data.regdb.trial": 2}]):
+        given = config_of("regdb", roots["regdb"], **fields, **{"init.run": source["regdb"]})
+        with (
+            opened(given, tmp_path / f"refused {number}") as run,
+            pytest.raises(ValueError, match=r"regdb was trained on trial 1 of .*: give --config.data.regdb.trial=1"),
+        ):
+            train.train(run)
+    for number, fields in enumerate([{"init.run": source["regdb"]}, {**frozen, "init.run": source["llcm"]}]):
+        with opened(config_of("regdb", roots["regdb"], **fields), tmp_path / f"starts {number}") as run:
+            assert train.train(run).scores
+
+
 def test_regdb_without_training_scores_all_ten_trials(roots, tmp_path):
     fields = {"data.regdb.trial": 0, "method.name": "frozen"}
     with opened(config_of("regdb", roots["regdb"], **fields), tmp_path) as run:

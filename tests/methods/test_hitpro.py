@@ -527,6 +527,18 @@ def test_level_1_hardly_pushes_single_pictures_from_their_own_person(level):
     assert right[same_view >= 0].mean() > 0.9
 
 
+def test_strangers_in_like_clothes_are_taken_for_one_person():
+    """The limit of the rule: strangers then do not lie alike on both sides of their median. Own pictures are found."""
+    w, person, clips = pictures(0, noise=0.6, outfits=5)
+    made, mask = of_pictures(50), np.ones((len(person), 1), bool)
+    memory = jax.jit(made.refresh)(made.init(*w.prototypes.shape), w.prototypes[:, None], mask, w.info, 0.5)
+    same_view = np.asarray(memory.same_view)
+    right = (person[same_view] == person[:, None])[same_view >= 0].mean()
+    print(f"right: {right:.2f}")
+    assert pushed_share(w, person, clips, same_view, "positive") < 0.2
+    assert 0.3 < right < 0.7
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_modality_without_halves_falls_back_and_the_other_does_not(first):
     """Four parts, of which infrared pictures fill but the last: their threshold is that of the strangers."""
@@ -540,6 +552,20 @@ def test_a_modality_without_halves_falls_back_and_the_other_does_not(first):
     number = (np.asarray(memory.same_view) >= 0).sum(1)
     assert (number[~halved] > 5).mean() > 0.9
     assert not number[halved].any()  # its halves are alike to the last digit, and two pictures never are
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.05, True), (0.45, True), (0.55, False)])
+def test_a_few_tracklets_with_halves_do_not_set_the_bar_of_the_rest(share, found):
+    """Their halves are alike to the last digit, and two pictures of a person never are."""
+    w, person, _ = pictures(0, noise=0.5, people=10)
+    made, size = of_pictures(50), len(person)
+    mask = (np.random.default_rng(0).permutation(size) < share * size)[:, None] | (np.arange(4) == 3)
+    parts = np.repeat(w.prototypes[:, None], 4, 1)
+    memory = jax.jit(made.refresh)(made.init(*w.prototypes.shape), parts, mask, w.info, 0.5)
+    number = (np.asarray(memory.same_view) >= 0).sum(1)
+    assert (number > 5).mean() > 0.9 if found else not number.any()
+    note = made.notes(jax.tree.map(np.asarray, w.info), np.where(mask[:, 0], 4, 1))[-1]
+    assert ("more alike than strangers" in note) == found
 
 
 def test_look_alikes_of_tracklets_do_not_read_the_strangers(monkeypatch):
@@ -564,7 +590,7 @@ def test_notes_say_which_rule_finds_look_alikes():
     assert made.notes(info, np.array([24, 2, 24, 2]))[1:] == [
         f"{both}: as alike as halves of one tracklet, at most loss.same_view=2 a tracklet"
     ]
-    strangers = "more alike than strangers, as no tracklet has halves (of one frame, or of one part)"
+    strangers = "more alike than strangers, as most tracklets have no halves (of one frame, or of one part)"
     visible, infrared = made.notes(info, np.array([24, 2, 1, 1]))[1:]
     assert visible.startswith("look-alikes of a view (visible): as alike as halves of one tracklet")
     assert infrared.startswith(f"look-alikes of a view (infrared): {strangers}")

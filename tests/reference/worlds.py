@@ -78,6 +78,7 @@ def pictures(
     tail: float = 0.0,
     fewest: int = 10,
     most: int = 30,
+    outfits: int = 0,
 ) -> tuple[World, np.ndarray, np.ndarray]:
     """A set of single pictures, several of each person in each view, in a shuffled order.
 
@@ -91,6 +92,7 @@ def pictures(
       tail: how much pictures differ in noise.
       fewest: pictures of a person in a view.
       most: the same.
+      outfits: so many, as far apart as persons, of which each person has one everywhere; 0: strangers share nothing.
 
     Returns:
       The world, the person of each picture, and features [P, D] of training clips of the pictures.
@@ -106,6 +108,8 @@ def pictures(
     stay = np.repeat(np.arange(len(person)), count)[order]
     person, view = person[stay], view[stay]
     centre = vectors(people)[person] + 0.8 * vectors(2 * cameras)[view] + 0.5 * vectors()
+    if outfits:
+        centre = centre + vectors(outfits)[person % outfits]
     centre = centre + poses * vectors(len(count), 2)[stay, rng.integers(0, 2, len(stay))]
     spread = noise * np.exp(tail * rng.normal(size=(len(stay), 1)))
     features = centre + spread * vectors(len(stay))

@@ -80,8 +80,8 @@ def progressive_matching(
       likeness: of clusters [n] and [m] to [n, m], -inf for a pair that cannot be matched; None: cosines of centres.
 
     Returns:
-      int32 [P], -1 in unused rows, for a cluster that no other can be matched with, and everywhere if a modality has no
-      cluster.
+      int32 [P], -1 in unused rows, for a cluster that no other can be matched with, for one of the smaller side whose
+      possible matches all went to others, and everywhere if a modality has no cluster.
 
     >>> centre = np.array([[1., 0.], [0., 1.], [.8, .6], [1., 0.]])
     >>> progressive_matching(centre, np.array([0, 0, 0, 1])).tolist()

@@ -110,7 +110,8 @@ def restore(run: Run, checkpoints: Checkpointer) -> Start:
     run.workdir.log(f"going on from the checkpoint at step {saved.step}")
     if saved.step < run.last_step and saved.meta.get("order", FIRST_ORDER) != sampling.ORDER:
         run.workdir.log(
-            "note: the checkpoint is of a release that takes tracklets in another order; from here on it is today's"
+            "note: the checkpoint is of an earlier release, which took tracklets in another order and had some rules "
+            "that are others now (CHANGELOG.md); from here on the run is as today's"
         )
     ended = False
     if run.method.trains and (line := change_of_length(run, saved)):

@@ -28,7 +28,7 @@ from hitpro_jax.methods.registry import METHODS, make_method
 from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import Encoder, init_variables, make_encoder, shapes_of
 from hitpro_jax.models.norms import groups_of
-from hitpro_jax.models.pretrained.weights import find, load_into
+from hitpro_jax.models.pretrained.weights import load_into
 from hitpro_jax.options import FREE_FIELDS, LENGTH, Options, plain, read
 from hitpro_jax.scoring.result import Result
 from hitpro_jax.sharding import make_mesh, pad_rows, replicated, require_cut, row_sharding
@@ -160,16 +160,7 @@ class Run:
 
     @cached_property
     def training(self) -> Training:
-        """The training set, the method and its compiled steps, and the state at step 0.
-
-        Raises:
-          ValueError: the method trains, but the data set's options choose no training set.
-        """
-        if self.method.trains and self.training_trial == 0:
-            raise ValueError(
-                f"data.{self.options.data.name}.trial is 0, the test sets of all trials, which have training sets of "
-                "their own: choose one to train on, or --config.method.name=frozen"
-            )
+        """The training set, the method and its compiled steps, and the state at step 0."""
         tracklets, pids = anonymise(self.dataset.train, self.options.seed)
         data = training_set(tracklets, self.mesh)
         identities = None
@@ -197,7 +188,7 @@ class Run:
           method: to be compiled.
         """
         options = self.options
-        variables = self.initial_variables()
+        variables = self.initial_variables
         optimiser = optim.make_optimiser(options.optim, options.train.steps)
         dim = variables["params"]["neck"]["scale"].shape[0]
         memory, own = method.init(len(data.bank_info.valid), dim), method.own_parameters(dim, options.seed)
@@ -206,6 +197,7 @@ class Run:
         steps = make_steps(self.encoder, optimiser, method, options.train.steps, self.mesh, shardings)
         return steps, start(), shardings
 
+    @cached_property
     def initial_variables(self) -> dict:
         """The encoder's variables that training starts from: pretrained, another run's, or random by the seed."""
         init = self.options.init
@@ -331,22 +323,25 @@ class Run:
         """Refuses, before data are read, what these devices, processes or files do not allow.
 
         Raises:
-          ValueError: a batch cannot be cut over the devices or into BatchNorm's groups; the method is for one process.
+          ValueError: a batch cannot be cut over the devices or into BatchNorm's groups; the method is for one process;
+            the data set's options choose no training set; `init.weights` or `init.run` do not fit the encoder.
           FileNotFoundError: `init.weights` is not there, or `init.run` has saved nothing.
         """
         options = self.options
         if self.method.trains:
             require_cut(options.batch, self.mesh.size, jax.process_count())
             groups_of(options.batch.clips, options.encoder.norm_group, interleaved=False)
+            if self.training_trial == 0:
+                raise ValueError(
+                    f"data.{options.data.name}.trial is 0, the test sets of all trials, which have training sets of "
+                    "their own: choose one to train on, or --config.method.name=frozen"
+                )
         if self.method.refresh_on_host and jax.process_count() > 1:
             raise ValueError(
                 f"method {options.method.name} makes its labels on one host: run it as a single process, on any number "
                 "of devices, or choose method.name=hitpro"
             )
-        if options.init.weights:
-            find(options.init.weights)
-        if options.init.run and not self.has_checkpoints:
-            require_checkpoints(Path(options.init.run))
+        _ = self.initial_variables  # read here, so that what does not fit the encoder is refused before data are read
 
     def evaluate(self, variables: dict, step: int) -> Result:
         """Scores of every direction of the protocol; the result has none where nothing is labelled.

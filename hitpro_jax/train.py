@@ -61,6 +61,8 @@ def train(run: Run) -> Result:
             leave = preemption.asked and step < last
             if fresh and (leave or step == last or save_due(options, step)):
                 keep(step, state)
+                if step == 0:
+                    checkpoints.wait()  # a fault of saving is known before an epoch is trained
             if leave:
                 raise Preempted(step)
             if step == last:

@@ -247,7 +247,7 @@ def test_another_order_of_tracklets_is_said(opened, monkeypatch):
     monkeypatch.setattr(sampling, "ORDER", sampling.ORDER + 1)
     with opened() as run:
         assert gone_on(run).step == 4
-        assert "note: the checkpoint is of a release that takes tracklets in another order" in log(run)
+        assert "note: the checkpoint is of an earlier release, which took tracklets in another order" in log(run)
 
 
 def test_a_checkpoint_that_names_no_order_is_of_the_first(opened, monkeypatch):

@@ -80,7 +80,7 @@ def test_the_log_says_where_the_weights_come_from(tmp_path):
     for weights in (config.init.weights, ""):
         config.init.weights = weights
         with opened(config, tmp_path) as made:
-            made.initial_variables()
+            _ = made.initial_variables
     first, second = (tmp_path / "log.txt").read_text().splitlines()
     assert first.startswith("weights: ")
     assert "resnet_small.safetensors" in first
@@ -133,7 +133,7 @@ def test_an_aggregator_that_the_other_run_lacks_is_as_initialised(noise, tmp_pat
     with noise("source", seed=5) as run, run.checkpoints() as checkpoints:
         resume.save(run, checkpoints, 3, run.training.state)
     with noise("run", **{"init.run": str(tmp_path / "source"), "encoder.aggregator": "attention"}) as run:
-        ours, initial = leaves(run.initial_variables()), leaves(init_variables(run.encoder, tiny.SIZE, 0))
+        ours, initial = leaves(run.initial_variables), leaves(init_variables(run.encoder, tiny.SIZE, 0))
     for name, leaf in ours.items():
         if "aggregator" in name:
             np.testing.assert_array_equal(leaf, initial[name])
@@ -157,13 +157,11 @@ def test_a_run_that_goes_on_does_without_the_run_that_it_started_from(noise, sou
 
 def test_an_encoder_of_other_shapes_is_refused_with_its_fields(noise, source, monkeypatch):
     monkeypatch.setitem(BACKBONES, "deep", tiny.backbone((1,)))
-    with (
-        noise("run", **{"init.run": source, "encoder.backbone": "deep"}) as run,
-        pytest.raises(
-            ValueError, match=f"init.run={source} has an encoder of other shapes .*backbone: saved tiny, now deep"
-        ),
-    ):
-        run.initial_variables()
+    sentence = f"init.run={source} has an encoder of other shapes .*backbone: saved tiny, now deep"
+    with noise("run", **{"init.run": source, "encoder.backbone": "deep"}) as run:
+        with pytest.raises(ValueError, match=sentence):
+            run.require_fit()
+        assert "opened" not in vars(run)  # before data are read
 
 
 def test_where_to_start_from_is_one_thing_and_is_there(noise, tmp_path):

@@ -131,10 +131,13 @@ class HiTPro(Method):
         for one in sorted(set(modality)):
             rule = "as alike as halves of one tracklet"
             if halves[modality == one].mean() < 0.5:
-                rule = "more alike than strangers, as most tracklets have no halves (of one frame, or of one part)"
+                rule = (
+                    "more alike than strangers, as most tracklets have no halves (of one frame, or of one part), so "
+                    "give loss.same_view as many as a person has pictures in a view"
+                )
             rules.setdefault(rule, []).append(KINDS[one])
         return [
-            f"look-alikes of a view ({', '.join(kinds)}): {rule}, at most loss.same_view={o.same_view} a tracklet"
+            f"look-alikes of a view ({', '.join(kinds)}): {rule}; at most loss.same_view={o.same_view} a tracklet"
             for rule, kinds in rules.items()
         ]
 

@@ -174,7 +174,7 @@ def test_each_picture_is_encoded_once_in_a_refresh_and_in_an_evaluation(name, ro
         assert clips.frames.shape[1] == 1
         assert len(set(clips.tracklet.tolist())) == len(clips.tracklet)
         frames = counting(run)
-        run.evaluate(run.initial_variables(), 0)
+        run.evaluate(run.initial_variables, 0)
         assert sum(frames) == len(run.dataset.query) + len(run.dataset.gallery)
 
 

@@ -588,7 +588,7 @@ def test_notes_say_which_rule_finds_look_alikes():
     info, made = columns([0, 0, 1, 1], [0, 1, 0, 1]), method("default")
     both = "look-alikes of a view (visible, infrared)"
     assert made.notes(info, np.array([24, 2, 24, 2]))[1:] == [
-        f"{both}: as alike as halves of one tracklet, at most loss.same_view=2 a tracklet"
+        f"{both}: as alike as halves of one tracklet; at most loss.same_view=2 a tracklet"
     ]
     strangers = "more alike than strangers, as most tracklets have no halves (of one frame, or of one part)"
     visible, infrared = made.notes(info, np.array([24, 2, 1, 1]))[1:]

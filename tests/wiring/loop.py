@@ -17,7 +17,13 @@ class Nothing:
 
 
 class Checkpoints:
-    """Of no folder."""
+    """Of no folder; `seen` gets their waits for a save."""
+
+    def __init__(self, seen: list[tuple]):
+        self._seen = seen
+
+    def wait(self):
+        self._seen.append(("wait",))
 
     def __enter__(self):
         return self
@@ -62,7 +68,7 @@ def events(run: Run, start: int = -1, *, ended: bool = False) -> list[tuple]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(run.__dict__, "training", training._replace(steps=Steps(None, step)))
-        patch.setattr(run, "checkpoints", Checkpoints)
+        patch.setattr(run, "checkpoints", lambda: Checkpoints(seen))
         patch.setattr(run, "evaluate", evaluate)
         patch.setattr(run.workdir, "metrics", lambda step, values: seen.append(("metrics", step)))
         for function in (refresh, restore, save):

@@ -148,7 +148,7 @@ def scored(run: Run) -> list[tuple[int, ...]]:
 
 def variables(run: Run) -> list[np.ndarray]:
     """Parameters and statistics that training starts from."""
-    return jax.tree.leaves(run.initial_variables())
+    return jax.tree.leaves(run.initial_variables)
 
 
 def tracklets(run: Run) -> list:

@@ -38,6 +38,7 @@ def test_a_whole_run(events):
         ("evaluate", 0),
         ("refresh", 0),
         ("save", 0),
+        ("wait",),  # a fault of saving is known before an epoch is trained
         *train(0, 3),
         ("save", 3),
         ("train", 3),
@@ -86,4 +87,4 @@ def test_the_first_and_the_last_step_are_evaluated_whatever_the_config_says(even
 
 
 def test_a_method_that_does_not_train_is_evaluated_and_saved(events):
-    assert events(**{"method.name": "frozen"}) == [("evaluate", 0), ("save", 0)]
+    assert events(**{"method.name": "frozen"}) == [("evaluate", 0), ("save", 0), ("wait",)]

@@ -190,24 +190,23 @@ class HiTPro(Method):
         if self.alignment.centre:
             centre = view_centres(bank, info, num_views=self.num_views)
             compared = direction_from(bank, centre)
-        in_view, halves = compared, None
-        if self.contrast.same_view_rule == "parts":
-            in_view, halves = self._look_alikes(parts, part_mask, centre, compared, info)
         empty = self.init(*bank.shape)
         bars = _bars(self.within, progress, memory.within.threshold)
         within = self._mine_within(compared, info, bars, reliability) if self.within.enabled else empty.within
-        same_view = self._mine_same_view(in_view, info, bars.rho, halves, within.threshold)
+        if self.contrast.same_view_rule == "parts":
+            same_view = self._look_alikes(parts, part_mask, centre, compared, info)
+        else:
+            same_view = self._mine_same_view(compared, info, within.threshold, rho=bars.rho, rule=self.within.rule)
         across = empty.across
         if self.across.enabled:
             bars = _bars(self.across, progress, memory.across.threshold)
             across = self._mine_across(compared, within, info, bars, reliability)
         return Memory(bank, reliability, within, across, same_view)
 
-    def _look_alikes(self, parts, part_mask, centre, compared, info: TrackletInfo) -> tuple[jax.Array, jax.Array]:
-        """Prototypes [P, D], and how similar [2] two of one view must be to be one person's.
+    def _look_alikes(self, parts, part_mask, centre, compared, info: TrackletInfo) -> jax.Array:
+        """Look-alikes [P, A]: two tracklets of a view that are as alike as halves of single ones.
 
-        As halves of single tracklets are; in a modality where fewer than half of them have halves by
-        `stages.look_alikes_without_halves`.
+        In a modality where fewer than half of the tracklets have halves, by `stages.look_alikes_without_halves`.
         """
         modality = jnp.where(info.valid, info.modality, -1)
         halves = Tiling(mesh=self.mesh).each_part(jax.vmap(halves_similarity), (parts, part_mask, centre))
@@ -215,16 +214,21 @@ class HiTPro(Method):
         member = modality == jnp.arange(MODALITIES)[:, None]
         # not only where none has halves: a few tracklets of nearly equal frames would set the bar of all pictures
         lacking = 2 * jnp.sum(member & ~jnp.isnan(halves), axis=1) < jnp.sum(member, axis=1)
-        fallback = partial(
-            stages.look_alikes_without_halves,
-            count=self.contrast.same_view,
-            tiling=self._tiling(self.within),
-            search=self._search,
-        )
+        mine = partial(self._mine_same_view, info=info, rho=0.0, rule="statistic")
+
+        def without_halves(bank):
+            smooth, other = stages.look_alikes_without_halves(
+                bank,
+                info,
+                lacking,
+                count=self.contrast.same_view,
+                tiling=self._tiling(self.within),
+                search=self._search,
+            )
+            return mine(smooth, theta=jnp.where(lacking, other, theta))
+
         # a branch, as sets with halves need not pay for it
-        smooth, other = jax.lax.cond(jnp.any(lacking), fallback, lambda bank, _: (bank, theta), compared, info)
-        rows = lacking[info.modality][:, None]
-        return jnp.where(rows, smooth, compared), jnp.where(lacking, other, theta)
+        return jax.lax.cond(jnp.any(lacking), without_halves, lambda bank: mine(bank, theta=theta), compared)
 
     def _mine_within(self, bank, info: TrackletInfo, bars: stages.Bars, reliability) -> Positives:
         return stages.within_modality(
@@ -251,14 +255,13 @@ class HiTPro(Method):
             search=self._search,
         )
 
-    def _mine_same_view(self, bank, info: TrackletInfo, rho, halves, theta) -> jax.Array:
-        """By the threshold of `_look_alikes`; where that is None, by stage 1's rule and its threshold theta."""
+    def _mine_same_view(self, bank, info: TrackletInfo, theta, *, rho, rule: str) -> jax.Array:
         return stages.same_view_ambiguity(
             bank,
             info,
-            theta if halves is None else halves,
+            theta,
             rho=rho,
-            rule=self.within.rule if halves is None else "statistic",
+            rule=rule,
             fixed=self.within.fixed,
             count=self.contrast.same_view,
             tiling=self._tiling(self.within),

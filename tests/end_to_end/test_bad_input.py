@@ -217,7 +217,7 @@ def test_one_camera_without_labels_trains_and_says_what_is_missing(data, tmp_pat
     code, lines = command(*SMALL)
     assert code == 0, lines
     notes = [line for line in lines if line.startswith("note: ")]
-    expected = ("no labelled query and gallery, so nothing is scored", "so level 3", "so level 2", "random weights")
+    expected = ("random weights", "no labelled query and gallery, so nothing is scored", "so level 3", "so level 2")
     assert len(notes) == 4
     assert all(note in line for note, line in zip(expected, notes, strict=True))
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"protocol": "none", "step": 1}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import own_video
-from hitpro_jax import train
+from hitpro_jax import resume
 from hitpro_jax.data import opening
 from hitpro_jax.methods import registry
 from hitpro_jax.methods.base import Setting
@@ -72,7 +72,7 @@ def test_refused_config_leaves_the_record_of_the_run(finished, world):
 
 
 def test_other_tracklets_are_refused(finished, world, monkeypatch):
-    monkeypatch.setattr(train, "fingerprint", lambda tracklets: 0)
+    monkeypatch.setattr(resume, "fingerprint", lambda tracklets: 0)
     with pytest.raises(ValueError, match="other tracklets"):
         run(tiny_config(world), finished[0])
 

@@ -196,6 +196,7 @@ def same_view_ambiguity(
 def look_alikes_without_halves(
     prototypes: jax.Array,
     info: TrackletInfo,
+    lacking: jax.Array,
     *,
     count: int = 5,
     tiling: Tiling = ONE_DEVICE,
@@ -209,6 +210,7 @@ def look_alikes_without_halves(
     Args:
       prototypes: [P, D] unit rows p.
       info: of the rows.
+      lacking: [2] bool, the modalities without halves; rows of another one stay as they are.
       count: most look-alikes of a row, static.
       tiling: `Tiling`.
       search: makes the table.
@@ -220,7 +222,8 @@ def look_alikes_without_halves(
     that are surely alike is nearer to its person's others. Measured in docs/lab/evidence.md.
 
     >>> info = TrackletInfo(*jnp.zeros((3, 160), int), jnp.ones(160, bool))
-    >>> look_alikes_without_halves(jnp.repeat(jnp.eye(8), 20, axis=0), info)[1].round(2).tolist()
+    >>> both = jnp.ones(2, bool)
+    >>> look_alikes_without_halves(jnp.repeat(jnp.eye(8), 20, axis=0), info, both)[1].round(2).tolist()
     [0.0, inf]
     """
     first, second = STRANGERS
@@ -228,7 +231,7 @@ def look_alikes_without_halves(
     index = same_view_ambiguity(
         prototypes, info, theta, rho=0.0, rule="statistic", count=count, tiling=tiling, search=search
     )
-    found = index >= 0
+    found = (index >= 0) & jnp.asarray(lacking)[info.modality][:, None]
     weight = found / jnp.maximum(found.sum(1, keepdims=True), 1)
     smooth = smoothed(
         prototypes,

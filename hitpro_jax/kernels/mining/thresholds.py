@@ -1,5 +1,7 @@
 """The Dynamic Threshold Strategy (DTS, named by the paper)."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -160,11 +162,15 @@ def stranger_threshold(
         return counts.at[slot].add(1, mode="drop")  # BINS lies outside
 
     view = jnp.where(info.valid, info.view + 1, 0)  # 0 is no view, as in the rows that fill up the last part
-    bank = prototypes, view
     chosen = _spread(info.valid, min(size, ANCHORS))
-    anchors = chosen, prototypes[chosen], view[chosen]
-    counts = tiling.fold_rows(row, anchors, jnp.zeros((len(chosen), BINS), jnp.int32), bank)
-    counts = jax.ops.segment_sum(counts, info.modality[chosen], MODALITIES)
+    table = jnp.asarray(prototypes), view, jnp.asarray(info.modality)
+    anchors = tiling.lookup(table, chosen[:, None])  # indexing would gather the bank
+    own, own_view, modality = (column[:, 0] for column in anchors)
+    counts = jnp.zeros((len(chosen), BINS), jnp.int32)
+    # fewer rows at once than a search has, as each needs its similarities, its bins and their counts
+    narrow = dataclasses.replace(tiling, block=max(1, tiling.block // 8))
+    counts = narrow.fold_rows(row, (chosen, own, own_view), counts, (prototypes, view))
+    counts = jax.ops.segment_sum(counts, modality, MODALITIES)
     below = jnp.cumsum(counts, axis=1)
     total = below[:, -1:]
     median = jnp.argmax(2 * below >= total, axis=1)[:, None]
@@ -176,10 +182,10 @@ def stranger_threshold(
 
 
 def _spread(valid: jax.Array, count: int) -> jax.Array:
-    """`count` rows, valid ones first, from everywhere in [P]; padding behind the rows changes none of them."""
-    # multiples of the golden ratio, modulo 1, are spread evenly
-    order = (jnp.arange(len(valid), dtype=jnp.uint32) * jnp.uint32(2654435769) >> 1).astype(jnp.int32)
-    return jax.lax.top_k(jnp.where(valid, -order, jnp.iinfo(jnp.int32).min), count)[1]
+    """`count` positions, evenly over those of [P] up to the last valid row; padding behind changes none of them."""
+    rows = jnp.max(jnp.where(valid, jnp.arange(1, len(valid) + 1), 0))
+    step = jnp.arange(count)
+    return step * (rows // count) + step * (rows % count) // count  # step * rows may exceed an int32
 
 
 def _bin(similarity: jax.Array) -> jax.Array:

@@ -161,7 +161,7 @@ def test_look_alikes_without_halves_equal_naive():
     """The second pass finds more of a person's pictures, at a bar of its own; rows alone in their view stay as is."""
     w, person, _ = pictures(0, noise=0.95, width=48, people=5, fewest=8, most=8, cameras=1)
     w = w._replace(valid=np.random.default_rng(0).random(len(person)) < 0.9)
-    smooth, theta = jax.jit(partial(stages.look_alikes_without_halves, count=6))(w.prototypes, w.info)
+    smooth, theta = jax.jit(partial(stages.look_alikes_without_halves, count=6))(w.prototypes, w.info, np.ones(2, bool))
     expected, bars = naive.look_alikes_without_halves(w, thresholds.BINS, stages.STRANGERS, 6)
     np.testing.assert_allclose(smooth[w.valid], expected[w.valid], atol=1e-5)
     np.testing.assert_allclose(theta, bars, atol=0.00101)
@@ -343,7 +343,7 @@ def test_rows_on_four_devices_equal_one_device():
             within = within_modality(prototypes, w.info, bars, options=first, num_views=6, tiling=tiling)
             across = across_modalities(prototypes, within, w.info, bars, options=second, tiling=tiling)
             ambiguous = same_view_ambiguity(prototypes, w.info, within.threshold, rho=0.7, tiling=tiling)
-            smooth, theta = look_alikes_without_halves(pictured, p.info, count=9, tiling=tiling)
+            smooth, theta = look_alikes_without_halves(pictured, p.info, np.ones(2, bool), count=9, tiling=tiling)
             return within, across, ambiguous, smooth, theta
         mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         one, four = jax.jit(lambda: align(None))(), jax.jit(lambda: align(mesh))()

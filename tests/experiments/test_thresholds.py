@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -47,9 +49,10 @@ def test_bars_of_a_finished_run_find_as_much_as_its_thresholds(finished, world):
         with run.checkpoints(read_only=True) as checkpoints:
             state, _ = resume.newest(run, checkpoints)
         progress = 1.0 - 1.0 / run.options.train.epochs
+        mine = jax.jit(partial(thresholds.mined, training.method))
 
         def found(bars):
-            memory = thresholds.mined(training.method, state.memory, training.data.bank_info, progress, bars)
+            memory = mine(state.memory, training.data.bank_info, progress, bars)
             figures = training.describe(fetch(training.method.mined(memory)), None)
             return np.array([figures[f"{prefix}/recall_any"] for prefix in PREFIX.values()])
 

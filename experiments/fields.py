@@ -4,9 +4,8 @@ from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
-from experiments.records import fields
 from hitpro_jax.data import sets
-from hitpro_jax.options import FREE_FIELDS
+from hitpro_jax.options import FREE_FIELDS, flat
 
 DRAWN = "synthetic"  # the one data set that `data.seed` draws
 DRAWS = {"data.seed", "data.synthetic.preset"}  # fields of which another value is another world
@@ -43,7 +42,7 @@ def refusal(config: ConfigDict, seed_field: str, varied: Collection[str], overri
       varied: fields that the variants set.
       overridden: fields that the command line sets for every run.
     """
-    value = dict(fields(config.to_dict())).get(seed_field)
+    value = flat(config.to_dict()).get(seed_field)
     if not isinstance(value, int) or isinstance(value, bool):
         return (
             f"--seed_field: {seed_field} is no field of whole numbers: give seed, or data.seed on the synthetic world"

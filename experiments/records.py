@@ -4,14 +4,13 @@ Rows of earlier releases stay in the files as they were written; `load` gives th
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs import base
-from hitpro_jax import legacy
+from hitpro_jax import legacy, options
 
 CROSS = "i2v", "v2i", "ir2rgb", "rgb2ir"  # how the keys of directions between the modalities begin
 # Which figures a row has: of the last refresh those whose names end so, and of every refresh these.
@@ -56,18 +55,9 @@ def record(variant: str, seed: str, workdir: Path, minutes: float | None) -> dic
 
 def changed(config: dict) -> dict:
     """Fields of a run's config that are not as in `configs/base.py`, by their names on the command line."""
-    usual = dict(fields(json.loads(base.get_config().to_json_best_effort())))
-    found = legacy.upgraded_fields(dict(fields(config)))
+    usual = options.flat(json.loads(base.get_config().to_json_best_effort()))
+    found = legacy.upgraded_fields(options.flat(config))
     return {name: value for name, value in found.items() if name not in usual or usual[name] != value}
-
-
-def fields(config: Mapping, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a config's fields."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from fields(value, f"{above}{name}.")
-        else:
-            yield above + name, value
 
 
 def folder_of(variant: str) -> str:

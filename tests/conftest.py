@@ -73,3 +73,16 @@ def command_line(monkeypatch):
 
     with flagsaver.flagsaver():
         yield parse
+
+
+@pytest.fixture(scope="module")
+def tiny_backbone():
+    """A backbone `tiny` and a small bank: a run compiles in seconds."""
+    from hitpro_jax import run
+    from hitpro_jax.models.backbones import BACKBONES
+    from tests.wiring import tiny
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "BANK_MULTIPLE", 32)
+        patch.setitem(BACKBONES, "tiny", tiny.backbone())
+        yield

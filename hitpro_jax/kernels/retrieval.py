@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from hitpro_jax.kernels.search.candidates import largest
 
 BLOCK = 256  # queries that are compared with the gallery at once
-
-
 # Matches of a query up to which its ranks are counted: one pass over the gallery a match, where a sort costs as much as
 # some dozens of them.
 COUNTED = 64

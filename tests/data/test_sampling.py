@@ -198,7 +198,7 @@ def test_places_without_a_partner_go_back_to_the_rotation():
     table = plan(views, modality, steps=6, p=20, c=1, partner_share=0.5, within_index=nothing).reshape(6, 20, 2)
     for places in (table[:, :10], table[:, 10:]):  # the anchors' rotation and that of the rest
         for m in (RGB, IR):
-            # 6 x 10 places: each of the 60 once, but for those that a batch had from the other rotation
+            # 6 x 10 slots: each of the 60 once, except those that a batch had from the other rotation
             assert np.bincount(places[..., m].ravel(), minlength=120)[modality == m].max() <= 2
     assert np.sort(table[:, :10, RGB].ravel()).tolist() == np.flatnonzero(modality == RGB).tolist()
 

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from scipy import io
 
-from hitpro_jax import run as runs
 from hitpro_jax import train
 from hitpro_jax.commands import evaluate
 from hitpro_jax.commands import train as train_command
-from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.scoring.result import HEADLINE
 from tests.runs import opened
 from tests.settings import changed
-from tests.wiring import tiny
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 SIZE, PEOPLE, IMAGES = (16, 8), range(1, 9), 3
 TRAINED, TESTED = (1, 2, 3, 4), (5, 6, 7, 8)
@@ -121,14 +120,6 @@ def roots(tmp_path_factory) -> dict[str, Path]:
     for name, root in made.items():
         WRITERS[name](root)
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_backbone():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "BANK_MULTIPLE", 32)
-        patch.setitem(BACKBONES, "tiny", tiny.backbone())
-        yield
 
 
 def config_of(name: str, root: Path, **fields):

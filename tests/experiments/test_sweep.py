@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import records, sweeps
+from hitpro_jax.options import flat
 from hitpro_jax.run import read_options
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def fields_of(words: list[str], monkeypatch) -> dict:
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     assert values(words)[1:] == []
     read_options(values.config)
-    return dict(records.fields(values.config.to_dict()))
+    return flat(values.config.to_dict())
 
 
 # Imports once what every command needs, then gives each a process of its own.

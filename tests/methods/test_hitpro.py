@@ -609,7 +609,7 @@ def test_notes_say_which_levels_have_no_terms():
 
 
 def test_a_warning_where_no_level_has_a_term():
-    """A single tracklet in each view and no positives; any term, or none that weighs something, is told apart."""
+    """A single tracklet in each view and no positives; a term, or one without weight, is another case."""
     alone, pair = columns([0, 1], [0, 0]), columns([0, 0, 1], [0, 0, 1])
     made = method("default")
     empty = made.mined(made.init(32, DIM))

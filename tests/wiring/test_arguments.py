@@ -19,7 +19,6 @@ from hitpro_jax.kernels.search import exact, ivf
 from hitpro_jax.methods.base import Setting
 from hitpro_jax.methods.hitpro import HiTPro
 from hitpro_jax.models import resnet
-from hitpro_jax.models.backbones import BACKBONES
 from hitpro_jax.models.encoder import Encoder
 from hitpro_jax.models.temporal import MeanPool
 from hitpro_jax.options import FREE_FIELDS, LENGTH, AlignmentOptions, Options
@@ -27,6 +26,8 @@ from hitpro_jax.run import fingerprint
 from hitpro_jax.sharding import make_mesh, parameter_sharding, to_global
 from hitpro_jax.types import INTERLEAVED, IR, IR_ONLY, RGB, RGB_ONLY, Clips
 from tests.wiring import tiny
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 # other values than the defaults, none twice where two could be taken for each other
 OTHERS = {
@@ -50,14 +51,6 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> str:
     return tiny.write_folder(tmp_path_factory.mktemp("noise") / "folder")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_backbone():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "BANK_MULTIPLE", 32)
-        patch.setitem(BACKBONES, "tiny", tiny.backbone())
-        yield
 
 
 @pytest.fixture
